@@ -1,0 +1,1 @@
+"""What the results say: schema, records, statistics, figures. Imports neither torch nor ray."""

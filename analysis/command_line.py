@@ -1,0 +1,79 @@
+"""One way to parse a command line and to say what is wrong with it: one line on standard error, exit code 2."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import re
+import sys
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import tyro
+
+Flags = TypeVar("Flags")
+
+
+class InputError(ValueError):
+    """Something a user can get wrong. The message is one line: what is wrong and what would be right."""
+
+
+def parse(
+    flags: type[Flags],
+    argv: Sequence[str] | None = None,
+    *,
+    default: Flags | None = None,
+    prog: str,
+    description: str | None = None,
+) -> Flags:
+    """`argv` (default: the process's) as an instance of the dataclass `flags`, `default` supplying what is not given.
+
+    Raises `InputError` for an unknown flag or value; `--help` prints and exits 0.
+    """
+    errors = io.StringIO()
+    width = os.environ.get("COLUMNS")
+    os.environ["COLUMNS"] = "2000" if not _asks_for_help(argv) else width or "110"
+    try:
+        with contextlib.redirect_stderr(errors):
+            return tyro.cli(flags, args=argv, prog=prog, default=default, description=description)
+    except SystemExit as stop:
+        if stop.code in (0, None):
+            raise
+        raise InputError(_one_line(errors.getvalue())) from None
+    finally:
+        if width is None:
+            del os.environ["COLUMNS"]
+        else:
+            os.environ["COLUMNS"] = width
+
+
+def _asks_for_help(argv: Sequence[str] | None) -> bool:
+    return bool({"-h", "--help"} & set(sys.argv[1:] if argv is None else argv))
+
+
+def _one_line(box: str) -> str:
+    """The message inside the box the parser draws, with its suggestion if there is one."""
+    lines = [re.sub(r"^[│|]\s?|\s*[│|]$", "", line).strip() for line in box.splitlines()]
+    sections: list[list[str]] = [[]]
+    for line in lines:
+        if line.startswith(("╭", "╰", "+")):
+            continue
+        if line and set(line) <= {"─", "-"}:
+            sections.append([])
+        elif line:
+            sections[-1].append(line)
+    message = " ".join(sections[0])
+    for section in sections[1:]:
+        if section and section[0].startswith("Perhaps you meant"):
+            message += "; " + " ".join(section).replace("Perhaps you meant:", "perhaps you meant")
+    return (message or " ".join(box.split())) + " (see --help)"
+
+
+def run(main: Callable[[], None]) -> None:
+    """Call `main`; an `InputError` becomes one line on standard error and exit code 2."""
+    try:
+        main()
+    except InputError as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        raise SystemExit(2) from None

@@ -1,0 +1,369 @@
+"""From flags to a finished record: Ray, Tune, storage and data. The only place that knows them all."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import shlex
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import numpy as np
+import ray
+import torch
+from ray import tune
+from rich.console import Console
+from rich.table import Table
+
+from analysis import records
+from analysis.command_line import InputError, run
+from sweeps.plan import (
+    Plan,
+    PlannedTrial,
+    SweepFlags,
+    check_contents,
+    contents,
+    make_plan,
+    read_flags,
+    sweep_url,
+)
+from sweeps.progress import Progress
+from trainables.checkpoints import CheckpointError
+from trainables.data import Images, StreamedImages, load
+from trainables.models import build_model
+from trainables.trainable import Trial, TrialOptions, checkpoints_of, trial_row
+
+MAX_WORKER_LOSSES = 3
+
+
+def main(
+    kind: type[SweepFlags],
+    presets: Mapping[str, SweepFlags],
+    description: str,
+    argv: Sequence[str] | None = None,
+) -> None:
+    """A sweep's script: parse, plan, run, summarise. Exit code 0; 1 if trials failed; 2 with one line for bad input."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+
+    def sweep() -> None:
+        flags = read_flags(kind, presets, arguments, description)
+        plan = make_plan(flags)
+        if flags.dry_run:
+            _print_plan(flags, plan)
+            return
+        failures = launch(flags, plan)
+        if failures:
+            raise SystemExit(1)
+
+    run(sweep)
+
+
+def launch(flags: SweepFlags, plan: Plan) -> int:
+    """Run what is planned and not yet recorded; the number of planned trials that are recorded as failed."""
+    console = Console(highlight=False)
+    url = _absolute(sweep_url(flags))
+    records.check_storage(_absolute(flags.storage))
+    pending = pending_trials(flags, plan, url)
+    check_contents(url, contents(flags, plan), write=bool(pending))
+    if pending:
+        data = _load(flags, plan, pending)
+        started = time.monotonic()
+        _run_on_ray(flags, plan, pending, data, url, console)
+        console.print(f"{len(pending)} trials in {time.monotonic() - started:.0f} s")
+    else:
+        console.print("every planned trial is recorded: nothing to run")
+    return _summarise(flags, plan, url, console)
+
+
+def _absolute(url: str) -> str:
+    return url if "://" in url else os.path.abspath(os.path.expanduser(url))
+
+
+def pending_trials(flags: SweepFlags, plan: Plan, url: str) -> list[PlannedTrial]:
+    """The planned trials to run: those without a record, and with --retry-failed those that failed or are damaged.
+
+    Raises `InputError` for a damaged record or checkpoint of a planned trial unless it is to be run again.
+    """
+    scan = records.scan(url)
+    pending = []
+    for trial in plan.trials:
+        if trial.id in scan.corrupted and not flags.retry_failed:
+            raise InputError(f"{scan.corrupted[trial.id]}; --retry-failed runs that trial again")
+        status = scan.statuses.get(trial.id)
+        if trial.id in scan.corrupted or status is None or (status == "failed" and flags.retry_failed):
+            pending.append(trial)
+    unfinished = _with_checkpoints(url)
+    for trial in pending:
+        if trial.id in unfinished:
+            checkpoints = checkpoints_of(url, trial.id)
+            try:
+                checkpoints.load()
+            except CheckpointError as error:
+                if not flags.retry_failed:
+                    raise InputError(f"{error}; --retry-failed runs that trial again from its beginning") from None
+                checkpoints.delete()
+    return pending
+
+
+def _with_checkpoints(url: str) -> set[str]:
+    fs, path = fsspec.core.url_to_fs(url)
+    fs.invalidate_cache()
+    folder = f"{path}/checkpoints"
+    return (
+        {entry.rstrip("/").rsplit("/", 1)[-1] for entry in fs.ls(folder, detail=False)} if fs.exists(folder) else set()
+    )
+
+
+def _load(flags: SweepFlags, plan: Plan, pending: Sequence[PlannedTrial]) -> dict[str, Images | StreamedImages]:
+    """Each data set that pending trials need, once, by its name in the record, with what methods derive from it."""
+    needed = {trial.config.data.dataset for trial in pending}
+    loaded: dict[str, Images | StreamedImages] = {}
+    for spec, config in plan.data_configs.items():
+        if config.dataset in needed:
+            loaded[config.dataset] = load(spec, flags.data_root, config)
+    for method, dataset in {(trial.config.method, trial.config.data.dataset) for trial in pending}:
+        method.prepare(loaded[dataset])
+    return loaded
+
+
+def _run_on_ray(
+    flags: SweepFlags,
+    plan: Plan,
+    pending: Sequence[PlannedTrial],
+    data: Mapping[str, Images | StreamedImages],
+    url: str,
+    console: Console,
+) -> None:
+    with _ray(), contextlib.ExitStack() as stack:
+        gpus = flags.gpus_per_trial
+        if gpus is None:
+            gpus = min(1.0, ray.cluster_resources().get("GPU", 0.0))
+        options = TrialOptions(
+            sweep=url,
+            name=flags.name or flags.NAME,
+            metrics=flags.metrics(),
+            checkpoint_seconds=flags.checkpoint_seconds,
+            keep_checkpoints=flags.keep_checkpoints,
+            threads=max(1, int(flags.cpus_per_trial)),
+            gpu=gpus > 0,
+            **_git(),
+        )
+        trainable = tune.with_resources(
+            tune.with_parameters(Trial, data=dict(data), options=options),
+            {"cpu": flags.cpus_per_trial, "gpu": gpus},
+        )
+        progress = Progress(
+            {trial.id: trial.cost for trial in pending},
+            {trial.id: trial.label for trial in pending},
+            len(plan.trials) - len(pending),
+            console,
+        )
+        scratch = f"{url}/.tune"
+        tuner = tune.Tuner(
+            trainable,
+            param_space={"trial": tune.grid_search([trial.payload() for trial in pending])},
+            tune_config=tune.TuneConfig(reuse_actors=True),
+            run_config=tune.RunConfig(
+                name=f"{os.getpid()}-{time.time_ns()}",
+                storage_path=scratch,
+                failure_config=tune.FailureConfig(max_failures=MAX_WORKER_LOSSES),
+                checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
+                callbacks=[progress],
+                verbose=0,
+            ),
+        )
+        stack.enter_context(progress)
+        results = tuner.fit()
+        _record_lost(results, {trial.id: trial for trial in pending}, url, options)
+        _remove(scratch)
+        _remove_finished_checkpoints(flags, plan, url)
+
+
+@contextlib.contextmanager
+def _ray() -> Iterator[None]:
+    """The cluster of RAY_ADDRESS, or the Ray that runs on this node, or a local one for the time of the sweep."""
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    logging.getLogger("ray.tune").setLevel(logging.ERROR)
+    try:
+        ray.init(log_to_driver=False, logging_level=logging.ERROR)
+    except ConnectionError as error:
+        raise InputError(
+            f"no Ray at {os.environ.get('RAY_ADDRESS', 'the address this node has noted')}: "
+            f"{str(error).splitlines()[0]}; start it, or unset RAY_ADDRESS to use a local one"
+        ) from None
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _record_lost(results: tune.ResultGrid, trials: Mapping[str, PlannedTrial], url: str, options: TrialOptions) -> None:
+    """Record the trials whose workers died again and again, so that they do not disappear without a word."""
+    for result in results:
+        if result.error is None or result.config is None:
+            continue
+        trial = trials[result.config["trial"]["id"]]
+        payload = trial.payload()
+        row = trial_row(trial.id, trial.config, payload["json"], options, MAX_WORKER_LOSSES + 1, torch.device("cpu"))
+        message = " ".join(str(result.error).split())
+        lost = {"status": "failed", "error": f"given up after {MAX_WORKER_LOSSES + 1} attempts: {message[-500:]}"}
+        records.write_trial(url, {**row, **lost, "device": None}, [], [], [])
+
+
+def _remove(url: str) -> None:
+    fs, path = fsspec.core.url_to_fs(url)
+    fs.invalidate_cache()
+    if fs.exists(path):
+        fs.rm(path, recursive=True)
+
+
+def _remove_finished_checkpoints(flags: SweepFlags, plan: Plan, url: str) -> None:
+    """What a worker left behind that was killed between writing its record and deleting its checkpoints."""
+    if flags.keep_checkpoints:
+        return
+    recorded = records.scan(url).statuses
+    for trial_id in _with_checkpoints(url) & set(recorded) & plan.ids:
+        checkpoints_of(url, trial_id).delete()
+
+
+def _git() -> dict[str, Any]:
+    """Commit of this project's checkout, and whether it has been changed since; None where there is none."""
+    root = Path(__file__).resolve().parent.parent
+    if not (root / ".git").exists():
+        return {"git_commit": None, "git_dirty": None}
+    commit = subprocess.run(["git", "-C", str(root), "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    status = subprocess.run(
+        ["git", "-C", str(root), "status", "--porcelain"], capture_output=True, text=True, check=False
+    )
+    if commit.returncode or status.returncode:
+        return {"git_commit": None, "git_dirty": None}
+    return {"git_commit": commit.stdout.strip(), "git_dirty": bool(status.stdout.strip())}
+
+
+# --- what a person reads ----------------------------------------------------------------------------------------------
+
+
+def _setting(trial: PlannedTrial) -> str:
+    return trial.label.rsplit(" seed=", 1)[0]
+
+
+def _summarise(flags: SweepFlags, plan: Plan, url: str, console: Console) -> int:
+    """The table of settings, where the record is and what to type next; the number of failed trials."""
+    sweep = records.read_sweep(url)
+    rows = {row["trial_id"]: row for row in sweep.trials.to_pylist() if row["trial_id"] in plan.ids}
+    table = Table(title=f"{flags.name or flags.NAME}: mean ± standard deviation over seeds, test split")
+    table.add_column("setting")
+    for name in ("seeds", "Top-1", "Top-5", "loss", "TV"):
+        table.add_column(name, justify="right")
+    settings: dict[str, list[dict[str, Any]]] = {}
+    for trial in plan.trials:
+        settings.setdefault(_setting(trial), [])
+        if trial.id in rows:
+            settings[_setting(trial)].append(rows[trial.id])
+    for setting, group in settings.items():
+        measured = [row for row in group if row["status"] != "failed"]
+        cells = [_mean_sd([row[name] for row in measured]) for name in ("top1", "top5", "loss", "total_variation")]
+        diverged = sum(row["status"] == "diverged" for row in group)
+        table.add_row(setting + (f" ({diverged} diverged)" if diverged else ""), str(len(measured)), *cells)
+    console.print(table)
+    failed = [row for row in rows.values() if row["status"] == "failed"]
+    missing = len(plan.trials) - len(rows)
+    for row in failed:
+        label = next(trial.label for trial in plan.trials if trial.id == row["trial_id"])
+        print(f"failed: {label} ({row['trial_id']}): {row['error']}", file=sys.stderr)
+    if failed:
+        print(f"{len(failed)} of {len(plan.trials)} trials failed; --retry-failed runs them again", file=sys.stderr)
+    if missing:
+        print(f"{missing} trials are not finished; the same command goes on with them", file=sys.stderr)
+    shown = sweep_url(flags)
+    console.print(f"record: {shown}", soft_wrap=True)
+    console.print(f"next:   python -m analysis.tipping_points {shlex.quote(shown)}", soft_wrap=True)
+    return len(failed) + missing
+
+
+def _mean_sd(values: Sequence[float | None]) -> str:
+    known = [value for value in values if value is not None]
+    if not known:
+        return "-"
+    spread = f" ± {_digits(statistics.stdev(known))}" if len(known) > 1 else ""
+    return f"{_digits(statistics.fmean(known))}{spread}"
+
+
+def _digits(value: float) -> str:
+    return f"{value:.4f}" if abs(value) < 100 else f"{value:.4g}"
+
+
+def _print_plan(flags: SweepFlags, plan: Plan) -> None:
+    """--dry-run: how many trials, how many of them recorded, what they are and about how long they take."""
+    url = _absolute(sweep_url(flags))
+    check_contents(url, contents(flags, plan), write=False)
+    scan = records.scan(url)
+    pending = [trial for trial in plan.trials if trial.id not in scan.statuses]
+    console = Console(highlight=False)
+    console.print(
+        f"{len(plan.trials)} trials planned, {len(plan.trials) - len(pending)} of them recorded in {sweep_url(flags)}"
+    )
+    settings: dict[str, int] = {}
+    for trial in plan.trials:
+        settings[_setting(trial)] = settings.get(_setting(trial), 0) + 1
+    for setting, seeds in settings.items():
+        console.print(f"  {setting}: {seeds} seeds")
+    for spec, info in plan.data.items():
+        where = "" if info.present else f" (not in {flags.data_root}; it would be downloaded)"
+        console.print(f"data {spec}: {info.train_images} + {info.test_images} images of {info.size}×{info.size}{where}")
+    if not pending:
+        console.print("estimated cost: none, everything is recorded")
+        return
+    seconds = sum(_estimated_seconds(plan, trial) for trial in pending)
+    console.print(
+        f"estimated cost: {seconds / 3600:.2g} core-hours at this machine's speed with one core a trial "
+        f"(about {_duration(seconds / max(1, os.cpu_count() or 1))} on its {os.cpu_count()} cores)"
+    )
+
+
+def _duration(seconds: float) -> str:
+    for unit, size in (("days", 86400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.0f} seconds"
+
+
+_STEP_SECONDS: dict[tuple[Any, ...], float] = {}
+
+
+def _estimated_seconds(plan: Plan, trial: PlannedTrial) -> float:
+    """Images times the measured time of a plain training step on random images of that size, one thread."""
+    config = trial.config
+    info = next(info for info in plan.data.values() if info.name == config.data.dataset)
+    size = config.data.image_size or info.size
+    images = (config.data.train_images or info.train_images) * (1 - config.data.validation)
+    key = (config.model, size, info.channels, config.training.batch_size)
+    if key not in _STEP_SECONDS:
+        _STEP_SECONDS[key] = _time_step(info.channels, size, info.classes, trial)
+    return trial.cost * images / config.training.batch_size * _STEP_SECONDS[key]
+
+
+def _time_step(channels: int, size: int, classes: int, trial: PlannedTrial) -> float:
+    batch = min(trial.config.training.batch_size, 128)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    model = build_model(
+        trial.config.model.model, channels=channels, size=size, classes=classes, width=trial.config.model.width, seed=0
+    )
+    images, labels = torch.randn(batch, channels, size, size), torch.zeros(batch, dtype=torch.int64)
+    times = []
+    for _ in range(3):
+        start = time.perf_counter()
+        torch.nn.functional.cross_entropy(model(images), labels).backward()
+        times.append(time.perf_counter() - start)
+        if time.perf_counter() - start > 5:
+            break
+    torch.set_num_threads(threads)
+    return float(np.min(times)) * trial.config.training.batch_size / batch

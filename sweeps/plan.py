@@ -1,0 +1,373 @@
+"""What a sweep consists of: its flags, the trials they plan, each trial's identity, and what is not yet recorded."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import itertools
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+from typing import Any, ClassVar
+
+import fsspec
+from analysis.schema import SCHEMA_VERSION
+
+from analysis.command_line import InputError, parse
+from trainables.configuration import ModelConfig, Optimizer, Precision, Schedule, TrainingConfig, TrialConfig
+from trainables.data import DataConfig, DataInfo, describe
+from trainables.method import Method
+from trainables.metrics import METRICS
+from trainables.metrics.landscape import Expectation
+from trainables.models import MODELS
+
+
+@dataclass(frozen=True)
+class SweepFlags(ABC):
+    """The flags that every sweep has. Flags that take several values make a grid of all their combinations."""
+
+    NAME: ClassVar[str]
+
+    preset: str = "digits"
+    """Which set of defaults to start from; every other flag overrides it."""
+    dataset: tuple[str, ...] = ("digits",)
+    """Data sets by name, or folder:/path, parquet:/path, parquet:s3://bucket/prefix."""
+    model: tuple[str, ...] = ("resnet8",)
+    """Networks by name."""
+    width: tuple[int, ...] | None = None
+    """Channels of the first stage; default: the network's own."""
+    epochs: tuple[int, ...] = (30,)
+    batch_size: tuple[int, ...] = (128,)
+    optimizer: tuple[Optimizer, ...] = ("sgd",)
+    learning_rate: tuple[float, ...] = (0.1,)
+    """Initial learning rate."""
+    momentum: float = 0.9
+    weight_decay: tuple[float, ...] = (0.0,)
+    decay_normalisation: bool = True
+    """Whether weight decay also applies to the parameters of normalisation layers."""
+    schedule: Schedule = "cosine"
+    milestones: tuple[int, ...] = ()
+    """Epochs after which the step schedule multiplies the learning rate by --decay."""
+    decay: float = 0.1
+    label_smoothing: float = 0.0
+    precision: Precision = "float32"
+    """bf16: mixed precision where the device has it."""
+    flip: bool = False
+    """Random horizontal flips."""
+    crop: bool = False
+    """Random crops after padding by --crop-pixels (the RC+ of PILCRO's tables; --no-crop is RC-)."""
+    crop_pixels: int = 4
+    padding: str = "reflect"
+    """What --crop pads with: reflect or zero."""
+    zoom: bool = False
+    """Random resized crops (streamed data sets)."""
+    image_size: int | None = None
+    """Images are resized to this many pixels; default: the data set's own size."""
+    evaluation_size: int | None = None
+    """Size of validation and test images where it differs (streamed data sets)."""
+    train_images: int | None = None
+    """Use only so many training images (a fixed stratified draw)."""
+    validation: float = 0.1
+    """Share of the training images held out for validation; 0: the test split serves as it, as in the papers."""
+    scaling: str = "standardise"
+    """Network input: standardise (per-channel mean and deviation), unit ([0, 1]) or symmetric ([-1, 1])."""
+    seeds: int = 2
+    """Number of seeds: 0, 1, …; a seed decides initialisation, order of the data and every other random draw."""
+    baseline: bool = True
+    """Whether to run the unregularised baseline, one trial a seed."""
+
+    measure: tuple[str, ...] | None = None
+    """What to measure besides accuracy and loss: landscape, paths. Default: what the method's paper reports."""
+    landscape: Expectation = "sampled"
+    """Importance landscape of a split: one sampled class per image, or the exact expectation over classes."""
+    landscape_images: int | None = None
+    """Measure the landscape on so many images of the split; default: all."""
+    maps_at: tuple[int, ...] = ()
+    """Epochs after which to keep the landscape's map, besides initialisation and the end."""
+    initialisations: int = 10
+    """Initialisations averaged in the comparison with path counts (epoch 0)."""
+
+    storage: str = "results"
+    """Folder or s3://bucket/prefix for the record."""
+    name: str | None = None
+    """The sweep's name, a folder below --storage; default: the script's."""
+    data_root: str = "data"
+    """Where named data sets are, or are downloaded to."""
+    cpus_per_trial: float = 1.0
+    gpus_per_trial: float | None = None
+    """GPUs of a trial, fractions allowed; default: the preset's where the cluster has GPUs, else 0."""
+    checkpoint_seconds: float = 10.0
+    """A trial writes a checkpoint at the end of an epoch when the last one is at least so old."""
+    keep_checkpoints: bool = False
+    """Keep the checkpoints of recorded trials."""
+    retry_failed: bool = False
+    """Run failed trials, and those whose record or checkpoint is damaged, again."""
+    dry_run: bool = False
+    """Print the plan and run nothing."""
+
+    @abstractmethod
+    def methods(self) -> Iterator[Method]:
+        """The method's settings: the grid of its hyperparameters."""
+
+    def default_metrics(self) -> tuple[str, ...]:
+        first = next(self.methods(), None)
+        return first.metrics if first is not None else ()
+
+    def metrics(self) -> dict[str, dict[str, Any]]:
+        """Options of each metric to record, by its name."""
+        options: dict[str, dict[str, Any]] = {
+            "landscape": {
+                "expectation": self.landscape,
+                "images": self.landscape_images,
+                "maps_at": list(self.maps_at),
+            },
+            "paths": {"initialisations": self.initialisations},
+        }
+        chosen = self.default_metrics() if self.measure is None else self.measure
+        for name in chosen:
+            if name not in METRICS:
+                raise InputError(f"measure: {name!r}, allowed are {', '.join(METRICS)}")
+            METRICS[name](**options.get(name, {}))
+        return {name: options.get(name, {}) for name in chosen}
+
+
+def trial_id(config: TrialConfig) -> str:
+    """16 hex digits: a hash of the canonical configuration and the schema's version. Equal trials have equal ids."""
+    identity = {"schema_version": SCHEMA_VERSION, **config.canonical()}
+    text = json.dumps(identity, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class PlannedTrial:
+    """A trial with its identity and what a person calls its setting."""
+
+    id: str
+    config: TrialConfig
+    label: str
+
+    @property
+    def cost(self) -> float:
+        """Relative time: epochs in units of a plain epoch."""
+        return self.config.training.epochs * self.config.method.relative_cost
+
+    def payload(self) -> dict[str, str]:
+        """What travels to the worker."""
+        return {"id": self.id, "label": self.label, "json": json.dumps(self.config.canonical(), sort_keys=True)}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All trials of a sweep, the longest first, and the description of its data sets by the flag's value."""
+
+    trials: list[PlannedTrial]
+    data: dict[str, DataInfo]
+    data_configs: dict[str, DataConfig] = field(default_factory=dict)
+
+    @property
+    def ids(self) -> set[str]:
+        return {trial.id for trial in self.trials}
+
+
+def make_plan(flags: SweepFlags) -> Plan:
+    """Every combination of the flags' values, each trial once. Raises `InputError` for what cannot be trained."""
+    _check_grid(flags)
+    infos: dict[str, DataInfo] = {}
+    data_configs: dict[str, DataConfig] = {}
+    for spec in flags.dataset:
+        infos[spec] = info = describe(spec, flags.data_root)
+        data_configs[spec] = DataConfig(
+            dataset=info.name,
+            image_size=flags.image_size,
+            train_images=flags.train_images,
+            validation=flags.validation,
+            flip=flags.flip,
+            crop=flags.crop_pixels if flags.crop else 0,
+            padding=flags.padding,  # type: ignore[arg-type]  # checked by DataConfig
+            scaling=flags.scaling,  # type: ignore[arg-type]
+            zoom=flags.zoom,
+            evaluation_size=flags.evaluation_size,
+        )
+        _check_images(info, data_configs[spec])
+    methods = ([Method()] if flags.baseline else []) + list(flags.methods())
+    trials: dict[str, PlannedTrial] = {}
+    for spec, model, method, training, seed in itertools.product(
+        flags.dataset, _models(flags), methods, _trainings(flags), range(flags.seeds)
+    ):
+        size = flags.image_size or infos[spec].size
+        method.check(size, size)
+        config = TrialConfig(method, model, data_configs[spec], training, seed)
+        identity = trial_id(config)
+        trials.setdefault(identity, PlannedTrial(identity, config, ""))
+    labels = _labels([trial.config for trial in trials.values()])
+    labelled = [dataclasses.replace(trial, label=label) for trial, label in zip(trials.values(), labels, strict=True)]
+    # the longest first: a long trial started last would leave the other cores idle; the order is otherwise as planned
+    return Plan(sorted(labelled, key=lambda trial: -trial.cost), infos, data_configs)
+
+
+def _check_grid(flags: SweepFlags) -> None:
+    for entry in dataclasses.fields(flags):
+        if getattr(flags, entry.name) == () and entry.name not in ("milestones", "maps_at", "measure"):
+            raise InputError(f"--{entry.name.replace('_', '-')}: no value, allowed is at least one")
+    if flags.seeds < 1:
+        raise InputError(f"seeds: {flags.seeds}, allowed are whole numbers of at least 1")
+    if flags.crop_pixels < 1:
+        raise InputError(f"crop_pixels: {flags.crop_pixels}, allowed are whole numbers of at least 1")
+    if flags.cpus_per_trial <= 0:
+        raise InputError(f"cpus_per_trial: {flags.cpus_per_trial}, allowed are numbers above 0")
+    if flags.gpus_per_trial is not None and flags.gpus_per_trial < 0:
+        raise InputError(f"gpus_per_trial: {flags.gpus_per_trial}, allowed are numbers of at least 0")
+    if flags.checkpoint_seconds < 0:
+        raise InputError(f"checkpoint_seconds: {flags.checkpoint_seconds}, allowed are numbers of at least 0")
+
+
+def _check_images(info: DataInfo, config: DataConfig) -> None:
+    size = config.image_size or info.size
+    if config.crop >= size:
+        raise InputError(
+            f"crop_pixels: {config.crop}, allowed are fewer than the {size} pixels of {info.name}'s images"
+        )
+    if config.train_images is not None and config.train_images > info.train_images:
+        raise InputError(f"train_images: {config.train_images}, {info.name} has {info.train_images}")
+
+
+def _models(flags: SweepFlags) -> list[ModelConfig]:
+    models = []
+    for name in flags.model:
+        if name not in MODELS:
+            raise InputError(f"model: {name!r}, allowed are {', '.join(MODELS)}")
+        for width in flags.width or (MODELS[name].width,):
+            models.append(ModelConfig(name, width))
+    return models
+
+
+def _trainings(flags: SweepFlags) -> list[TrainingConfig]:
+    return [
+        TrainingConfig(
+            epochs=epochs,
+            batch_size=batch_size,
+            optimizer=optimizer,
+            learning_rate=learning_rate,
+            momentum=flags.momentum,
+            weight_decay=weight_decay,
+            decay_normalisation=flags.decay_normalisation,
+            schedule=flags.schedule,
+            milestones=flags.milestones,
+            decay=flags.decay,
+            label_smoothing=flags.label_smoothing,
+            precision=flags.precision,
+        )
+        for epochs, batch_size, optimizer, learning_rate, weight_decay in itertools.product(
+            flags.epochs, flags.batch_size, flags.optimizer, flags.learning_rate, flags.weight_decay
+        )
+    ]
+
+
+def _labels(configs: Sequence[TrialConfig]) -> list[str]:
+    """Each trial's method and those of its hyperparameters that vary in the sweep: `pilcro α=10 target seed=1`."""
+    flat = [
+        {key: value for key, value in config.columns().items() if not isinstance(value, list)} for config in configs
+    ]
+    keys = dict.fromkeys(key for columns in flat for key in columns)
+    # a baseline has no hyperparameters: only values that are there count as different
+    varying = [
+        key
+        for key in keys
+        if key not in ("method", "seed") and len({columns[key] for columns in flat if columns.get(key) is not None}) > 1
+    ]
+    labels = []
+    for columns in flat:
+        shown = [columns["method"]]
+        for key in varying:
+            value = columns.get(key)
+            if value is not None:
+                shown.append(value if isinstance(value, str) else f"{_SYMBOLS.get(key, key)}={_short(value)}")
+        labels.append(" ".join(shown) + f" seed={columns['seed']}")
+    return labels
+
+
+_SYMBOLS = {"alpha": "α", "interval": "T", "laplacian_width": "k", "learning_rate": "lr", "batch_size": "batch"}
+
+
+def _short(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+# --- the sweep's folder ---------------------------------------------------------------------------------------------
+
+# what may be extended under the same name: more strengths, seeds or settings of training belong to one sweep
+_EXTENSIBLE = {
+    "data": ("crop", "flip", "padding"),
+    "training": ("batch_size", "optimizer", "learning_rate", "momentum", "weight_decay", "label_smoothing"),
+}
+
+
+def contents(flags: SweepFlags, plan: Plan) -> dict[str, list[Any]]:
+    """What a sweep of one name is about: data, networks, training and measurements, each with the values it takes."""
+    found: dict[str, dict[str, Any]] = {}
+    for trial in plan.trials:
+        canonical = trial.config.canonical()
+        for part in ("data", "model", "training"):
+            for key, value in canonical[part].items():
+                if key not in _EXTENSIBLE.get(part, ()):
+                    found.setdefault(key, {})[json.dumps(value)] = value
+    for metric, options in flags.metrics().items():
+        found.setdefault("measure", {})[json.dumps(metric)] = metric
+        for key, value in options.items():
+            found.setdefault(f"{metric} {key}", {})[json.dumps(value)] = value
+    return {key: [values[text] for text in sorted(values)] for key, values in sorted(found.items())}
+
+
+def sweep_url(flags: SweepFlags) -> str:
+    name = flags.name or flags.NAME
+    if not name or PurePosixPath(name).name != name or name.startswith("."):
+        raise InputError(f"name: {name!r}, allowed is one folder name without / and not starting with a dot")
+    return f"{flags.storage.rstrip('/') or '/'}/{name}"
+
+
+def check_contents(url: str, contents: Mapping[str, list[Any]], write: bool) -> None:
+    """Compare with `sweep.json` of the sweep's folder, or write it if it is the first time.
+
+    Raises `InputError` if a sweep of this name is about something else, naming the first difference.
+    """
+    fs, path = fsspec.core.url_to_fs(url)
+    manifest = f"{path}/sweep.json"
+    fs.invalidate_cache()
+    if fs.exists(manifest):
+        try:
+            known = json.loads(fs.cat_file(manifest))["contents"]
+        except (ValueError, KeyError, TypeError):
+            raise InputError(f"{url}/sweep.json: damaged; use another --name, or move that folder away") from None
+        for key in sorted({*known, *contents}):
+            if known.get(key) != contents.get(key):
+                raise InputError(
+                    f"{url} is a sweep with {key} = {_listed(known.get(key))}, this one has "
+                    f"{_listed(contents.get(key))}; give this one another --name"
+                )
+    elif write:
+        text = json.dumps({"schema_version": SCHEMA_VERSION, "contents": contents}, indent=1, sort_keys=True)
+        fs.makedirs(path, exist_ok=True)
+        temporary = f"{manifest}.new"
+        fs.pipe_file(temporary, text.encode())
+        fs.mv(temporary, manifest)
+
+
+def _listed(values: list[Any] | None) -> str:
+    return ", ".join(str(value) for value in values) if values else "none"
+
+
+def read_flags(
+    kind: type[SweepFlags], presets: Mapping[str, SweepFlags], argv: Sequence[str], description: str
+) -> SweepFlags:
+    """The command line as flags: the preset's defaults, overridden by what is given."""
+    chosen = "digits"
+    for position, word in enumerate(argv):
+        if word == "--preset" and position + 1 < len(argv):
+            chosen = argv[position + 1]
+        elif word.startswith("--preset="):
+            chosen = word.removeprefix("--preset=")
+    if chosen not in presets:
+        raise InputError(f"preset: {chosen!r}, allowed are {', '.join(presets)}")
+    return parse(kind, argv, default=presets[chosen], prog=f"{kind.NAME}.py", description=description)

@@ -1,0 +1,112 @@
+"""One view of a running sweep: trials done, running and to do, the best so far, the time left."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any
+
+from ray import tune
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+_PLAIN_EVERY = 10.0  # seconds between lines where the output is no terminal
+
+
+class Progress(tune.Callback):
+    """Follows Tune's trials; on a terminal one line that is redrawn, else a line now and then."""
+
+    def __init__(self, costs: dict[str, float], labels: dict[str, str], recorded: int, console: Console) -> None:
+        self.costs, self.labels, self.recorded = costs, labels, recorded
+        self.console = console
+        self.done_share: dict[str, float] = {}
+        self.ended: set[str] = set()
+        self.failed: set[str] = set()
+        self.running: set[str] = set()
+        self.best: tuple[float, str] | None = None
+        self.started = time.monotonic()
+        self.printed = 0.0
+        self.live = Live(console=console, refresh_per_second=2, transient=True) if console.is_terminal else None
+
+    def __enter__(self) -> Progress:
+        if self.live is not None:
+            self.live.start()
+        self._show(force=True)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.live is not None:
+            self.live.stop()
+        else:
+            self._show(force=True)
+
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self.running.add(_id(trial))
+        self._show()
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
+    ) -> None:
+        identity = _id(trial)
+        self.done_share[identity] = max(self.done_share.get(identity, 0.0), result["epoch"] / result["epochs"])
+        if result["top1"] is not None and (self.best is None or result["top1"] > self.best[0]):
+            self.best = (result["top1"], self.labels[identity])
+        if result["status"] == "failed":
+            self.failed.add(identity)
+        if result["status"] is not None:
+            self.done_share[identity] = 1.0
+        self._show()
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self.running.discard(_id(trial))
+        self.ended.add(_id(trial))
+        self._show()
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self.running.discard(_id(trial))
+        self.ended.add(_id(trial))
+        self.failed.add(_id(trial))
+        self._show()
+
+    def line(self) -> str:
+        """The view as one line of text."""
+        total = len(self.costs) + self.recorded
+        done = len(self.ended) + self.recorded
+        parts = [f"{done}/{total} trials done", f"{len(self.running)} running"]
+        parts.append(f"{total - done - len(self.running)} to do")
+        if self.failed:
+            parts.append(f"{len(self.failed)} failed")
+        if self.best is not None:
+            parts.append(f"best validation Top-1 {self.best[0]:.3f} ({self.best[1]})")
+        left = self._seconds_left()
+        parts.append(f"{_clock(left)} left" if left is not None else "time left: measuring")
+        return " · ".join(parts)
+
+    def _seconds_left(self) -> float | None:
+        all_work = sum(self.costs.values())
+        work = sum(self.costs[identity] * share for identity, share in self.done_share.items())
+        if work <= 0:
+            return None
+        return (time.monotonic() - self.started) * (all_work - work) / work
+
+    def _show(self, force: bool = False) -> None:
+        if self.live is not None:
+            share = sum(self.costs[i] * s for i, s in self.done_share.items()) / max(sum(self.costs.values()), 1e-9)
+            width = 20
+            bar = "━" * round(width * share) + "─" * (width - round(width * share))
+            self.live.update(Text(f"{bar} {self.line()}", overflow="ellipsis", no_wrap=True))
+        elif force or time.monotonic() - self.printed >= _PLAIN_EVERY:
+            self.printed = time.monotonic()
+            print(self.line(), file=self.console.file or sys.stdout, flush=True)
+
+
+def _id(trial: Any) -> str:
+    identity: str = trial.config["trial"]["id"]
+    return identity
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

@@ -1,0 +1,1 @@
+"""What one trial does: methods, models, data, metrics and the training loop."""

@@ -1,0 +1,99 @@
+"""The checkpoints of one trial: the last two, each verified when read, nothing ever unpickled.
+
+A file's name carries its epoch and the digest of its content, `000012-<sha256[:16]>.pt`, so one that was cut short or
+changed is noticed and the one before it used. The folder also counts the trial's starts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import re
+from typing import Any
+
+import fsspec
+import torch
+
+_NAME = re.compile(r"^(\d{6})-([0-9a-f]{16})\.pt$")
+KEPT = 2
+
+
+class CheckpointError(RuntimeError):
+    """A trial has checkpoint files and none of them can be used. The message names them."""
+
+
+class Checkpoints:
+    """The checkpoint folder of one trial, local or on an object store (any URL that fsspec knows)."""
+
+    def __init__(self, folder: str) -> None:
+        self.fs, self.path = fsspec.core.url_to_fs(folder)
+        self.folder = folder
+
+    def save(self, epoch: int, state: dict[str, Any]) -> None:
+        """Write `state` (tensors, numbers, strings, lists and dicts of them) atomically; keep the last two."""
+        buffer = io.BytesIO()
+        torch.save(state, buffer)
+        content = buffer.getvalue()
+        name = f"{epoch:06d}-{hashlib.sha256(content).hexdigest()[:16]}.pt"
+        self._write(name, content)
+        for old in self._names()[:-KEPT]:
+            self._remove(old)
+
+    def load(self) -> tuple[dict[str, Any] | None, list[str]]:
+        """The newest usable state (None if there is no checkpoint at all) and a line for every file passed over.
+
+        Raises `CheckpointError` if there are files and none is usable.
+        """
+        complaints = []
+        for name in reversed(self._names()):
+            match = _NAME.match(name)
+            content = self.fs.cat_file(f"{self.path}/{name}")
+            if match is not None and hashlib.sha256(content).hexdigest()[:16] == match[2]:
+                return torch.load(io.BytesIO(content), weights_only=True, map_location="cpu"), complaints
+            complaints.append(f"{self.folder}/{name}: damaged ({len(content)} bytes, content does not match its name)")
+        if complaints:
+            raise CheckpointError("; ".join(complaints))
+        return None, complaints
+
+    def count_start(self) -> int:
+        """Record that the trial starts once more; the number of starts so far, this one included."""
+        path = f"{self.path}/attempts"
+        attempts = 1 + (int(self.fs.cat_file(path)) if self.fs.exists(path) else 0)
+        self._write("attempts", str(attempts).encode())
+        return attempts
+
+    def delete(self) -> None:
+        self.fs.invalidate_cache()
+        if self.fs.exists(self.path):
+            self.fs.rm(self.path, recursive=True)
+
+    def _names(self) -> list[str]:
+        """Checkpoint files, oldest first."""
+        self.fs.invalidate_cache()
+        if not self.fs.exists(self.path):
+            return []
+        names = (entry.rsplit("/", 1)[-1] for entry in self.fs.ls(self.path, detail=False))
+        return sorted(name for name in names if name.endswith(".pt"))
+
+    def _write(self, name: str, content: bytes) -> None:
+        path = f"{self.path}/{name}"
+        if not _is_local(self.fs):
+            self.fs.pipe_file(path, content)  # one put: whole or not at all
+            return
+        os.makedirs(self.path, exist_ok=True)
+        temporary = f"{self.path}/.{name}.{os.getpid()}"
+        with open(temporary, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+
+    def _remove(self, name: str) -> None:
+        path = f"{self.path}/{name}"
+        if self.fs.exists(path):  # a run of the same trial that lost its node may have been faster
+            self.fs.rm_file(path)
+
+
+def _is_local(fs: Any) -> bool:
+    return isinstance(fs, fsspec.implementations.local.LocalFileSystem)

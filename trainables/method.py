@@ -1,0 +1,80 @@
+"""What a method of regularisation is to the training loop: a configuration that answers at most four questions."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from trainables.data import Images, StreamedImages
+
+
+class Penalty(NamedTuple):
+    """`weight · value` is added to the loss; the record keeps the mean of `value`, before its weight."""
+
+    value: Tensor
+    weight: float
+
+
+@dataclass(frozen=True)
+class Step:
+    """One optimiser step as a method sees it: `number` counts from 1; images (B, C, H, W) are scaled and augmented."""
+
+    model: nn.Module
+    images: Tensor
+    labels: Tensor
+    number: int
+    generator: torch.Generator
+    data: Images | StreamedImages
+
+
+@dataclass(frozen=True)
+class Method:
+    """A frozen, validated set of hyperparameters and pure functions of it; this one, the baseline, adds nothing.
+
+    A method is a subclass in a file of its own and one line in `trainables/methods.py`. Its fields are the
+    hyperparameters; those named as columns of the trials table fill them.
+    """
+
+    name: ClassVar[str] = "baseline"
+    metrics: ClassVar[tuple[str, ...]] = ()
+    """Names of the metrics (`trainables/metrics`) that its sweep records by default."""
+
+    def check(self, height: int, width: int) -> None:
+        """Raise `ValueError` if the hyperparameters do not go with images of height × width."""
+
+    def prepare(self, data: Images | StreamedImages) -> None:
+        """Fill `data.memo` with what is derived from the data, once, before the data are shared between trials."""
+
+    @property
+    def relative_cost(self) -> float:
+        """Time of a training step over that of a plain one: to order the trials of a sweep and estimate its cost."""
+        return 1.0
+
+    def build(self, model: nn.Module, data: Images | StreamedImages) -> nn.Module:
+        """The model to train: `model` as it is, or changed."""
+        return model
+
+    def penalty(self, step: Step) -> Penalty | None:
+        """What to add to the loss at this step."""
+        return None
+
+    def adjust_gradients(self, model: nn.Module) -> None:
+        """Add to the gradients in place, after the loss's backward pass."""
+
+
+@contextlib.contextmanager
+def evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """Every module in evaluation mode (BatchNorm uses and leaves its running statistics), then each as it was."""
+    training = [module for module in model.modules() if module.training]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True

@@ -1,0 +1,52 @@
+"""When and on what a metric measures, and what it gives back."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from trainables.data import Images, StreamedImages
+
+EVALUATION_BATCH = 500
+
+
+def derived_seed(*labels: str | int) -> int:
+    """A seed in [0, 2⁶³) for a purpose: the trial's seed and the purpose's name give an independent stream."""
+    digest = hashlib.sha256("/".join(str(label) for label in labels).encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
+
+
+@dataclass(frozen=True)
+class Moment:
+    """`epoch` 0 is initialisation; `last` is true after the final epoch; the model is in evaluation mode."""
+
+    model: nn.Module
+    data: Images | StreamedImages
+    split: str
+    epoch: int
+    last: bool
+    seed: int
+    device: torch.device
+    rebuild: Callable[[int], nn.Module]
+    """The same network, changed by the method as it is, initialised from another seed."""
+
+    def generator(self, purpose: str) -> torch.Generator:
+        return torch.Generator().manual_seed(derived_seed(self.seed, purpose, self.epoch))
+
+
+@dataclass
+class Measured:
+    """`columns` of the epochs table (or, on the test split, of the trials table); tidy rows; maps (H, W) by name."""
+
+    columns: dict[str, float | None] = field(default_factory=dict)
+    measurements: list[dict[str, Any]] = field(default_factory=list)
+    maps: dict[str, Tensor] = field(default_factory=dict)
+
+
+class Metric(Protocol):
+    def measure(self, moment: Moment) -> Measured: ...

@@ -1,0 +1,178 @@
+"""The thin `tune.Trainable` around a `Run`: the only file of this room that knows Ray.
+
+Ray Tune places trials, restarts them when a worker is lost and reports their epochs. What a trial has done is kept by
+the trial itself: checkpoints and record under its own id, so that resuming never depends on Tune's state.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import platform
+import socket
+import sys
+import time
+import traceback
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+import torch
+from analysis.schema import HYPERPARAMETERS, SCHEMA_VERSION
+from ray import tune
+
+from analysis import records
+from trainables.checkpoints import CheckpointError, Checkpoints
+from trainables.configuration import TrialConfig
+from trainables.data import Images, StreamedImages
+from trainables.metrics import METRICS
+from trainables.training import Run
+
+_SETTINGS = ("epochs", "batch_size", "width", "learning_rate", "optimizer", "crop", "precision", *HYPERPARAMETERS)
+
+
+@dataclass(frozen=True)
+class TrialOptions:
+    """What the trials of a sweep share and what does not change their results."""
+
+    sweep: str
+    """Where the record is: a folder or s3:// URL."""
+    name: str
+    metrics: Mapping[str, Mapping[str, Any]]
+    """Options of each metric by its name in the registry."""
+    checkpoint_seconds: float
+    keep_checkpoints: bool
+    threads: int
+    gpu: bool
+    git_commit: str | None
+    git_dirty: bool | None
+
+
+def checkpoints_of(sweep: str, trial_id: str) -> Checkpoints:
+    return Checkpoints(f"{sweep}/checkpoints/{trial_id}")
+
+
+def trial_row(
+    trial_id: str, config: TrialConfig, config_json: str, options: TrialOptions, attempts: int, device: torch.device
+) -> dict[str, Any]:
+    """Identity, hyperparameters and provenance of a trial, as columns of the trials table."""
+    columns = config.columns()
+    return {
+        "trial_id": trial_id,
+        "schema_version": SCHEMA_VERSION,
+        "sweep": options.name,
+        **{name: columns[name] for name in ("method", "dataset", "model", "seed")},
+        **{name: columns.get(name) for name in _SETTINGS},
+        "config": config_json,
+        "attempts": attempts,
+        "git_commit": options.git_commit,
+        "git_dirty": options.git_dirty,
+        "host": socket.gethostname(),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu ({platform.machine()})",
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "ray": ray.__version__,
+        "project_version": importlib.metadata.version("spatial-sweeps"),
+    }
+
+
+class Trial(tune.Trainable):
+    """One trial at a time, an epoch a step; the actor is used again for the next trial.
+
+    `config` has the trial's "id", its canonical configuration as JSON ("json") and its short "label".
+    """
+
+    def setup(
+        self,
+        config: dict[str, Any],
+        data: Mapping[str, Images | StreamedImages] | None = None,
+        options: TrialOptions | None = None,
+    ) -> None:
+        assert data is not None
+        assert options is not None
+        self.data, self.options = data, options
+        torch.set_num_threads(options.threads)
+        self.reset_config(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        self.trial = new_config["trial"]
+        self.run: Run | None = None
+        return True
+
+    def __repr__(self) -> str:
+        trial = getattr(self, "trial", None)
+        return f"{trial['label']} {trial['id']}" if trial else "idle"
+
+    def step(self) -> dict[str, Any]:
+        if self.run is None:
+            self._start()
+        run = self.run
+        if run is not None and not run.finished:
+            try:
+                if run.epoch == 0:
+                    run.begin()
+                run.train_epoch()
+            except Exception as error:  # noqa: BLE001 - whatever a trial raises is recorded as its result
+                run.fail(_describe(error))
+        assert run is not None
+        if run.finished:
+            self._record(run)
+        elif time.monotonic() - self.saved >= self.options.checkpoint_seconds:
+            self._save(run)
+        row = run.epochs[-1] if run.epochs else {}
+        return {
+            "epoch": run.epoch,
+            "epochs": self.config_of_trial.training.epochs,
+            "top1": row.get("top1"),
+            "loss": row.get("loss"),
+            "status": run.status,
+            "error": run.error,
+            "done": run.finished,
+        }
+
+    def _start(self) -> None:
+        """Build the run and continue it from its last checkpoint, if it has one."""
+        self.config_of_trial = TrialConfig.from_canonical(json.loads(self.trial["json"]))
+        self.device = torch.device("cuda" if self.options.gpu else "cpu")
+        self.checkpoints = checkpoints_of(self.options.sweep, self.trial["id"])
+        self.attempts = self.checkpoints.count_start()
+        self.saved = time.monotonic()
+        data = self.data[self.config_of_trial.data.dataset]
+        metrics = {name: METRICS[name](**options) for name, options in self.options.metrics.items()}
+        self.run = run = Run(self.config_of_trial, data, metrics=metrics, device=self.device)
+        try:
+            state, complaints = self.checkpoints.load()
+        except CheckpointError as error:
+            run.fail(f"no usable checkpoint: {error}; --retry-failed starts this trial again from the beginning")
+            return
+        for line in complaints:
+            print(f"{line}; the checkpoint before it is used", file=sys.stderr)
+        if state is not None:
+            run.restore(state)
+
+    def _save(self, run: Run) -> None:
+        self.checkpoints.save(run.epoch, run.state())
+        self.saved = time.monotonic()
+
+    def _record(self, run: Run) -> None:
+        trial, epochs, measurements, maps = run.tables()
+        identity = trial_row(
+            self.trial["id"], self.config_of_trial, self.trial["json"], self.options, self.attempts, self.device
+        )
+        records.write_trial(self.options.sweep, {**identity, **trial}, epochs, measurements, maps)
+        if not self.options.keep_checkpoints:
+            self.checkpoints.delete()
+
+    def cleanup(self) -> None:
+        """A trial that is stopped before its end keeps what it has trained."""
+        run = self.run
+        if run is not None and not run.finished and run.epoch > 0:
+            self._save(run)
+
+
+def _describe(error: Exception) -> str:
+    """The exception in one line, with the place in this project or its libraries that raised it."""
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" ({frames[-1].filename.rsplit('/', 1)[-1]}:{frames[-1].lineno})" if frames else ""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}{place}"
