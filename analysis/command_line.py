@@ -8,7 +8,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import tyro
 
@@ -36,7 +36,8 @@ def parse(
     os.environ["COLUMNS"] = "2000" if not _asks_for_help(argv) else width or "110"
     try:
         with contextlib.redirect_stderr(errors):
-            return tyro.cli(flags, args=argv, prog=prog, default=default, description=description)
+            parsed = tyro.cli(flags, args=argv, prog=prog, default=default, description=description)
+            return cast(Flags, parsed)  # without a default, too
     except SystemExit as stop:
         if stop.code in (0, None):
             raise
@@ -63,7 +64,9 @@ def _one_line(box: str) -> str:
             sections.append([])
         elif line:
             sections[-1].append(line)
-    message = " ".join(sections[0])
+    if "╭" not in box:
+        del sections[0]  # where a terminal cannot draw a box, the title in its upper edge is a section of its own
+    message = " ".join(sections[0]) if sections else ""
     for section in sections[1:]:
         if section and section[0].startswith("Perhaps you meant"):
             message += "; " + " ".join(section).replace("Perhaps you meant:", "perhaps you meant")

@@ -67,7 +67,7 @@ def main(
 
 def launch(flags: SweepFlags, plan: Plan) -> int:
     """Run what is planned and not yet recorded; the number of planned trials that are recorded as failed."""
-    console = Console(highlight=False)
+    console = _console()
     url = _absolute(sweep_url(flags))
     records.check_storage(_absolute(flags.storage))
     pending = pending_trials(flags, plan, url)
@@ -87,7 +87,8 @@ def _absolute(url: str) -> str:
 
 
 def pending_trials(flags: SweepFlags, plan: Plan, url: str) -> list[PlannedTrial]:
-    """The planned trials to run: those without a record, and with --retry-failed those that failed or are damaged.
+    """The planned trials to run, the longest first, as a long one that starts last would leave the other cores idle:
+    those without a record, and with --retry-failed those that failed or are damaged.
 
     Raises `InputError` for a damaged record or checkpoint of a planned trial unless it is to be run again.
     """
@@ -109,7 +110,7 @@ def pending_trials(flags: SweepFlags, plan: Plan, url: str) -> list[PlannedTrial
                 if not flags.retry_failed:
                     raise InputError(f"{error}; --retry-failed runs that trial again from its beginning") from None
                 checkpoints.delete()
-    return pending
+    return sorted(pending, key=lambda trial: -trial.cost)
 
 
 def _with_checkpoints(url: str) -> set[str]:
@@ -166,10 +167,15 @@ def _run_on_ray(
             console,
         )
         scratch = f"{url}/.tune"
+        stack.callback(_remove, scratch)
         tuner = tune.Tuner(
             trainable,
             param_space={"trial": tune.grid_search([trial.payload() for trial in pending])},
-            tune_config=tune.TuneConfig(reuse_actors=True),
+            tune_config=tune.TuneConfig(
+                reuse_actors=True,
+                trial_name_creator=lambda trial: trial.config["trial"]["id"],
+                trial_dirname_creator=lambda trial: trial.config["trial"]["id"],
+            ),
             run_config=tune.RunConfig(
                 name=f"{os.getpid()}-{time.time_ns()}",
                 storage_path=scratch,
@@ -182,7 +188,6 @@ def _run_on_ray(
         stack.enter_context(progress)
         results = tuner.fit()
         _record_lost(results, {trial.id: trial for trial in pending}, url, options)
-        _remove(scratch)
         _remove_finished_checkpoints(flags, plan, url)
 
 
@@ -206,7 +211,8 @@ def _ray() -> Iterator[None]:
 
 def _record_lost(results: tune.ResultGrid, trials: Mapping[str, PlannedTrial], url: str, options: TrialOptions) -> None:
     """Record the trials whose workers died again and again, so that they do not disappear without a word."""
-    for result in results:
+    for index in range(len(results)):
+        result = results[index]
         if result.error is None or result.config is None:
             continue
         trial = trials[result.config["trial"]["id"]]
@@ -231,6 +237,8 @@ def _remove_finished_checkpoints(flags: SweepFlags, plan: Plan, url: str) -> Non
     recorded = records.scan(url).statuses
     for trial_id in _with_checkpoints(url) & set(recorded) & plan.ids:
         checkpoints_of(url, trial_id).delete()
+    if not _with_checkpoints(url):
+        _remove(f"{url}/checkpoints")
 
 
 def _git() -> dict[str, Any]:
@@ -250,6 +258,12 @@ def _git() -> dict[str, Any]:
 # --- what a person reads ----------------------------------------------------------------------------------------------
 
 
+def _console() -> Console:
+    """Standard output; as wide as tables need where it is no terminal."""
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=140)
+
+
 def _setting(trial: PlannedTrial) -> str:
     return trial.label.rsplit(" seed=", 1)[0]
 
@@ -259,9 +273,9 @@ def _summarise(flags: SweepFlags, plan: Plan, url: str, console: Console) -> int
     sweep = records.read_sweep(url)
     rows = {row["trial_id"]: row for row in sweep.trials.to_pylist() if row["trial_id"] in plan.ids}
     table = Table(title=f"{flags.name or flags.NAME}: mean ± standard deviation over seeds, test split")
-    table.add_column("setting")
+    table.add_column("setting", overflow="fold")
     for name in ("seeds", "Top-1", "Top-5", "loss", "TV"):
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=True)
     settings: dict[str, list[dict[str, Any]]] = {}
     for trial in plan.trials:
         settings.setdefault(_setting(trial), [])
@@ -306,7 +320,7 @@ def _print_plan(flags: SweepFlags, plan: Plan) -> None:
     check_contents(url, contents(flags, plan), write=False)
     scan = records.scan(url)
     pending = [trial for trial in plan.trials if trial.id not in scan.statuses]
-    console = Console(highlight=False)
+    console = _console()
     console.print(
         f"{len(plan.trials)} trials planned, {len(plan.trials) - len(pending)} of them recorded in {sweep_url(flags)}"
     )

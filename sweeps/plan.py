@@ -13,15 +13,15 @@ from pathlib import PurePosixPath
 from typing import Any, ClassVar
 
 import fsspec
-from analysis.schema import SCHEMA_VERSION
 
 from analysis.command_line import InputError, parse
+from analysis.schema import SCHEMA_VERSION
 from trainables.configuration import ModelConfig, Optimizer, Precision, Schedule, TrainingConfig, TrialConfig
 from trainables.data import DataConfig, DataInfo, describe
 from trainables.method import Method
 from trainables.metrics import METRICS
 from trainables.metrics.landscape import Expectation
-from trainables.models import MODELS
+from trainables.models import MODELS, check_size
 
 
 @dataclass(frozen=True)
@@ -160,7 +160,7 @@ class PlannedTrial:
 
 @dataclass(frozen=True)
 class Plan:
-    """All trials of a sweep, the longest first, and the description of its data sets by the flag's value."""
+    """All trials of a sweep in the order of its grid, and the description of its data sets by the flag's value."""
 
     trials: list[PlannedTrial]
     data: dict[str, DataInfo]
@@ -197,14 +197,14 @@ def make_plan(flags: SweepFlags) -> Plan:
         flags.dataset, _models(flags), methods, _trainings(flags), range(flags.seeds)
     ):
         size = flags.image_size or infos[spec].size
+        check_size(model.model, size)
         method.check(size, size)
         config = TrialConfig(method, model, data_configs[spec], training, seed)
         identity = trial_id(config)
         trials.setdefault(identity, PlannedTrial(identity, config, ""))
     labels = _labels([trial.config for trial in trials.values()])
     labelled = [dataclasses.replace(trial, label=label) for trial, label in zip(trials.values(), labels, strict=True)]
-    # the longest first: a long trial started last would leave the other cores idle; the order is otherwise as planned
-    return Plan(sorted(labelled, key=lambda trial: -trial.cost), infos, data_configs)
+    return Plan(labelled, infos, data_configs)
 
 
 def _check_grid(flags: SweepFlags) -> None:

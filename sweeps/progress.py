@@ -29,6 +29,9 @@ class Progress(tune.Callback):
         self.printed = 0.0
         self.live = Live(console=console, refresh_per_second=2, transient=True) if console.is_terminal else None
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {}  # Tune pickles its callbacks for a resume of its own, which is never used
+
     def __enter__(self) -> Progress:
         if self.live is not None:
             self.live.start()

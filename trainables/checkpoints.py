@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import pickle
 import re
 from typing import Any
 
@@ -49,9 +50,13 @@ class Checkpoints:
         for name in reversed(self._names()):
             match = _NAME.match(name)
             content = self.fs.cat_file(f"{self.path}/{name}")
-            if match is not None and hashlib.sha256(content).hexdigest()[:16] == match[2]:
+            if match is None or hashlib.sha256(content).hexdigest()[:16] != match[2]:
+                complaints.append(f"{self.folder}/{name}: damaged ({len(content)} bytes, which do not match its name)")
+                continue
+            try:
                 return torch.load(io.BytesIO(content), weights_only=True, map_location="cpu"), complaints
-            complaints.append(f"{self.folder}/{name}: damaged ({len(content)} bytes, content does not match its name)")
+            except pickle.UnpicklingError:
+                complaints.append(f"{self.folder}/{name}: refused, it holds more than tensors and plain values")
         if complaints:
             raise CheckpointError("; ".join(complaints))
         return None, complaints

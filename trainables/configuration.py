@@ -26,6 +26,10 @@ class ModelConfig:
     model: str
     width: int
 
+    def __post_init__(self) -> None:
+        if self.width < 1:
+            raise InputError(f"width: {self.width}, allowed are whole numbers of at least 1")
+
 
 @dataclass(frozen=True)
 class TrainingConfig:
@@ -47,10 +51,9 @@ class TrainingConfig:
     """bf16: mixed precision for the cross-entropy pass; penalties and measurements stay in float32."""
 
     def __post_init__(self) -> None:
-        positive = {"epochs": self.epochs, "batch_size": self.batch_size}
-        for name, number in positive.items():
-            if number < 1:
-                raise InputError(f"{name}: {number}, allowed are whole numbers of at least 1")
+        for name, count in {"epochs": self.epochs, "batch_size": self.batch_size}.items():
+            if count < 1:
+                raise InputError(f"{name}: {count}, allowed are whole numbers of at least 1")
         if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
             raise InputError(f"learning_rate: {self.learning_rate}, allowed are finite numbers above 0")
         if not (math.isfinite(self.weight_decay) and self.weight_decay >= 0):

@@ -43,7 +43,7 @@ def input_gradients(
     `targets` (B,) are class indices; None draws one y per image from softmax(f(x)), detached, by inverting the
     cumulative distribution at one uniform number per image from `generator`.
     """
-    logits, vector_jacobian = torch.func.vjp(model, images)
+    logits, vector_jacobian = torch.func.vjp(model, images)[:2]
     if targets is None:
         source = generator.device if generator is not None else images.device
         uniform = torch.rand(len(images), generator=generator, device=source, dtype=logits.dtype)
@@ -94,7 +94,7 @@ def importance_landscape(
 def expected_squares(model: Model, images: Tensor) -> Tensor:
     """Σ_b E_{y~softmax(f(x_b))} (∂f_y/∂x_b)², exact over the D classes by D backward passes, (C, H, W), float64."""
     with torch.no_grad():
-        logits, vector_jacobian = torch.func.vjp(model, images)
+        logits, vector_jacobian = torch.func.vjp(model, images)[:2]
         probabilities = logits.softmax(1).double()
         squares = torch.zeros(images.shape[1:], dtype=torch.float64, device=images.device)
         for y in range(logits.shape[1]):
@@ -265,7 +265,8 @@ def _window(pool: nn.AvgPool2d) -> Callable[[Tensor], Tensor | float]:
     """n of every window of an average pooling, as its divisor has it."""
     height, width = (pool.kernel_size,) * 2 if isinstance(pool.kernel_size, int) else pool.kernel_size
     if pool.divisor_override is not None:
-        return lambda x: float(pool.divisor_override)
+        divisor = float(pool.divisor_override)
+        return lambda x: divisor
     if pool.count_include_pad and not pool.ceil_mode:
         return lambda x: float(height * width)
     # inputs in the image, window by window

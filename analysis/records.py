@@ -1,0 +1,611 @@
+"""Write a finished trial, read a sweep: Parquet on a disk or on S3, `<sweep>/<table>/<trial_id>.parquet`.
+
+    records.write_trial("results/pilcro", trial, epochs, measurements, maps)
+    sweep = records.read_sweep("s3://bucket/results/pilcro")
+    sweep.trials.to_pandas()
+
+A sweep is a folder or an `s3://bucket/prefix`. Its tables, each in a folder of its own, hold one file per trial, or one
+`compacted.parquet`, or both; a trial with a file of its own in `trials/` is read from its own files in all four tables,
+any other from the compacted ones. `python -m analysis.records compact <sweep>` merges them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import itertools
+import json
+import numbers
+import os
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+from typing import Any, Literal, TypeVar
+
+import fsspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from botocore.exceptions import BotoCoreError  # type: ignore[import-untyped]
+from fsspec.implementations.local import LocalFileSystem
+from tyro.conf import Positional
+
+from analysis.command_line import InputError, parse, run
+from analysis.schema import SCHEMA_VERSION, STATUSES, TABLES
+
+COMPACTED = "compacted"
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+# what a disk or an object store raises; s3fs turns the store's answers into OSErrors, but not a failed connection
+STORAGE_ERRORS = (OSError, BotoCoreError)
+
+
+class _Damaged(Exception):
+    """A file of the record that is missing or cannot be read. The message names the file and what is wrong."""
+
+
+# --- storage ----------------------------------------------------------------------------------------------------------
+
+
+def _open(url: str, **options: Any) -> tuple[fsspec.AbstractFileSystem, str]:
+    try:
+        # what other processes write is to be seen at once, and s3fs would answer from its cache
+        fs, path = fsspec.core.url_to_fs(str(url), use_listings_cache=False, **options)
+    except (ValueError, ImportError) as error:
+        raise InputError(f"{url}: {error}; allowed are a folder or s3://bucket/prefix") from None
+    return fs, path.rstrip("/") or path
+
+
+def _shown(fs: fsspec.AbstractFileSystem, path: str) -> str:
+    """The path as a user would type it."""
+    return path if isinstance(fs, LocalFileSystem) else fs.unstrip_protocol(path)
+
+
+def _parallel(
+    function: Callable[[Item], Result], items: Iterable[Item], fs: fsspec.AbstractFileSystem
+) -> Iterator[Result]:
+    # a disk is bound by decoding, where more threads only get in each other's way; an object store by its latency
+    with ThreadPoolExecutor(4 if isinstance(fs, LocalFileSystem) else 32) as pool:
+        yield from pool.map(function, items)
+
+
+def _bytes(fs: fsspec.AbstractFileSystem, path: str) -> bytes:
+    if isinstance(fs, LocalFileSystem):  # half the time of fsspec's own way, for files this small
+        with open(path, "rb") as file:
+            return file.read()
+    content: bytes = fs.cat_file(path)
+    return content
+
+
+def _put(fs: fsspec.AbstractFileSystem, path: str, content: bytes) -> None:
+    """The whole file or nothing, whatever happens meanwhile."""
+    if not isinstance(fs, LocalFileSystem):
+        fs.pipe_file(path, content)
+        return
+    folder, name = os.path.split(path)
+    os.makedirs(folder, exist_ok=True)
+    # readers pass over names with a leading dot, so what a crash leaves behind disturbs nobody
+    temporary = os.path.join(folder, f".{name}.{uuid.uuid4().hex}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        if os.path.exists(temporary):
+            os.remove(temporary)
+        raise
+    directory = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(directory)  # the order of the four tables shall survive a power cut, too
+    finally:
+        os.close(directory)
+
+
+def write_file(url: str, content: bytes) -> str:
+    """Write a file atomically, to a folder (made when missing) or to S3; its path as a user would type it.
+
+    Raises `InputError` if it cannot be written.
+    """
+    fs, path = _open(url)
+    try:
+        _put(fs, path, content)
+    except STORAGE_ERRORS as error:
+        raise InputError(f"{url}: cannot be written ({_reason(error)})") from None
+    return _shown(fs, path)
+
+
+def _reason(error: BaseException) -> str:
+    return " ".join(str(getattr(error, "strerror", None) or error).split()) or type(error).__name__
+
+
+def check_storage(url: str) -> None:
+    """Find out in seconds whether a sweep could be recorded under `url` (made when it is a missing folder).
+
+    Writes and deletes a probe. Raises `InputError` if that fails: a folder without permission, a missing bucket,
+    missing credentials, an endpoint that does not answer.
+    """
+    options: dict[str, Any] = {}
+    if str(url).startswith(("s3://", "s3a://")):
+        # the defaults try for minutes
+        config = {"connect_timeout": 4, "read_timeout": 5, "retries": {"total_max_attempts": 1}}
+        options = {"config_kwargs": config}
+    fs, path = _open(url, **options)
+    if options:
+        fs.retries = 2  # s3fs's own, of this probe's instance only
+    probe = f"{path}/.probe-{uuid.uuid4().hex}"
+    try:
+        if isinstance(fs, LocalFileSystem):
+            os.makedirs(path, exist_ok=True)
+        fs.pipe_file(probe, b"probe")
+        fs.rm_file(probe)
+    except STORAGE_ERRORS as error:
+        place = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+        at = f" at {place}" if options and place else ""
+        missing = "bucket does not exist" if options and isinstance(error, FileNotFoundError) else _reason(error)
+        raise InputError(
+            f"storage {url}{at}: cannot be written ({missing}); "
+            + ("check the bucket, AWS_ENDPOINT_URL and the credentials" if options else "choose another --storage")
+        ) from None
+
+
+def _listing(fs: fsspec.AbstractFileSystem, path: str, table: str) -> set[str]:
+    """Names without suffix of a table's files; empty if there is no such folder."""
+    folder = f"{path}/{table}"
+    try:
+        entries = fs.ls(folder, detail=True)
+    except (FileNotFoundError, NotADirectoryError):
+        return set()
+    except STORAGE_ERRORS as error:
+        raise InputError(f"{_shown(fs, folder)}: cannot be read ({_reason(error)})") from None
+    names = set()
+    for entry in entries:
+        name = entry["name"].rstrip("/").rsplit("/", 1)[-1]
+        if name.startswith((".", "_")) or entry["name"].strip("/") == folder.strip("/"):
+            continue  # half-written and hidden files; the marker object that some S3 tools make for a folder
+        if entry["type"] == "directory" or not name.endswith(".parquet"):
+            raise InputError(
+                f"{_shown(fs, folder)}/{name}: does not belong to the record; "
+                f"{table}/ holds Parquet files only, move it away"
+            )
+        names.add(name.removesuffix(".parquet"))
+    return names
+
+
+# --- write ------------------------------------------------------------------------------------------------------------
+
+
+def _encode(table: pa.Table, *, compacted: bool = False) -> bytes:
+    buffer = io.BytesIO()
+    if compacted:
+        pq.write_table(table, buffer, compression="zstd", write_page_checksum=True)
+    else:
+        # dictionaries and statistics of a row or a few cost more than they save: half the size, faster to read
+        pq.write_table(
+            table,
+            buffer,
+            compression="none",
+            use_dictionary=False,
+            write_statistics=False,
+            write_page_checksum=True,
+        )
+    return buffer.getvalue()
+
+
+def _value(value: Any, kind: pa.DataType) -> Any:
+    """The value as Arrow shall have it. Raises `TypeError` if it is of another type."""
+    if value is None:
+        return None
+    if pa.types.is_string(kind) and isinstance(value, str):
+        return str(value)
+    if pa.types.is_boolean(kind) and isinstance(value, bool | np.bool_):
+        return bool(value)
+    if pa.types.is_integer(kind) and isinstance(value, numbers.Integral) and not isinstance(value, bool):
+        return int(value)
+    if pa.types.is_floating(kind) and isinstance(value, numbers.Real) and not isinstance(value, bool):
+        return float(value)
+    if pa.types.is_timestamp(kind) and isinstance(value, datetime) and value.tzinfo is not None:
+        return value
+    if pa.types.is_list(kind) and not isinstance(value, str | bytes):
+        array = np.asarray(value)
+        if array.ndim == 1 and array.dtype.kind in "fiu":
+            return array.astype(np.float32)
+    raise TypeError
+
+
+def _arrow(name: str, rows: Sequence[Mapping[str, Any]]) -> pa.Table:
+    """Rows as a table of the schema, null where a row has no such column. Raises `ValueError` naming a bad column."""
+    schema = TABLES[name]
+    for row in rows:
+        unknown = [column for column in row if column not in schema.names]
+        if unknown:
+            raise ValueError(f"{name}: unknown column {unknown[0]!r}, allowed are {', '.join(schema.names)}")
+    arrays = []
+    for field in schema:
+        values = []
+        for row in rows:
+            value = row.get(field.name)
+            try:
+                values.append(_value(value, field.type))
+            except TypeError:
+                zone = ", with a time zone" if isinstance(value, datetime) else ""
+                raise ValueError(
+                    f"{name}.{field.name}: {value!r} is of type {type(value).__name__}, allowed is {field.type}{zone}"
+                ) from None
+        try:
+            arrays.append(pa.array(values, field.type))
+        except (pa.ArrowException, OverflowError) as error:
+            raise ValueError(f"{name}.{field.name}: {error}") from None
+    return pa.Table.from_arrays(arrays, schema=schema)
+
+
+def _check_identity(trial: Mapping[str, Any], rows: Iterable[Mapping[str, Any]]) -> str:
+    trial_id = trial.get("trial_id")
+    if (
+        not isinstance(trial_id, str)
+        or not trial_id
+        or trial_id == COMPACTED
+        or trial_id.startswith((".", "_"))
+        or "/" in trial_id
+        or os.sep in trial_id
+    ):
+        raise ValueError(f"trials.trial_id: {trial_id!r}, allowed is a name for a file")
+    if trial.get("status") not in STATUSES:
+        raise ValueError(f"trials.status: {trial.get('status')!r}, allowed are {', '.join(STATUSES)}")
+    if trial.get("schema_version", SCHEMA_VERSION) != SCHEMA_VERSION:
+        raise ValueError(f"trials.schema_version: {trial['schema_version']!r}, this project writes {SCHEMA_VERSION}")
+    for row in rows:
+        if row.get("trial_id", trial_id) != trial_id:
+            raise ValueError(f"trial_id: a row of trial {row['trial_id']!r} among those of {trial_id!r}")
+    return trial_id
+
+
+def write_trial(
+    sweep: str,
+    trial: Mapping[str, Any],
+    epochs: Sequence[Mapping[str, Any]],
+    measurements: Sequence[Mapping[str, Any]],
+    maps: Sequence[Mapping[str, Any]],
+) -> bool:
+    """Record a finished trial: its four tables, each written atomically, `trials` last.
+
+    `trial` is a row of the trials table with at least `trial_id` and `status`; the rows of the other tables need no
+    `trial_id`. Columns that are not given become null. A trial that is recorded as completed or diverged stays as it
+    is, and the answer is False; one recorded as failed, or whose files are damaged, is replaced.
+
+    Raises `ValueError` naming the column for an unknown column or a value of another type, before anything is written,
+    and `InputError` if the sweep is of another schema version or its compacted files are damaged.
+    """
+    trial_id = _check_identity(trial, itertools.chain(epochs, measurements, maps))
+    for row in maps:
+        if row.get("values") is not None and len(row["values"]) != (row.get("height") or 0) * (row.get("width") or 0):
+            raise ValueError(
+                f"maps.values: {len(row['values'])} values for {row.get('height')}×{row.get('width')} pixels"
+            )
+    rows: dict[str, Sequence[Mapping[str, Any]]] = {
+        "epochs": epochs,
+        "measurements": measurements,
+        "maps": maps,
+        "trials": [{"schema_version": SCHEMA_VERSION, **trial}],
+    }
+    contents = {
+        name: _encode(_arrow(name, [{**row, "trial_id": trial_id} for row in table])) for name, table in rows.items()
+    }
+    fs, path = _open(sweep)
+    if _recorded_status(fs, path, trial_id) in ("completed", "diverged"):
+        return False
+    last = f"{path}/trials/{trial_id}.parquet"
+    # a failed or damaged trial is taken off the record first: its old row with new tables would not be whole
+    if fs.exists(last):
+        fs.rm_file(last)
+    for name, content in contents.items():
+        _put(fs, f"{path}/{name}/{trial_id}.parquet", content)
+    return True
+
+
+def _recorded_status(fs: fsspec.AbstractFileSystem, path: str, trial_id: str) -> str | None:
+    """Status of a recorded trial; None if it has no record, or a damaged one."""
+    try:
+        status = _check_trial(fs, path, trial_id)
+    except _Damaged:
+        if fs.exists(f"{path}/trials/{trial_id}.parquet"):
+            return None
+    else:
+        return status
+    if not fs.exists(f"{path}/trials/{COMPACTED}.parquet"):
+        return None
+    trials = _compacted(fs, path, "trials", ["trial_id", "status"])
+    found = trials.filter(pc.equal(trials["trial_id"], trial_id))["status"].to_pylist()
+    return found[0] if found else None
+
+
+# --- read -------------------------------------------------------------------------------------------------------------
+
+
+def _decode(fs: fsspec.AbstractFileSystem, path: str, table: str, name: str, columns: list[str] | None) -> pa.Table:
+    """One file, checked. Raises `_Damaged` if it is missing or damaged, `InputError` if of another schema version."""
+    file = f"{path}/{table}/{name}.parquet"
+    shown = _shown(fs, file)
+    try:
+        content = _bytes(fs, file)
+    except FileNotFoundError:
+        raise _Damaged(f"{shown}: is missing") from None
+    except STORAGE_ERRORS as error:
+        raise InputError(f"{shown}: cannot be read ({_reason(error)})") from None
+    try:
+        reader = pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True)
+        version = (reader.metadata.metadata or {}).get(b"schema_version", b"none").decode(errors="replace")
+        if version != str(SCHEMA_VERSION):
+            raise InputError(
+                f"{shown}: is of schema version {version}, this project reads version {SCHEMA_VERSION}; "
+                "read it with the project's version that wrote it, or choose another --name"
+            )
+        content_table = reader.read(columns=columns, use_threads=False)
+    except (pa.ArrowException, OSError) as error:
+        raise _Damaged(f"{shown}: is no readable Parquet file ({_brief(error)})") from None
+    schema, known = content_table.schema, TABLES[table]
+    if not schema.equals(known):
+        for column in set(schema.names) & set(known.names):
+            kind, right = schema.field(column).type, known.field(column).type
+            if kind != right:
+                raise _Damaged(f"{shown}: column {column} is of type {kind}, not {right}")
+    if name != COMPACTED and "trial_id" in content_table.column_names:
+        others = set(content_table["trial_id"].to_pylist()) - {name}
+        if others or (table == "trials" and len(content_table) != 1):
+            raise _Damaged(f"{shown}: holds {'trial ' + str(others.pop()) if others else 'no single trial'}")
+    return content_table
+
+
+def _brief(error: BaseException) -> str:
+    return " ".join(str(error).split()).split(". ")[0][:200] or type(error).__name__
+
+
+def _compacted(fs: fsspec.AbstractFileSystem, path: str, table: str, columns: list[str] | None) -> pa.Table:
+    try:
+        return _decode(fs, path, table, COMPACTED, columns)
+    except _Damaged as damage:
+        raise InputError(
+            f"{damage}; it holds the {table} of many trials: restore it from a copy, "
+            "or move the sweep's folder away to run them again"
+        ) from None
+
+
+def _check_trial(fs: fsspec.AbstractFileSystem, path: str, trial_id: str) -> str:
+    """Status of a trial with files of its own. Raises `_Damaged` if one of the four is missing or damaged."""
+    status: str = _decode(fs, path, "trials", trial_id, None)["status"][0].as_py()
+    for table in ("epochs", "measurements", "maps"):
+        _decode(fs, path, table, trial_id, None)
+    return status
+
+
+@dataclass(frozen=True)
+class Scan:
+    """What is recorded: the status of each trial, and for those whose files are damaged the message that says so."""
+
+    statuses: dict[str, str]
+    corrupted: dict[str, str]
+
+
+def scan(sweep: str) -> Scan:
+    """Which trials are recorded, with every file read and checked. A sweep that does not exist has none.
+
+    Raises `InputError` if the sweep is of another schema version, has files that do not belong to it, or damaged
+    compacted files.
+    """
+    fs, path = _open(sweep)
+    names = _listing(fs, path, "trials")
+    statuses: dict[str, str] = {}
+    if COMPACTED in names:
+        trials = _compacted(fs, path, "trials", None)
+        statuses = dict(zip(trials["trial_id"].to_pylist(), trials["status"].to_pylist(), strict=True))
+        for table in ("epochs", "measurements", "maps"):
+            _compacted(fs, path, table, None)
+    singles = sorted(names - {COMPACTED})
+
+    def check(trial_id: str) -> str | _Damaged:
+        try:
+            return _check_trial(fs, path, trial_id)
+        except _Damaged as damage:
+            return damage
+
+    corrupted = {}
+    for trial_id, result in zip(singles, _parallel(check, singles, fs), strict=True):
+        if isinstance(result, _Damaged):
+            statuses.pop(trial_id, None)
+            corrupted[trial_id] = str(result)
+        else:
+            statuses[trial_id] = result
+    return Scan(statuses, corrupted)
+
+
+def read_table(sweep: str, table: str, columns: Sequence[str] | None = None) -> pa.Table:
+    """One table of a sweep, or some of its columns: the fast way to a few numbers of many trials.
+
+    Trials are sorted by `trial_id`, rows of the other tables by `trial_id` and then as they were recorded; rows of
+    trials that are not (yet) in `trials` are left out. Columns of newer records that the schema does not know are kept.
+
+    Raises `InputError`, one line that names the file, for a sweep that is missing or has no recorded trial, damaged
+    files, files that do not belong to the record, or another schema version, and for an unknown table or column.
+    """
+    if table not in TABLES:
+        raise InputError(f"table {table!r}: allowed are {', '.join(TABLES)}")
+    fs, path = _open(sweep)
+    names = _listing(fs, path, "trials")
+    if not names:
+        raise InputError(
+            f"{_shown(fs, path)}: no recorded trials; "
+            + ("give" if not fs.exists(path) else "wait until a trial of it ends, or give")
+            + " the folder or s3:// prefix of a sweep, <storage>/<name>"
+        )
+    # files that do not belong to a folder are an error, even where they would not be read
+    if table != "trials":
+        _listing(fs, path, table)
+    # rows are chosen and sorted by trial
+    needed = None if columns is None else list(dict.fromkeys(["trial_id", *columns]))
+    singles = sorted(names - {COMPACTED})
+
+    def decode(trial_id: str) -> pa.Table | _Damaged:
+        try:
+            return _decode(fs, path, table, trial_id, needed)
+        except _Damaged as damage:
+            return damage
+
+    parts = []
+    for part in _parallel(decode, singles, fs):
+        if isinstance(part, _Damaged):
+            raise InputError(f"{part}; run the sweep again with --retry-failed to run this trial again")
+        parts.append(part)
+    if COMPACTED in names:
+        old = _compacted(fs, path, table, needed)
+        ids = (old if table == "trials" else _compacted(fs, path, "trials", ["trial_id"]))["trial_id"]
+        stays = pc.and_(
+            pc.is_in(old["trial_id"], ids), pc.invert(pc.is_in(old["trial_id"], pa.array(singles, pa.string())))
+        )
+        parts.append(old.filter(stays))
+    return _merged(parts, table, columns, _shown(fs, path))
+
+
+def _merged(parts: list[pa.Table], table: str, columns: Sequence[str] | None, shown: str) -> pa.Table:
+    alike = all(part.schema.equals(parts[0].schema) for part in parts[1:])
+    try:
+        whole = pa.concat_tables(parts, promote_options="none" if alike else "permissive")
+    except pa.ArrowException as error:
+        raise InputError(f"{shown}/{table}: trials disagree about a column ({_brief(error)})") from None
+    whole = whole.combine_chunks()
+    if not _is_sorted(whole["trial_id"]):
+        # the sort is stable: a trial's rows keep their order
+        whole = whole.take(pc.sort_indices(whole["trial_id"]))
+    known = TABLES[table]
+    if columns is None:
+        columns = [*known.names, *(name for name in whole.column_names if name not in known.names)]
+    arrays, fields = [], []
+    for name in columns:
+        if name not in whole.column_names and name not in known.names:
+            raise InputError(f"{shown}/{table}: no column {name!r}; the table has {', '.join(known.names)}")
+        field = known.field(name) if name in known.names else whole.schema.field(name)
+        # a column that the record is older than
+        arrays.append(whole[name] if name in whole.column_names else pa.nulls(len(whole), field.type))
+        fields.append(field)
+    return pa.Table.from_arrays(arrays, schema=pa.schema(fields, metadata=known.metadata))
+
+
+def _is_sorted(column: pa.ChunkedArray) -> bool:
+    return len(column) < 2 or bool(pc.all(pc.less_equal(column[:-1], column[1:])).as_py())
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """The record of a sweep as Arrow tables. `trials` is read at once, the others when first asked for."""
+
+    path: str
+    trials: pa.Table
+
+    @property
+    def name(self) -> str:
+        return self.path.rstrip("/").rsplit("/", 1)[-1]
+
+    @cached_property
+    def epochs(self) -> pa.Table:
+        return read_table(self.path, "epochs")
+
+    @cached_property
+    def measurements(self) -> pa.Table:
+        return read_table(self.path, "measurements")
+
+    @cached_property
+    def maps(self) -> pa.Table:
+        return read_table(self.path, "maps")
+
+    @cached_property
+    def content_hash(self) -> str:
+        """12 hex digits of the SHA-256 of the trials, the same before and after compaction."""
+        digest = hashlib.sha256()
+        for row in self.trials.to_pylist():
+            # nulls left out: a column that is added later and has no values changes nothing
+            values = {name: value for name, value in row.items() if value is not None}
+            digest.update(json.dumps(values, sort_keys=True, default=str).encode() + b"\n")
+        return digest.hexdigest()[:12]
+
+
+def read_sweep(path: str) -> Sweep:
+    """A sweep's record from its folder or s3:// prefix.
+
+    Raises `InputError` as `read_table` does; for the tables other than `trials`, when they are first asked for.
+    """
+    fs, inner = _open(path)
+    return Sweep(_shown(fs, inner), read_table(path, "trials"))
+
+
+def content_hash(path: str) -> str:
+    """12 hex digits that change when a trial of the sweep does, and not by compaction; raises as `read_table` does."""
+    return read_sweep(path).content_hash
+
+
+# --- compact ----------------------------------------------------------------------------------------------------------
+
+
+def compact(path: str) -> list[str]:
+    """Merge each table's files into `<table>/compacted.parquet`; the paths written (none if there was nothing to do).
+
+    Stopped at any point, it leaves a record that reads the same, and can be called again. Not for a sweep that is
+    running: a failed trial that is being replaced meanwhile could be lost.
+
+    Raises `InputError` as `read_table` does; nothing is changed then.
+    """
+    fs, root = _open(path)
+    names = _listing(fs, root, "trials") or {COMPACTED}
+    singles = names - {COMPACTED}
+    merged = {table: read_table(path, table) for table in ("epochs", "measurements", "maps", "trials")}
+    written = []
+    if singles:
+        # trials last: until its own file in trials/ is gone, a trial is read from its own files
+        for table, content in merged.items():
+            file = f"{root}/{table}/{COMPACTED}.parquet"
+            _put(fs, file, _encode(content, compacted=True))
+            written.append(_shown(fs, file))
+        _remove(fs, [f"{root}/trials/{name}.parquet" for name in sorted(singles)])
+    # from here on the trials are read from the compacted files; this also clears what an interrupted call has left.
+    # Files of failed trials that were compacted earlier may belong to a new attempt, which is about to be recorded
+    statuses = dict(zip(merged["trials"]["trial_id"].to_pylist(), merged["trials"]["status"].to_pylist(), strict=True))
+    done = singles | {name for name, status in statuses.items() if status != "failed"}
+    for table in ("epochs", "measurements", "maps"):
+        _remove(fs, [f"{root}/{table}/{name}.parquet" for name in sorted(_listing(fs, root, table) & done)])
+    return written
+
+
+def _remove(fs: fsspec.AbstractFileSystem, paths: list[str]) -> None:
+    for _ in _parallel(fs.rm_file, paths, fs):
+        continue
+
+
+@dataclass
+class Flags:
+    """Work on a sweep's record."""
+
+    command: Positional[Literal["compact"]]
+    """compact: merge each table into one file."""
+    sweep: Positional[str]
+    """Folder or s3:// prefix of the sweep."""
+
+
+def main() -> None:
+    flags = parse(Flags, prog="python -m analysis.records", description="Merge each table of a sweep into one file.")
+    try:
+        written = compact(flags.sweep)
+    except STORAGE_ERRORS as error:
+        raise InputError(f"{flags.sweep}: cannot be written ({_reason(error)})") from None
+    for path in written:
+        print(path)
+    if not written:
+        print(f"{flags.sweep}: every table is one file already")
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,155 @@
+"""The record's tables: columns, types, units and directions. The one contract between the floors.
+
+A column may be added; none may change its meaning without a new `SCHEMA_VERSION`.
+"""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+SCHEMA_VERSION = 1
+
+# unit, and whether more ("max") or less ("min") of it is better; "none": neither
+_METRICS = {
+    "top1": ("fraction", "max"),
+    "top5": ("fraction", "max"),
+    "train_top1": ("fraction", "max"),
+    "loss": ("nats", "min"),
+    "train_loss": ("nats", "min"),
+    "total_variation": ("", "min"),
+    "penalty": ("", "none"),
+    "seconds": ("s", "none"),
+    "train_seconds": ("s", "none"),
+    "measure_seconds": ("s", "none"),
+    "images_per_second": ("images/s", "none"),
+}
+
+_HYPERPARAMETERS: dict[str, pa.DataType] = {
+    "alpha": pa.float64(),
+    "interval": pa.int64(),
+    "laplacian_width": pa.int64(),
+    "variant": pa.string(),
+    "pixels": pa.int64(),
+    "sparsity": pa.float64(),
+    "gamma": pa.float64(),
+    "eta": pa.float64(),
+    "modulation": pa.float64(),
+    "weight_decay": pa.float64(),
+    "sigma": pa.float64(),
+    "downsampling": pa.string(),
+    "deformation_strength": pa.float64(),
+    "labels": pa.string(),
+    "reduction": pa.string(),
+}
+
+HYPERPARAMETERS: tuple[str, ...] = tuple(_HYPERPARAMETERS)
+
+STATUSES = ("completed", "diverged", "failed")
+
+
+def _schema(columns: dict[str, pa.DataType]) -> pa.Schema:
+    fields = []
+    for name, kind in columns.items():
+        metadata = None
+        if name in _METRICS:
+            unit, direction = _METRICS[name]
+            metadata = {"unit": unit, "direction": direction}
+        fields.append(pa.field(name, kind, metadata=metadata))
+    return pa.schema(fields, metadata={"schema_version": str(SCHEMA_VERSION)})
+
+
+_UTC = pa.timestamp("us", tz="UTC")
+
+TABLES: dict[str, pa.Schema] = {
+    "trials": _schema(
+        {
+            "trial_id": pa.string(),
+            "schema_version": pa.int32(),
+            "sweep": pa.string(),
+            "method": pa.string(),
+            "dataset": pa.string(),
+            "model": pa.string(),
+            "width": pa.int64(),
+            "seed": pa.int64(),
+            "epochs": pa.int64(),
+            "batch_size": pa.int64(),
+            "learning_rate": pa.float64(),
+            "optimizer": pa.string(),
+            "crop": pa.int64(),  # pixels; 0: none
+            "precision": pa.string(),
+            **_HYPERPARAMETERS,
+            "config": pa.string(),
+            "status": pa.string(),
+            "error": pa.string(),
+            "top1": pa.float64(),
+            "top5": pa.float64(),
+            "loss": pa.float64(),
+            "total_variation": pa.float64(),
+            "train_seconds": pa.float64(),
+            "measure_seconds": pa.float64(),
+            "images_per_second": pa.float64(),
+            "attempts": pa.int64(),
+            "started_at": _UTC,
+            "finished_at": _UTC,
+            "git_commit": pa.string(),
+            "git_dirty": pa.bool_(),
+            "host": pa.string(),
+            "device": pa.string(),
+            "python": pa.string(),
+            "torch": pa.string(),
+            "ray": pa.string(),
+            "project_version": pa.string(),
+        }
+    ),
+    "epochs": _schema(
+        {
+            "trial_id": pa.string(),
+            "epoch": pa.int64(),
+            "learning_rate": pa.float64(),
+            "train_loss": pa.float64(),
+            "penalty": pa.float64(),
+            "train_top1": pa.float64(),
+            "top1": pa.float64(),
+            "top5": pa.float64(),
+            "loss": pa.float64(),
+            "total_variation": pa.float64(),
+            "seconds": pa.float64(),
+        }
+    ),
+    # unit and direction differ from row to row here, so they are columns
+    "measurements": _schema(
+        {
+            "trial_id": pa.string(),
+            "epoch": pa.int64(),
+            "metric": pa.string(),
+            "component": pa.string(),
+            "level": pa.float64(),
+            "value": pa.float64(),
+            "std": pa.float64(),
+            "n": pa.int64(),
+            "unit": pa.string(),
+            "direction": pa.string(),
+        }
+    ),
+    "maps": _schema(
+        {
+            "trial_id": pa.string(),
+            "epoch": pa.int64(),
+            "name": pa.string(),
+            "height": pa.int64(),
+            "width": pa.int64(),
+            "values": pa.list_(pa.float32()),  # row-major
+        }
+    ),
+}
+
+
+def unit(field: pa.Field) -> str:
+    """Unit of a metric's column ("" for a dimensionless one, and for a column that is no metric)."""
+    return (field.metadata or {}).get(b"unit", b"").decode()
+
+
+def direction(field: pa.Field) -> str | None:
+    """ "max", "min" or "none" for a metric's column; None for a column that is no metric."""
+    value = (field.metadata or {}).get(b"direction")
+    return None if value is None else value.decode()

@@ -1,0 +1,122 @@
+"""The record on an object store, against a server on this machine."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import s3fs
+
+from analysis import records, tipping_points
+from analysis.command_line import InputError
+from analysis.schema import TABLES
+
+Record = Callable[..., bool]
+Command = Callable[..., tuple[int, str, str]]
+
+
+def objects(url: str) -> list[str]:
+    return sorted(s3fs.S3FileSystem(use_listings_cache=False).find(url))
+
+
+def test_a_sweep_on_s3_is_written_read_and_compacted_as_a_local_one(
+    s3: str, tmp_path: Path, record: Record, command: Command
+) -> None:
+    sweep = f"{s3}/results/demo"
+    assert records.scan(sweep) == records.Scan({}, {})
+    with pytest.raises(InputError, match=r"s3://bucket/results/demo: no recorded trials"):
+        records.read_sweep(sweep)
+    for place in (sweep, str(tmp_path / "demo")):
+        assert record(place, "b", status="failed", top1=None)
+        assert record(place, "a")
+        assert not record(place, "a", top1=0.1)
+    assert records.scan(sweep) == records.Scan({"a": "completed", "b": "failed"}, {})
+    assert records.content_hash(sweep) == records.content_hash(str(tmp_path / "demo"))
+
+    code, out, err = command(records.main, "compact", sweep)
+    assert (code, err) == (0, "")
+    assert sorted(out.split()) == [f"{sweep}/{table}/compacted.parquet" for table in sorted(TABLES)]
+    assert objects(sweep) == [path.removeprefix("s3://") for path in sorted(out.split())]
+    for place in (sweep, str(tmp_path / "demo")):
+        assert record(place, "b", top1=0.5)
+    here, there = records.read_sweep(str(tmp_path / "demo")), records.read_sweep(sweep)
+    assert (there.path, there.name) == (sweep, "demo")
+    for table in TABLES:
+        assert getattr(there, table).equals(getattr(here, table))
+    assert pd.read_parquet(f"{sweep}/trials")["status"].tolist().count("completed") == 2
+
+
+def test_what_another_process_writes_is_seen_at_once(s3: str, tmp_path: Path, record: Record) -> None:
+    sweep = f"{s3}/demo"
+    record(sweep, "a")
+    assert set(records.scan(sweep).statuses) == {"a"}
+    record(tmp_path, "b")
+    # a client with a listing cache of its own stands for another process
+    other = s3fs.S3FileSystem(skip_instance_cache=True)
+    for table in TABLES:
+        other.pipe_file(f"{sweep}/{table}/b.parquet", (tmp_path / table / "b.parquet").read_bytes())
+    assert set(records.scan(sweep).statuses) == {"a", "b"}
+    other.rm_file(f"{sweep}/trials/a.parquet")
+    assert set(records.scan(sweep).statuses) == {"b"}
+    assert record(sweep, "a", top1=0.3)
+
+
+def test_a_damaged_object_and_a_folder_marker(s3: str, record: Record) -> None:
+    sweep = f"{s3}/demo"
+    record(sweep, "a")
+    fs = s3fs.S3FileSystem(use_listings_cache=False)
+    fs.pipe_file(f"{sweep}/trials/", b"")
+    assert records.scan(sweep).statuses == {"a": "completed"}
+    fs.pipe_file(f"{sweep}/epochs/a.parquet", fs.cat_file(f"{sweep}/epochs/a.parquet")[:100])
+    assert "s3://bucket/demo/epochs/a.parquet" in records.scan(sweep).corrupted["a"]
+    assert record(sweep, "a")
+    assert records.scan(sweep) == records.Scan({"a": "completed"}, {})
+
+
+def test_tipping_points_are_written_beside_the_sweep(s3: str, record: Record, command: Command) -> None:
+    for index, top1 in enumerate([0.9, 0.8, 0.3]):
+        record(f"{s3}/demo", f"t{index}", alpha=10.0**index, top1=top1)
+    code, out, err = command(tipping_points.main, f"{s3}/demo")
+    assert (code, err) == (0, "")
+    written = [line for line in out.splitlines() if line.startswith("s3://")]
+    assert written == [f"{s3}/demo/analysis/tipping_points.{kind}" for kind in ("parquet", "png", "svg", "pdf")]
+    assert pd.read_parquet(written[0])["threshold"].tolist() == [100.0]
+    assert {f"s3://{path}" for path in objects(f"{s3}/demo/analysis")} == set(written)
+
+
+def test_storage_that_can_be_written(s3: str) -> None:
+    records.check_storage(f"{s3}/results")
+    assert objects(s3) == []
+
+
+def test_a_bucket_that_does_not_exist(s3: str) -> None:
+    with pytest.raises(InputError, match=r"s3://no-such-bucket/results.*bucket does not exist"):
+        records.check_storage("s3://no-such-bucket/results")
+    assert records.scan("s3://no-such-bucket/demo") == records.Scan({}, {})
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:9", "10.255.255.1"])
+def test_an_endpoint_that_does_not_answer_is_noticed_in_seconds(
+    s3: str, monkeypatch: pytest.MonkeyPatch, address: str
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{address}")
+    s3fs.S3FileSystem.clear_instance_cache()
+    start = time.monotonic()
+    with pytest.raises(InputError, match=f"storage {s3}/results at http://{address}: cannot be written") as raised:
+        records.check_storage(f"{s3}/results")
+    assert time.monotonic() - start < 15
+    assert "\n" not in str(raised.value)
+
+
+def test_missing_credentials(s3: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+    s3fs.S3FileSystem.clear_instance_cache()
+    with pytest.raises(InputError, match=r"cannot be written .*credentials"):
+        records.check_storage(f"{s3}/results")

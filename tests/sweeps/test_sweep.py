@@ -1,0 +1,196 @@
+"""Whole sweeps on a local Ray, started as a user starts them, and killed as the world kills them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from analysis.records import read_sweep
+
+ROOT = Path(__file__).resolve().parents[2]
+SCRIPT = str(ROOT / "sweeps" / "pilcro.py")
+# everything else in the record is a result and must be equal bit for bit
+CLOCKS_AND_PLACES = {
+    "train_seconds",
+    "measure_seconds",
+    "images_per_second",
+    "started_at",
+    "finished_at",
+    "attempts",
+    "host",
+    "seconds",
+    "sweep",
+}
+SMALL = ["--alpha", "1", "--variant", "target", "curvature", "--train-images", "600", "--initialisations", "2"]
+LONGER = [*SMALL, "--epochs", "25", "--checkpoint-seconds", "0"]
+
+pytestmark = pytest.mark.ray
+
+
+def start(storage: Path, *argv: str, cwd: Path = ROOT) -> subprocess.Popen[str]:
+    command = [sys.executable, SCRIPT, "--storage", str(storage), *argv]
+    environment = {key: value for key, value in os.environ.items() if key not in ("RAY_ADDRESS",)}
+    return subprocess.Popen(
+        command, cwd=cwd, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
+    out, err = process.communicate(timeout=240)
+    return process.returncode, out, err
+
+
+def results(storage: Path) -> dict[str, pa.Table]:
+    sweep = read_sweep(str(storage / "pilcro"))
+    tables = {name: getattr(sweep, name) for name in ("trials", "epochs", "measurements", "maps")}
+    return {
+        name: table.drop_columns([column for column in table.column_names if column in CLOCKS_AND_PLACES])
+        for name, table in tables.items()
+    }
+
+
+def processes_below(pid: int) -> dict[int, str]:
+    """All descendants of a process with their command lines."""
+    parents: dict[int, list[int]] = {}
+    names: dict[int, str] = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError):  # it ended while we looked
+                parent = int((entry / "stat").read_text().rsplit(")", 1)[1].split()[1])
+                names[int(entry.name)] = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode().strip()
+                parents.setdefault(parent, []).append(int(entry.name))
+    found, queue = {}, [pid]
+    while queue:
+        for child in parents.get(queue.pop(), []):
+            found[child] = names[child]
+            queue.append(child)
+    return found
+
+
+def wait_for(condition: Callable[[], bool], what: str, seconds: float = 90) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"{what} did not happen in {seconds} s"
+        time.sleep(0.05)
+
+
+def kill(pids: list[int]) -> None:
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def alive(pid: int) -> bool:
+    stat = Path(f"/proc/{pid}/stat")
+    try:
+        return stat.read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    storage = tmp_path_factory.mktemp("uninterrupted")
+    code, out, err = finish(start(storage, *LONGER, cwd=storage))
+    assert code == 0, err
+    assert "6/6 trials done" in out
+    assert err == ""
+    return storage
+
+
+def test_the_record_is_whole(uninterrupted: Path) -> None:
+    tables = results(uninterrupted)
+    assert tables["trials"].num_rows == 6
+    assert set(tables["trials"]["status"].to_pylist()) == {"completed"}
+    assert tables["epochs"].num_rows == 6 * 25
+    assert not (uninterrupted / "pilcro" / "checkpoints").exists() or not list(
+        (uninterrupted / "pilcro" / "checkpoints").iterdir()
+    )
+    assert not (uninterrupted / "pilcro" / ".tune").exists()
+
+
+def test_the_same_command_again_runs_nothing(uninterrupted: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in (uninterrupted / "pilcro").rglob("*.parquet")}
+    code, out, _ = finish(start(uninterrupted, *LONGER))
+    assert code == 0
+    assert "nothing to run" in out
+    assert {path: path.stat().st_mtime_ns for path in (uninterrupted / "pilcro").rglob("*.parquet")} == before
+
+
+def test_killed_worker_driver_and_everything(uninterrupted: Path, tmp_path: Path) -> None:
+    """kill -9 of a worker, then of the driver, then of all processes at once; the record ends the same, bit for bit."""
+    checkpoints = tmp_path / "pilcro" / "checkpoints"
+
+    def training(number: int) -> Callable[[], bool]:
+        """`number` trials have reached at least their third epoch."""
+        return lambda: len({p.parent for p in checkpoints.glob("*/*.pt") if int(p.name[:6]) >= 3}) >= number
+
+    first = start(tmp_path, *LONGER)
+    wait_for(training(2), "two trials in training")
+    workers = [pid for pid, name in processes_below(first.pid).items() if name.startswith("ray::")]
+    assert workers
+    kill(workers)
+    wait_for(
+        lambda: any((p / "attempts").exists() and (p / "attempts").read_text() == "2" for p in checkpoints.glob("*")),
+        "a second attempt",
+    )
+    family = list(processes_below(first.pid))
+    kill([first.pid])
+    first.wait()
+    wait_for(lambda: not any(alive(pid) for pid in family), "the end of the driver's Ray")
+    recorded = {path.name: path.read_bytes() for path in (tmp_path / "pilcro" / "trials").glob("*.parquet")}
+    assert len(recorded) < 6
+
+    second = start(tmp_path, *LONGER)
+    wait_for(lambda: (tmp_path / "pilcro" / "trials").exists(), "a first recorded trial")
+    wait_for(training(1), "a trial in training")
+    everything = [second.pid, *processes_below(second.pid)]
+    kill(everything)
+    second.wait()
+    wait_for(lambda: not any(alive(pid) for pid in everything), "the end of everything")
+
+    code, _, err = finish(start(tmp_path, *LONGER))
+    assert code == 0, err
+    for name, content in recorded.items():
+        assert (tmp_path / "pilcro" / "trials" / name).read_bytes() == content
+    wanted, found = results(uninterrupted), results(tmp_path)
+    for table in wanted:
+        assert found[table].equals(wanted[table]), table
+    attempts = read_sweep(str(tmp_path / "pilcro")).trials["attempts"].to_pylist()
+    assert max(attempts) >= 2
+
+
+def test_a_cut_record_is_named_and_run_again_only_on_request(uninterrupted: Path, tmp_path: Path) -> None:
+    shutil.copytree(uninterrupted / "pilcro", tmp_path / "pilcro")
+    victim = sorted((tmp_path / "pilcro" / "trials").glob("*.parquet"))[0]
+    victim.write_bytes(victim.read_bytes()[:-20])
+    code, _, err = finish(start(tmp_path, *LONGER))
+    assert code == 2
+    assert err.count("\n") == 1
+    assert victim.name in err
+    assert "--retry-failed" in err
+    code, _, err = finish(start(tmp_path, *LONGER, "--retry-failed"))
+    assert code == 0, err
+    pq.read_table(victim)
+    wanted, found = results(uninterrupted), results(tmp_path)
+    assert all(found[table].equals(wanted[table]) for table in wanted)
+
+
+def test_diverged_trials_are_data(tmp_path: Path) -> None:
+    """A learning rate of 1e30 diverges: that is data, and exit code 0."""
+    argv = ["--alpha", "1", "--variant", "curvature", "--seeds", "1", "--train-images", "300", "--epochs", "3"]
+    code, out, err = finish(start(tmp_path, *argv, "--learning-rate", "1e30", "--no-baseline"))
+    assert code == 0, err
+    assert "(1 diverged)" in out
+    trials = read_sweep(str(tmp_path / "pilcro")).trials.to_pylist()
+    assert [(trial["status"], trial["top1"], trial["loss"]) for trial in trials] == [("diverged", 0.1, None)]

@@ -1,0 +1,15 @@
+"""Data sets: named ones, folders of class folders, Parquet files; as uint8 tensors in memory, or streamed.
+
+Splits. *train* is what is learned from. *validation* is measured after every epoch, and is all that early stopping or a
+search may look at: `validation` of the training images, drawn once, stratified, by a seed that is not the trial's. With
+`validation` 0 nothing is held out and the test split stands in for it, as in the papers whose protocol has no third
+split; nothing may be selected on it then. *test* is measured once, after the last epoch. Digits and flat folders, which
+come without a test split, give 20% of their images to one, drawn the same way.
+"""
+
+from trainables.data.configuration import DataConfig
+from trainables.data.images import Images, Split
+from trainables.data.sources import DataInfo, describe, identify, load
+from trainables.data.streamed import StreamedImages
+
+__all__ = ["DataConfig", "DataInfo", "Images", "Split", "StreamedImages", "describe", "identify", "load"]

@@ -1,0 +1,91 @@
+"""What is done with a data set, as part of a trial's identity; and the fixed, stratified draws of its splits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analysis.command_line import InputError
+
+Padding = Literal["reflect", "zero"]
+Scaling = Literal["standardise", "unit", "symmetric"]
+
+# the seeds of the draws below are part of what a data set is: changing one changes every result
+TEST_SEED, VALIDATION_SEED, SUBSET_SEED, ORDER_SEED = 1, 2, 3, 4
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """A data set by its name in the record, and what is done with its images."""
+
+    dataset: str
+    image_size: int | None = None
+    """Pixels a side after resizing (short side, then centre crop); None: the set's own size."""
+    train_images: int | None = None
+    """Only so many training images, a fixed stratified draw; None: all."""
+    validation: float = 0.1
+    """Share of the training images held out, in [0, 1); 0: the test split serves as validation split."""
+    flip: bool = False
+    """Random horizontal flips of training images."""
+    crop: int = 0
+    """Training images are padded by so many pixels and cropped at random to their size."""
+    padding: Padding = "reflect"
+    scaling: Scaling = "standardise"
+    """The network's input: standardise (per channel, by the training images), unit [0, 1] or symmetric [−1, 1]."""
+    zoom: bool = False
+    """Streamed sets: random resized crops (area 8–100%, ratio 3/4–4/3) of training images."""
+    evaluation_size: int | None = None
+    """Streamed sets: pixels a side of validation and test images, where they differ from training images."""
+
+    def __post_init__(self) -> None:
+        sizes = {"image_size": self.image_size, "evaluation_size": self.evaluation_size}
+        for name, number in {**sizes, "train_images": self.train_images}.items():
+            if number is not None and number < 1:
+                raise InputError(f"{name}: {number}, allowed are whole numbers of at least 1")
+        if not 0 <= self.validation < 1:
+            raise InputError(f"validation: {self.validation}, allowed are shares in [0, 1)")
+        if self.crop < 0:
+            raise InputError(f"crop: {self.crop}, allowed are whole numbers of at least 0")
+        if self.padding not in get_args(Padding):
+            raise InputError(f"padding: {self.padding!r}, allowed are {', '.join(get_args(Padding))}")
+        if self.scaling not in get_args(Scaling):
+            raise InputError(f"scaling: {self.scaling!r}, allowed are {', '.join(get_args(Scaling))}")
+
+    def check_size(self, size: int) -> None:
+        """Raise `ValueError` if images of `size` pixels are too small for the crops."""
+        if self.crop >= size:
+            raise InputError(f"crop: {self.crop} pixels, allowed are fewer than the image's {size}")
+
+
+def stratified(labels: NDArray[np.int64], number: int, seed: int) -> NDArray[np.int64]:
+    """Indices of `number` images in rising order, each class in proportion (largest remainders), by a fixed seed."""
+    draw = np.random.RandomState(seed)  # the legacy generator: its streams never change
+    classes, counts = np.unique(labels, return_counts=True)
+    exact = counts * (number / len(labels))
+    take = np.floor(exact).astype(int)
+    by_remainder = np.argsort(-(exact - take), kind="stable")
+    take[by_remainder[: number - take.sum()]] += 1
+    chosen = [draw.permutation(np.flatnonzero(labels == label))[:n] for label, n in zip(classes, take, strict=True)]
+    return np.sort(np.concatenate(chosen)).astype(np.int64)
+
+
+def split_indices(labels: NDArray[np.int64], config: DataConfig) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Indices of the training and the validation images among the images that are not for testing, each in a fixed
+    random order, so that the first n of a split are a fair sample of it. Validation is empty with `validation` 0."""
+    everything = np.arange(len(labels), dtype=np.int64)
+    held = stratified(labels, round(config.validation * len(labels)), VALIDATION_SEED)
+    train = np.setdiff1d(everything, held)
+    if config.train_images is not None:
+        if config.train_images > len(train):
+            raise InputError(
+                f"train_images: {config.train_images}, {config.dataset} has {len(train)} outside its validation split"
+            )
+        train = train[stratified(labels[train], config.train_images, SUBSET_SEED)]
+    return shuffled(train), shuffled(held)
+
+
+def shuffled(indices: NDArray[np.int64]) -> NDArray[np.int64]:
+    return np.random.RandomState(ORDER_SEED).permutation(indices)

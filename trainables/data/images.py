@@ -1,0 +1,186 @@
+"""Images in memory: uint8 arrays, shared by the trials of a node, augmented in batches on the device."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from trainables.data.configuration import DataConfig
+
+
+@dataclass(frozen=True)
+class Split:
+    """Images uint8 (N, C, H, W) and labels int64 (N,)."""
+
+    images: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+
+
+def shift_and_flip(images: Tensor, down: Tensor, right: Tensor, flip: Tensor, padding: str) -> Tensor:
+    """Crops of padded images in one flattened gather: what shifting a window over the padded image would cut out.
+
+    `images` (B, C, H, W) of any type; the window of image b starts `down[b]` rows and `right[b]` columns from the
+    image's own corner (both may be negative, |shift| < H, W) and is mirrored left to right where `flip[b]`. Outside the
+    image lies its reflection (without repeating the edge), or zeros.
+    """
+    number, channels, height, width = images.shape
+    rows = torch.arange(height, device=images.device) + down.unsqueeze(1)
+    columns = torch.arange(width, device=images.device).expand(number, -1)
+    columns = torch.where(flip.unsqueeze(1), width - 1 - columns, columns) + right.unsqueeze(1)
+    inside = None
+    if padding == "zero":
+        inside = ((rows >= 0) & (rows < height)).unsqueeze(2) & ((columns >= 0) & (columns < width)).unsqueeze(1)
+        rows, columns = rows.clamp(0, height - 1), columns.clamp(0, width - 1)
+    else:
+        rows = (height - 1) - ((height - 1) - rows.abs()).abs()
+        columns = (width - 1) - ((width - 1) - columns.abs()).abs()
+    index = (rows.unsqueeze(2) * width + columns.unsqueeze(1)).reshape(number, 1, height * width)
+    moved = images.flatten(2).gather(2, index.expand(-1, channels, -1)).reshape(images.shape)
+    return moved if inside is None else moved * inside.unsqueeze(1)
+
+
+def scale_and_offset(
+    config: DataConfig, mean: tuple[float, ...], std: tuple[float, ...]
+) -> tuple[list[float], list[float]]:
+    """Per channel, what a pixel in 0..255 is multiplied by and what is added, for `config.scaling`."""
+    if config.scaling == "unit":
+        return [1 / 255] * len(mean), [0.0] * len(mean)
+    if config.scaling == "symmetric":
+        return [2 / 255] * len(mean), [-1.0] * len(mean)
+    return [1 / (255 * s) for s in std], [-m / s for m, s in zip(mean, std, strict=True)]
+
+
+def scaled(images: Tensor, factors: tuple[list[float], list[float]]) -> Tensor:
+    """uint8 (B, C, H, W) to the network's input, float32."""
+    scale, offset = (torch.tensor(values, device=images.device).reshape(1, -1, 1, 1) for values in factors)
+    return images.to(torch.float32).mul_(scale).add_(offset)
+
+
+def channel_statistics(images: NDArray[np.uint8]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of each channel over all pixels, in [0, 1], exactly, from integer histograms."""
+    means, deviations = [], []
+    levels = np.arange(256)
+    for channel in range(images.shape[1]):
+        counts = np.zeros(256, dtype=np.int64)
+        for part in np.array_split(images[:, channel], max(1, len(images) // 8192)):
+            counts += np.bincount(part.ravel(), minlength=256)
+        total, first, second = int(counts.sum()), int(counts @ levels), int(counts @ levels**2)
+        means.append(first / total / 255)
+        variance = max(second * total - first * first, 0) / total**2
+        # a channel without contrast is left as it is
+        deviations.append(variance**0.5 / 255 or 1.0)
+    return tuple(means), tuple(deviations)
+
+
+@dataclass
+class Images:
+    """A data set in memory. Pickles as numpy arrays, which Ray shares between processes without copying, read-only."""
+
+    config: DataConfig
+    class_names: tuple[str, ...]
+    train: Split
+    validation: Split
+    test: Split
+    memo: dict[str, Any] = field(default_factory=dict)
+    """Arrays derived from the data by methods, shared with them."""
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+    _tensors: dict[tuple[str, str], tuple[Tensor, Tensor]] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        self.config.check_size(self.size)
+        if not self.mean:
+            self.mean, self.std = channel_statistics(self.train.images)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_tensors": {}}
+
+    @property
+    def name(self) -> str:
+        return self.config.dataset
+
+    @property
+    def channels(self) -> int:
+        return self.train.images.shape[1]
+
+    @property
+    def size(self) -> int:
+        """Pixels a side."""
+        return self.train.images.shape[2]
+
+    @property
+    def evaluation_size(self) -> int:
+        return self.size
+
+    @property
+    def classes(self) -> int:
+        return len(self.class_names)
+
+    def _split(self, split: str) -> Split:
+        return {"train": self.train, "validation": self.validation, "test": self.test}[split]
+
+    def count(self, split: str) -> int:
+        """Number of images of a split: train, validation or test."""
+        return len(self._split(split).labels)
+
+    def tensors(self, split: str, device: torch.device) -> tuple[Tensor, Tensor]:
+        """All images and labels of a split on the device, moved there once per process."""
+        key = (split, str(device))
+        if key not in self._tensors:
+            with warnings.catch_warnings():
+                # Ray's shared arrays are read-only, which torch cannot express; nothing here writes into them
+                warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+                part = self._split(split)
+                pair = torch.from_numpy(part.images), torch.from_numpy(part.labels)
+            self._tensors[key] = (pair[0].to(device), pair[1].to(device))
+        return self._tensors[key]
+
+    def training_batches(
+        self, batch_size: int, *, generator: torch.Generator, device: torch.device
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """One epoch of (images float32 (B, C, H, W), labels (B,)) in random order, augmented.
+
+        Order, crops and flips are drawn from `generator`, a CPU one, batch by batch, so that equal generators give
+        equal batches on any device. A last batch of a single image is dropped: BatchNorm cannot train on one.
+        """
+        images, labels = self.tensors("train", device)
+        factors = scale_and_offset(self.config, self.mean, self.std)
+        for rows in torch.randperm(len(labels), generator=generator).split(batch_size):
+            if len(rows) == 1 and len(labels) > 1 and batch_size > 1:
+                continue
+            chosen = rows.to(device)
+            batch = images[chosen]
+            if self.config.crop or self.config.flip:
+                batch = self._augmented(batch, generator)
+            yield scaled(batch, factors), labels[chosen]
+
+    def _augmented(self, batch: Tensor, generator: torch.Generator) -> Tensor:
+        number, crop = len(batch), self.config.crop
+        down, right = torch.randint(-crop, crop + 1, (2, number), generator=generator)
+        flip = torch.zeros(number, dtype=torch.bool)
+        if self.config.flip:
+            flip = torch.randint(0, 2, (number,), generator=generator).bool()
+        device = batch.device
+        return shift_and_flip(batch, down.to(device), right.to(device), flip.to(device), self.config.padding)
+
+    def batches(
+        self, split: str, batch_size: int, *, device: torch.device, limit: int | None = None
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """The first `limit` images of a split (None: all) in their fixed order, not augmented."""
+        images, labels = self.tensors(split, device)
+        factors = scale_and_offset(self.config, self.mean, self.std)
+        for start in range(0, min(limit or len(labels), len(labels)), batch_size):
+            end = min(start + batch_size, limit or len(labels))
+            yield scaled(images[start:end], factors), labels[start:end]
+
+    def training_pixels(self) -> Iterator[Tensor]:
+        """All training images as they are, uint8 (B, C, H, W), in parts."""
+        images, _ = self.tensors("train", torch.device("cpu"))
+        yield from images.split(2048)

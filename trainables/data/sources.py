@@ -1,0 +1,549 @@
+"""Where data sets come from: scikit-learn, torchvision, class folders, Parquet files (local or on S3)."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import os
+import shutil
+import tempfile
+import urllib.error
+import zipfile
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from botocore.exceptions import BotoCoreError
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from analysis.command_line import InputError
+from trainables.data.configuration import TEST_SEED, DataConfig, shuffled, split_indices, stratified
+from trainables.data.images import Images, Split
+from trainables.data.streamed import StreamedImages
+
+MEMORY_LIMIT = 4 * 2**30
+"""Bytes of uint8 pixels above which a set of image files is streamed."""
+FOLDER_SIZE = 224
+"""Pixels a side of images from folders and Parquet files whose own sizes differ."""
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".ppm", ".pgm", ".tif", ".tiff")
+
+Arrays = tuple[NDArray[np.uint8], NDArray[np.int64]]
+STORAGE_ERRORS = (OSError, BotoCoreError)
+
+
+@dataclass(frozen=True)
+class DataInfo:
+    """What is known of a data set without loading it; `train_images` include what a validation split takes."""
+
+    name: str
+    channels: int
+    size: int
+    classes: int
+    train_images: int
+    test_images: int
+    streamed: bool
+    present: bool
+    """Whether its files are there (else they are downloaded where that is possible)."""
+
+
+@dataclass(frozen=True)
+class _Named:
+    """A named data set: what it is, and where torchvision keeps it below the data root ("" : comes with a package)."""
+
+    channels: int
+    size: int
+    classes: int
+    train_images: int
+    test_images: int
+    folder: str
+    source: str
+
+
+NAMED = {
+    "digits": _Named(1, 8, 10, 1437, 360, "", "scikit-learn"),
+    "mnist": _Named(1, 28, 10, 60000, 10000, "MNIST/raw", "MNIST"),
+    "fashion-mnist": _Named(1, 28, 10, 60000, 10000, "FashionMNIST/raw", "FashionMNIST"),
+    "kmnist": _Named(1, 28, 10, 60000, 10000, "KMNIST/raw", "KMNIST"),
+    "cifar10": _Named(3, 32, 10, 50000, 10000, "cifar-10-batches-py", "CIFAR10"),
+    "cifar100": _Named(3, 32, 100, 50000, 10000, "cifar-100-python", "CIFAR100"),
+    "imagenette": _Named(3, 320, 10, 9469, 3925, "imagenette2-320", "Imagenette"),
+    "oxford-pets": _Named(3, 224, 37, 3680, 3669, "oxford-iiit-pet", "OxfordIIITPet"),
+    "imagenet": _Named(3, 224, 1000, 1281167, 50000, "imagenet", "class folders"),
+}
+
+
+def identify(spec: str, root: str) -> str:
+    """The data set's name in the record, which holds no path: a named set's own, or for `folder:/x/pets` and
+    `parquet:/x/cifar` the last part of the path and eight digits of a fingerprint of the content,
+    `parquet:cifar@1a2b3c4d`, so that the same data elsewhere are the same and other data are not.
+
+    Raises `ValueError` for an unknown name or missing files.
+    """
+    kind, path = _parse(spec)
+    if kind == "named":
+        return spec
+    fingerprint = _folder_fingerprint(path) if kind == "folder" else _parquet_fingerprint(path)
+    return f"{kind}:{path.rstrip('/').rsplit('/', 1)[-1]}@{fingerprint}"
+
+
+def _parse(spec: str) -> tuple[str, str]:
+    kind, _, path = spec.partition(":")
+    if kind in ("folder", "parquet"):
+        if not path:
+            raise InputError(f"dataset: {spec!r}, allowed is {kind}:/path")
+        return kind, path if "://" in path else os.path.abspath(os.path.expanduser(path))
+    if spec not in NAMED:
+        raise InputError(f"dataset: {spec!r}, allowed are {', '.join(NAMED)}, folder:/path, parquet:/path")
+    return "named", spec
+
+
+def describe(spec: str, root: str) -> DataInfo:
+    """What a data set has, without loading it; for named sets also when its files are missing."""
+    kind, path = _parse(spec)
+    if kind == "named":
+        known = NAMED[spec]
+        present = not known.folder or (Path(root) / known.folder).is_dir()
+        return DataInfo(
+            spec,
+            known.channels,
+            known.size,
+            known.classes,
+            known.train_images,
+            known.test_images,
+            streamed=spec == "imagenet",
+            present=present,
+        )
+    name = identify(spec, root)
+    if kind == "parquet":
+        files = _parquet_files(path)
+        labels = {split: _parquet_labels(path, files[split]) for split in files}
+        first = _decode(_first_image(path, files["train"][0]), None, f"{path}: first image")
+        classes = 1 + max(int(part.max()) for part in labels.values())
+        counts = len(labels["train"]), len(labels["test"])
+        size = first.shape[1] if first.shape[1] == first.shape[2] else FOLDER_SIZE
+        return DataInfo(name, first.shape[0], size, classes, *counts, streamed=False, present=True)
+    folder = _folder(path)
+    counts = len(folder.train[0]), len(folder.test[0])
+    size, channels = _folder_shape(folder)
+    streamed = sum(counts) * channels * size * size > MEMORY_LIMIT
+    return DataInfo(
+        name, 3 if streamed else channels, size, len(folder.classes), *counts, streamed=streamed, present=True
+    )
+
+
+def load(spec: str, root: str, config: DataConfig) -> Images | StreamedImages:
+    """The data set with its splits, see the package's docstring. `root` is where named sets are, or are downloaded to.
+
+    Raises `ValueError` in one line for an unknown set, missing or damaged files, a download that fails, a root that
+    cannot be written when it has to be, and settings that the images are too small for.
+    """
+    kind, path = _parse(spec)
+    if spec == "imagenet":
+        return _streamed(_imagenet(root), config, NAMED["imagenet"].size)
+    if kind == "folder":
+        folder = _folder(path)
+        own, channels = _folder_shape(folder)
+        size = config.image_size or own
+        if (len(folder.train[0]) + len(folder.test[0])) * channels * size * size > MEMORY_LIMIT:
+            return _streamed(folder, config, own)
+        mode = "L" if channels == 1 else "RGB"
+        train, test = (_read_files(*part, size, mode) for part in (folder.train, folder.test))
+        return _in_memory(config, folder.classes, train, test)
+    if config.zoom or config.evaluation_size:
+        raise InputError(f"zoom, evaluation_size: {spec} is held in memory, allowed are streamed data sets")
+    if kind == "parquet":
+        return _load_parquet(path, config)
+    if spec == "digits":
+        return _digits(config)
+    return _torchvision(spec, root, config)
+
+
+def _in_memory(config: DataConfig, class_names: Sequence[str], pool: Arrays, test: Arrays) -> Images:
+    """Split the images that are not for testing, and put everything into its fixed order."""
+    images, labels = pool
+    train, held = split_indices(labels, config)
+    order = shuffled(np.arange(len(test[1])))
+    test_split = Split(np.ascontiguousarray(test[0][order]), test[1][order])
+    validation = Split(np.ascontiguousarray(images[held]), labels[held]) if len(held) else test_split
+    return Images(
+        config, tuple(class_names), Split(np.ascontiguousarray(images[train]), labels[train]), validation, test_split
+    )
+
+
+def _resized(images: NDArray[np.uint8], size: int | None) -> NDArray[np.uint8]:
+    """Arrays (N, C, H, W) at `size` pixels a side, by Pillow's antialiased bilinear filter."""
+    if size is None or images.shape[2:] == (size, size):
+        return images
+    pictures = (Image.fromarray(image[0] if len(image) == 1 else image.transpose(1, 2, 0)) for image in images)
+    return np.stack([_array(_square(picture, size)) for picture in pictures])
+
+
+def _square(picture: Image.Image, size: int) -> Image.Image:
+    """Short side to `size`, then the centre."""
+    width, height = picture.size
+    if (width, height) != (size, size):
+        short = min(width, height)
+        shape = (max(size, round(width * size / short)), max(size, round(height * size / short)))
+        picture = picture.resize(shape, Image.Resampling.BILINEAR)
+        left, top = (shape[0] - size) // 2, (shape[1] - size) // 2
+        picture = picture.crop((left, top, left + size, top + size))
+    return picture
+
+
+def _array(picture: Image.Image) -> NDArray[np.uint8]:
+    pixels = np.asarray(picture, dtype=np.uint8)
+    return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
+
+
+# --- scikit-learn and torchvision -------------------------------------------------------------------------------------
+
+
+def _digits(config: DataConfig) -> Images:
+    from sklearn.datasets import load_digits  # here, as it takes most of a second to import
+
+    digits = load_digits()
+    # 17 grey levels, 0 to 16
+    images = np.rint(digits.images * (255 / 16)).astype(np.uint8)[:, None]
+    labels = digits.target.astype(np.int64)
+    held = stratified(labels, NAMED["digits"].test_images, TEST_SEED)
+    rest = np.setdiff1d(np.arange(len(labels)), held)
+    pool = _resized(images[rest], config.image_size), labels[rest]
+    test = _resized(images[held], config.image_size), labels[held]
+    return _in_memory(config, [str(digit) for digit in range(10)], pool, test)
+
+
+def _torchvision(name: str, root: str, config: DataConfig) -> Images:
+    from torchvision import datasets  # here, as it takes more than a second to import
+
+    known = NAMED[name]
+    kind = getattr(datasets, known.source)
+    splits: list[dict[str, Any]] = [{"train": True}, {"train": False}]
+    if name == "imagenette":
+        splits = [{"split": "train", "size": "320px"}, {"split": "val", "size": "320px"}]
+    elif name == "oxford-pets":
+        splits = [{"split": "trainval"}, {"split": "test"}]
+    with _unpacked(root, known.folder) as folder:
+        parts = [_open_or_download(kind, name, folder, root, options) for options in splits]
+        if known.folder.endswith("raw"):
+            arrays = [(part.data.numpy()[:, None], part.targets.numpy().astype(np.int64)) for part in parts]
+        elif known.folder.startswith("cifar"):
+            arrays = [
+                (np.ascontiguousarray(part.data.transpose(0, 3, 1, 2)), np.asarray(part.targets, dtype=np.int64))
+                for part in parts
+            ]
+        else:
+            size = config.image_size or known.size
+            arrays = [_pictures(part, size) for part in parts]
+        class_names = [name if isinstance(name, str) else name[0] for name in parts[0].classes]
+    pool, test = ((_resized(images, config.image_size), labels) for images, labels in arrays)
+    return _in_memory(config, class_names, pool, test)
+
+
+def _pictures(dataset: Any, size: int) -> Arrays:
+    images, labels = [], []
+    for picture, label in dataset:
+        images.append(_array(_square(picture.convert("RGB"), size)))
+        labels.append(label)
+    return np.stack(images), np.asarray(labels, dtype=np.int64)
+
+
+class _unpacked:
+    """A root in which the gzipped files of `folder` lie unpacked: `root` itself, or a temporary copy if only the .gz
+    files are there (the root may be read-only)."""
+
+    def __init__(self, root: str, folder: str) -> None:
+        self.root, self.folder = Path(root), folder
+        self.temporary: tempfile.TemporaryDirectory[str] | None = None
+
+    def __enter__(self) -> str:
+        packed = sorted((self.root / self.folder).glob("*.gz"))
+        if not packed or all(path.with_suffix("").exists() for path in packed):
+            return str(self.root)
+        self.temporary = tempfile.TemporaryDirectory()
+        target = Path(self.temporary.name) / self.folder
+        target.mkdir(parents=True)
+        for path in packed:
+            try:
+                with gzip.open(path) as source, open(target / path.stem, "wb") as copy:
+                    shutil.copyfileobj(source, copy)
+            except (EOFError, gzip.BadGzipFile, OSError) as error:
+                self.temporary.cleanup()
+                raise InputError(f"{path}: damaged ({error}); fetch it again") from None
+        return self.temporary.name
+
+    def __exit__(self, *_: object) -> None:
+        if self.temporary is not None:
+            self.temporary.cleanup()
+
+
+def _open_or_download(kind: Any, name: str, folder: str, root: str, options: dict[str, Any]) -> Any:
+    """The torchvision data set, downloaded to the root if it is not there."""
+    try:
+        return kind(folder, download=False, **options)
+    except RuntimeError:
+        looked = f"dataset {name}: not found in {os.path.join(root, NAMED[name].folder)}"
+    except (OSError, ValueError, EOFError) as error:
+        raise InputError(
+            f"dataset {name}: damaged files in {root}: {_line(error)}; remove and fetch them again"
+        ) from None
+    try:
+        os.makedirs(root, exist_ok=True)
+        with tempfile.TemporaryFile(dir=root):
+            pass  # can it be written at all?
+    except OSError as error:
+        raise InputError(
+            f"{looked}, and {root} cannot be written ({error.strerror}); give another --data-root"
+        ) from None
+    try:
+        return kind(root, download=True, **options)
+    except (urllib.error.URLError, RuntimeError, OSError, zipfile.BadZipFile, EOFError) as error:
+        raise InputError(
+            f"{looked}, and the download failed ({_line(error)}); put torchvision's {NAMED[name].source} files there, "
+            f"or give the folder that has them as --data-root"
+        ) from None
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__
+
+
+# --- class folders ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Folder:
+    classes: list[str]
+    train: tuple[list[str], NDArray[np.int64]]
+    test: tuple[list[str], NDArray[np.int64]]
+
+
+def _class_files(folder: Path) -> dict[str, list[str]]:
+    """Image files by class, both sorted; classes are the folder's folders."""
+    classes = sorted(entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    files = {
+        entry.name: sorted(str(path) for path in entry.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
+        for entry in classes
+    }
+    for name, paths in files.items():
+        if not paths:
+            raise InputError(f"{folder / name}: no images in this class ({', '.join(IMAGE_SUFFIXES)})")
+    if len(files) < 2:
+        raise InputError(f"{folder}: {len(files)} class folders, allowed are 2 and more, each with its images")
+    return files
+
+
+def _labelled(files: dict[str, list[str]], classes: Sequence[str]) -> tuple[list[str], NDArray[np.int64]]:
+    paths = [path for name in classes for path in files.get(name, [])]
+    labels = [label for label, name in enumerate(classes) for _ in files.get(name, [])]
+    return paths, np.asarray(labels, dtype=np.int64)
+
+
+def _folder(path: str) -> _Folder:
+    top = Path(path)
+    if not top.is_dir():
+        raise InputError(f"dataset: no folder {path}; folder: needs one with a folder of images for each class")
+    if (top / "train").is_dir():
+        names = [name for name in ("test", "val", "validation") if (top / name).is_dir()]
+        if not names:
+            raise InputError(f"{top}: has train/ and neither test/ nor val/ beside it")
+        train, test = _class_files(top / "train"), _class_files(top / names[0])
+        if set(test) - set(train):
+            unknown = ", ".join(sorted(set(test) - set(train)))
+            raise InputError(f"{top / names[0]}: classes that train/ does not have: {unknown}")
+        classes = sorted(train)
+        return _Folder(classes, _labelled(train, classes), _labelled(test, classes))
+    files = _class_files(top)
+    classes = sorted(files)
+    paths, labels = _labelled(files, classes)
+    held = stratified(labels, round(0.2 * len(labels)), TEST_SEED)
+    rest = np.setdiff1d(np.arange(len(labels)), held)
+    return _Folder(classes, ([paths[i] for i in rest], labels[rest]), ([paths[i] for i in held], labels[held]))
+
+
+def _imagenet(root: str) -> _Folder:
+    top = Path(root) / "imagenet"
+    if not (top / "train").is_dir() or not (top / "val").is_dir():
+        raise InputError(
+            f"dataset imagenet: not found in {top}; it cannot be downloaded without an account: put the ILSVRC 2012 "
+            "images there as train/<class>/*.JPEG and val/<class>/*.JPEG, or give another --data-root"
+        )
+    return _folder(str(top))
+
+
+def _folder_fingerprint(path: str) -> str:
+    digest = hashlib.sha256()
+    folder = _folder(path)
+    for file in sorted([*folder.train[0], *folder.test[0]]):
+        digest.update(f"{os.path.relpath(file, path)}\0{os.path.getsize(file)}\n".encode())
+    return digest.hexdigest()[:8]
+
+
+def _folder_shape(folder: _Folder) -> tuple[int, int]:
+    """Pixels a side (the common one of the first images if they share one) and channels (1 if those are all grey)."""
+    shapes, modes = set(), set()
+    for path in folder.train[0][:: max(1, len(folder.train[0]) // 50)]:
+        with _opened(path) as picture:
+            shapes.add(picture.size)
+            modes.add(picture.mode)
+    width, height = next(iter(shapes))
+    size = width if len(shapes) == 1 and width == height else FOLDER_SIZE
+    return size, 1 if modes <= {"L", "1"} else 3
+
+
+def _opened(source: str | io.BytesIO, name: str | None = None) -> Image.Image:
+    try:
+        return Image.open(source)
+    except (UnidentifiedImageError, OSError) as error:
+        raise InputError(f"{name or source}: no readable image ({_line(error)})") from None
+
+
+def _read_files(paths: Sequence[str], labels: NDArray[np.int64], size: int, mode: str) -> Arrays:
+    def read(path: str) -> NDArray[np.uint8]:
+        with _opened(path) as picture:
+            try:
+                return _array(_square(picture.convert(mode), size))
+            except OSError as error:
+                raise InputError(f"{path}: no readable image ({_line(error)})") from None
+
+    return np.stack(_in_threads(read, paths)), labels
+
+
+def _in_threads(function: Callable[..., NDArray[np.uint8]], *items: Sequence[Any]) -> list[NDArray[np.uint8]]:
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return list(pool.map(function, *items))
+
+
+def _streamed(folder: _Folder, config: DataConfig, own: int) -> StreamedImages:
+    paths, labels = folder.train
+    train, held = split_indices(labels, config)
+    order = shuffled(np.arange(len(folder.test[1])))
+    test = [folder.test[0][i] for i in order], folder.test[1][order]
+    validation = ([paths[i] for i in held], labels[held]) if len(held) else test
+    files = {"train": ([paths[i] for i in train], labels[train]), "validation": validation, "test": test}
+    return StreamedImages(config, tuple(folder.classes), files, size=config.image_size or own)
+
+
+# --- Parquet ----------------------------------------------------------------------------------------------------------
+
+
+def _filesystem(path: str) -> tuple[Any, str]:
+    try:
+        fs, inner = fsspec.core.url_to_fs(path)
+    except (ValueError, ImportError) as error:
+        raise InputError(f"dataset: {path}: {_line(error)}") from None
+    return fs, inner
+
+
+def _parquet_files(path: str) -> dict[str, list[str]]:
+    """Files of the train and the test split, sorted by name."""
+    fs, inner = _filesystem(path)
+    try:
+        entries = sorted(entry for entry in fs.find(inner) if entry.endswith(".parquet"))
+    except STORAGE_ERRORS as error:
+        raise InputError(f"dataset: {path} cannot be read ({_line(error)})") from None
+    base = {entry: entry.rsplit("/", 1)[-1] for entry in entries}
+    found = {"train": [entry for entry in entries if base[entry].startswith("train")]}
+    for prefix in ("test", "validation", "val"):
+        found.setdefault("test", [])
+        found["test"] = found["test"] or [entry for entry in entries if base[entry].startswith(prefix)]
+    for split, files in found.items():
+        if not files:
+            raise InputError(f"dataset: no {split}*.parquet in {path}; it needs train*.parquet and test*.parquet")
+    return found
+
+
+def _parquet(path: str, file: str, columns: list[str]) -> pa.Table:
+    fs, _ = _filesystem(path)
+    try:
+        with fs.open(file, "rb") as opened:
+            table = pq.read_table(opened, columns=columns)
+    except (pa.ArrowException, *STORAGE_ERRORS) as error:
+        raise InputError(
+            f"dataset: {file}: no readable Parquet file with columns image, label ({_line(error)})"
+        ) from None
+    for column in ("image", "label"):
+        if any(name.split(".")[0] == column for name in columns) and column not in table.column_names:
+            raise InputError(f"dataset: {file}: no column {column}; the layout is image {{bytes, path}}, label")
+    return table
+
+
+def _parquet_labels(path: str, files: Sequence[str]) -> NDArray[np.int64]:
+    parts = [_parquet(path, file, ["label"])["label"] for file in files]
+    if any(part.null_count or not pa.types.is_integer(part.type) for part in parts):
+        raise InputError(f"dataset: {path}: label has to be whole numbers without nulls")
+    labels = np.concatenate([part.to_numpy() for part in parts]).astype(np.int64)
+    if len(labels) == 0 or labels.min() < 0:
+        raise InputError(f"dataset: {path}: labels have to be 0, 1, …, and at least one")
+    return labels
+
+
+def _first_image(path: str, file: str) -> bytes:
+    fs, _ = _filesystem(path)
+    try:
+        with fs.open(file, "rb") as opened:
+            batch = next(pq.ParquetFile(opened).iter_batches(batch_size=1, columns=["image"]))
+        content: bytes = batch.column(0)[0].as_py()["bytes"]
+    except (pa.ArrowException, KeyError, IndexError, TypeError, StopIteration, *STORAGE_ERRORS) as error:
+        raise InputError(f"dataset: {file}: no column image {{bytes, path}} with images ({_line(error)})") from None
+    return content
+
+
+def _parquet_fingerprint(path: str) -> str:
+    """Over the files' names, sizes and footers, which hold counts and statistics of all columns."""
+    digest = hashlib.sha256()
+    files = _parquet_files(path)
+    fs, _ = _filesystem(path)
+    for file in [*files["train"], *files["test"]]:
+        size = fs.info(file)["size"]
+        with fs.open(file, "rb") as opened:
+            opened.seek(max(0, size - 65536))
+            end = opened.read()
+        footer = int.from_bytes(end[-8:-4], "little") + 8
+        digest.update(f"{file.rsplit('/', 1)[-1]}\0{size}\n".encode() + end[-footer:])
+    return digest.hexdigest()[:8]
+
+
+def _decode(content: bytes, mode: str | None, name: str, size: int | None = None) -> NDArray[np.uint8]:
+    with _opened(io.BytesIO(content), name) as picture:
+        wanted = mode or ("L" if picture.mode in ("L", "1") else "RGB")
+        try:
+            converted = picture.convert(wanted)
+        except OSError as error:
+            raise InputError(f"{name}: no readable image ({_line(error)})") from None
+    return _array(_square(converted, size) if size is not None else converted)
+
+
+def _load_parquet(path: str, config: DataConfig) -> Images:
+    files = _parquet_files(path)
+    first = _decode(_first_image(path, files["train"][0]), None, path)
+    mode = "L" if first.shape[0] == 1 else "RGB"
+    size = config.image_size or (first.shape[1] if first.shape[1] == first.shape[2] else FOLDER_SIZE)
+    arrays = {}
+    for split, names in files.items():
+        labels = _parquet_labels(path, names)
+        if len(labels) * first.shape[0] * size * size > MEMORY_LIMIT:
+            raise InputError(
+                f"dataset: {path}: {len(labels)} images of {size} pixels need more than {MEMORY_LIMIT // 2**30} GiB; "
+                "give a smaller --image-size, or unpack them into class folders, which are streamed"
+            )
+        images = []
+        for name in names:
+            column = _parquet(path, name, ["image"])["image"]
+            contents = [entry.as_py()["bytes"] for chunk in column.chunks for entry in chunk]
+            names_of_images = [f"{name}: image {row}" for row in range(len(contents))]
+
+            def decode(content: bytes, shown: str) -> NDArray[np.uint8]:
+                return _decode(content, mode, shown, size)
+
+            images += _in_threads(decode, contents, names_of_images)
+        arrays[split] = np.stack(images), labels
+    classes = 1 + max(int(labels.max()) for _, labels in arrays.values())
+    return _in_memory(config, [str(label) for label in range(classes)], arrays["train"], arrays["test"])

@@ -1,0 +1,174 @@
+"""The networks, by name, each built for given channels, size, classes and width, and initialised from a seed alone.
+
+Every nonlinearity, pooling and normalisation is an `nn.Module`, so that layers can be replaced (for path counts) and
+hooked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from analysis.command_line import InputError
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """`build(channels, size, classes, width)`; `width` is the default one, `smallest` the least image side."""
+
+    build: Callable[[int, int, int, int], nn.Module]
+    width: int
+    smallest: int
+
+
+class BasicBlock(nn.Module):
+    """Two 3×3 convolutions and a shortcut, a 1×1 convolution where the shape changes (He et al. 2016)."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(outputs)
+        self.relu1 = nn.ReLU()
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(outputs)
+        self.shortcut = _shortcut(inputs, outputs, stride)
+        self.relu2 = nn.ReLU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        residual = self.bn2(self.conv2(self.relu1(self.bn1(self.conv1(x)))))
+        return self.relu2(residual + self.shortcut(x))
+
+
+class Bottleneck(nn.Module):
+    """1×1, 3×3 (with the stride) and 1×1 convolution to four times the channels, and a shortcut (He et al. 2016)."""
+
+    def __init__(self, inputs: int, channels: int, stride: int) -> None:
+        super().__init__()
+        outputs = 4 * channels
+        self.conv1 = nn.Conv2d(inputs, channels, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(channels)
+        self.relu1 = nn.ReLU()
+        self.conv2 = nn.Conv2d(channels, channels, 3, stride, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(channels)
+        self.relu2 = nn.ReLU()
+        self.conv3 = nn.Conv2d(channels, outputs, 1, bias=False)
+        self.bn3 = nn.BatchNorm2d(outputs)
+        self.shortcut = _shortcut(inputs, outputs, stride)
+        self.relu3 = nn.ReLU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        residual = self.relu1(self.bn1(self.conv1(x)))
+        residual = self.bn3(self.conv3(self.relu2(self.bn2(self.conv2(residual)))))
+        return self.relu3(residual + self.shortcut(x))
+
+
+def _shortcut(inputs: int, outputs: int, stride: int) -> nn.Module:
+    if inputs == outputs and stride == 1:
+        return nn.Identity()
+    return nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
+
+
+def _resnet(block: type[BasicBlock] | type[Bottleneck], depths: tuple[int, ...]) -> Callable[..., nn.Module]:
+    """A residual network for small images: 3×3 stem of stride 1 and no pooling, a stage per depth, each half as large
+    and twice as wide as the one before, global average pooling, one linear layer."""
+
+    def build(channels: int, size: int, classes: int, width: int) -> nn.Module:
+        stages = []
+        inputs = width
+        for stage, depth in enumerate(depths):
+            planes = width * 2**stage
+            blocks: list[nn.Module] = []
+            for index in range(depth):
+                blocks.append(block(inputs, planes, stride=2 if stage > 0 and index == 0 else 1))
+                inputs = planes * (4 if block is Bottleneck else 1)
+            stages.append(nn.Sequential(*blocks))
+        network = nn.Sequential(
+            nn.Conv2d(channels, width, 3, padding=1, bias=False),
+            nn.BatchNorm2d(width),
+            nn.ReLU(),
+            *stages,
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+            nn.Linear(inputs, classes),
+        )
+        for module in network.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        return network
+
+    return build
+
+
+def _lenet5(channels: int, size: int, classes: int, width: int) -> nn.Module:
+    """LeNet-5 (LeCun et al. 1998) with ReLU and max pooling: 6@5×5, 16@5×5, 120, 84; other widths in proportion.
+
+    The first convolution is padded by 2 where images are smaller than 32 pixels, as MNIST's 28 are padded to 32.
+    """
+
+    def scaled(number: int) -> int:
+        return max(1, round(number * width / 6))
+
+    padding = 2 if size < 32 else 0
+    side = ((size + 2 * padding - 4) // 2 - 4) // 2
+    return nn.Sequential(
+        nn.Conv2d(channels, width, 5, padding=padding),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Conv2d(width, scaled(16), 5),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        nn.Linear(scaled(16) * side * side, scaled(120)),
+        nn.ReLU(),
+        nn.Linear(scaled(120), scaled(84)),
+        nn.ReLU(),
+        nn.Linear(scaled(84), classes),
+    )
+
+
+def _torchvision_resnet50(channels: int, size: int, classes: int, width: int) -> nn.Module:
+    """torchvision's ResNet-50 (7×7 stem of stride 2, max pooling); `width` 64 is the original, others its width/64."""
+    from torchvision.models import resnet  # here, as it takes a second to import, in every worker
+
+    network = resnet.ResNet(resnet.Bottleneck, [3, 4, 6, 3], num_classes=classes, width_per_group=width)
+    if channels != 3:
+        network.conv1 = nn.Conv2d(channels, 64, 7, 2, padding=3, bias=False)
+        nn.init.kaiming_normal_(network.conv1.weight, mode="fan_out", nonlinearity="relu")
+    return network
+
+
+MODELS: dict[str, Architecture] = {
+    "lenet5": Architecture(_lenet5, width=6, smallest=12),
+    "resnet8": Architecture(_resnet(BasicBlock, (1, 1, 1)), width=16, smallest=4),
+    "resnet20": Architecture(_resnet(BasicBlock, (3, 3, 3)), width=16, smallest=4),
+    "resnet18": Architecture(_resnet(BasicBlock, (2, 2, 2, 2)), width=64, smallest=8),
+    "resnet34": Architecture(_resnet(BasicBlock, (3, 4, 6, 3)), width=64, smallest=8),
+    "resnet50": Architecture(_resnet(Bottleneck, (3, 4, 6, 3)), width=64, smallest=8),
+    "resnet50-imagenet": Architecture(_torchvision_resnet50, width=64, smallest=32),
+}
+
+
+def check_size(name: str, size: int) -> None:
+    """Raise `ValueError` if images of `size` pixels a side are too small for the network `name`."""
+    if size < MODELS[name].smallest:
+        raise InputError(f"model {name}: images of {size} pixels, allowed are {MODELS[name].smallest} and more")
+
+
+def build_model(name: str, *, channels: int, size: int, classes: int, width: int | None = None, seed: int) -> nn.Module:
+    """The network `name` for images (channels, size, size), its weights drawn from `seed` alone: logits (B, classes).
+
+    Raises `ValueError` for an unknown name, a width below 1, or images smaller than the network can take.
+    """
+    if name not in MODELS:
+        raise InputError(f"model: {name!r}, allowed are {', '.join(MODELS)}")
+    architecture = MODELS[name]
+    width = architecture.width if width is None else width
+    if width < 1:
+        raise InputError(f"width: {width}, allowed are whole numbers of at least 1")
+    check_size(name, size)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return architecture.build(channels, size, classes, width)
