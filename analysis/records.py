@@ -144,14 +144,20 @@ def check_storage(url: str) -> None:
     try:
         if isinstance(fs, LocalFileSystem):
             os.makedirs(path, exist_ok=True)
-        fs.pipe_file(probe, b"probe")
-        fs.rm_file(probe)
+        # a server that takes the request and says nothing is not covered by the timeouts above
+        limit: dict[str, Any] = {"timeout": 12} if options else {}
+        fs.pipe_file(probe, b"probe", **limit)
+        fs.rm_file(probe, **limit)
     except STORAGE_ERRORS as error:
         place = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
         at = f" at {place}" if options and place else ""
-        missing = "bucket does not exist" if options and isinstance(error, FileNotFoundError) else _reason(error)
+        reason = _reason(error)
+        if options and isinstance(error, FileNotFoundError):
+            reason = "the bucket does not exist"
+        elif isinstance(error, TimeoutError):
+            reason = "no answer"
         raise InputError(
-            f"storage {url}{at}: cannot be written ({missing}); "
+            f"storage {url}{at}: cannot be written ({reason}); "
             + ("check the bucket, AWS_ENDPOINT_URL and the credentials" if options else "choose another --storage")
         ) from None
 

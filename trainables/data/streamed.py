@@ -97,7 +97,10 @@ class StreamedImages:
         paths, labels = self.files[split]
         chosen = indices.tolist()
         files = _Files([paths[i] for i in chosen], labels[chosen].tolist(), seeds.tolist(), transform)
-        return DataLoader(files, batch_size, num_workers=self.workers, pin_memory=device.type == "cuda")
+        # a generator of its own: otherwise every loader would draw from torch's global one
+        own = torch.Generator()
+        pin = device.type == "cuda"
+        return DataLoader(files, batch_size, num_workers=self.workers, pin_memory=pin, generator=own)
 
     def training_batches(
         self, batch_size: int, *, generator: torch.Generator, device: torch.device
