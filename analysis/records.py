@@ -30,7 +30,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from botocore.exceptions import BotoCoreError  # type: ignore[import-untyped]
+from botocore.exceptions import BotoCoreError
 from fsspec.implementations.local import LocalFileSystem
 from tyro.conf import Positional
 
@@ -38,6 +38,9 @@ from analysis.command_line import InputError, parse, run
 from analysis.schema import SCHEMA_VERSION, STATUSES, TABLES
 
 COMPACTED = "compacted"
+
+# how long a store may take to answer the probe of `check_storage`
+ANSWER_SECONDS = 12
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -83,7 +86,7 @@ def _bytes(fs: fsspec.AbstractFileSystem, path: str) -> bytes:
     return content
 
 
-def _put(fs: fsspec.AbstractFileSystem, path: str, content: bytes) -> None:
+def put_file(fs: fsspec.AbstractFileSystem, path: str, content: bytes) -> None:
     """The whole file or nothing, whatever happens meanwhile."""
     if not isinstance(fs, LocalFileSystem):
         fs.pipe_file(path, content)
@@ -116,7 +119,7 @@ def write_file(url: str, content: bytes) -> str:
     """
     fs, path = _open(url)
     try:
-        _put(fs, path, content)
+        put_file(fs, path, content)
     except STORAGE_ERRORS as error:
         raise InputError(f"{url}: cannot be written ({_reason(error)})") from None
     return _shown(fs, path)
@@ -145,7 +148,7 @@ def check_storage(url: str) -> None:
         if isinstance(fs, LocalFileSystem):
             os.makedirs(path, exist_ok=True)
         # a server that takes the request and says nothing is not covered by the timeouts above
-        limit: dict[str, Any] = {"timeout": 12} if options else {}
+        limit: dict[str, Any] = {"timeout": ANSWER_SECONDS} if options else {}
         fs.pipe_file(probe, b"probe", **limit)
         fs.rm_file(probe, **limit)
     except STORAGE_ERRORS as error:
@@ -312,7 +315,7 @@ def write_trial(
     if fs.exists(last):
         fs.rm_file(last)
     for name, content in contents.items():
-        _put(fs, f"{path}/{name}/{trial_id}.parquet", content)
+        put_file(fs, f"{path}/{name}/{trial_id}.parquet", content)
     return True
 
 
@@ -574,7 +577,7 @@ def compact(path: str) -> list[str]:
         # trials last: until its own file in trials/ is gone, a trial is read from its own files
         for table, content in merged.items():
             file = f"{root}/{table}/{COMPACTED}.parquet"
-            _put(fs, file, _encode(content, compacted=True))
+            put_file(fs, file, _encode(content, compacted=True))
             written.append(_shown(fs, file))
         _remove(fs, [f"{root}/trials/{name}.parquet" for name in sorted(singles)])
     # from here on the trials are read from the compacted files; this also clears what an interrupted call has left.

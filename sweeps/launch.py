@@ -6,6 +6,7 @@ import contextlib
 import logging
 import os
 import shlex
+import socket
 import statistics
 import subprocess
 import sys
@@ -194,6 +195,7 @@ def _run_on_ray(
 @contextlib.contextmanager
 def _ray() -> Iterator[None]:
     """The cluster of RAY_ADDRESS, or the Ray that runs on this node, or a local one for the time of the sweep."""
+    _check_address(os.environ.get("RAY_ADDRESS", ""))
     logging.getLogger("ray").setLevel(logging.ERROR)
     logging.getLogger("ray.tune").setLevel(logging.ERROR)
     try:
@@ -207,6 +209,20 @@ def _ray() -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _check_address(address: str) -> None:
+    """Find out in seconds whether somebody answers at RAY_ADDRESS; Ray itself would try for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if address in ("", "auto", "local") or not port.isdigit():
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(
+            f"RAY_ADDRESS: no Ray answers at {address} ({reason}); start it, or unset RAY_ADDRESS for a local one"
+        ) from None
 
 
 def _record_lost(results: tune.ResultGrid, trials: Mapping[str, PlannedTrial], url: str, options: TrialOptions) -> None:

@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 import fsspec
 
 from analysis.command_line import InputError, parse
+from analysis.records import write_file
 from analysis.schema import SCHEMA_VERSION
 from trainables.configuration import ModelConfig, Optimizer, Precision, Schedule, TrainingConfig, TrialConfig
 from trainables.data import DataConfig, DataInfo, describe
@@ -348,10 +349,7 @@ def check_contents(url: str, contents: Mapping[str, list[Any]], write: bool) -> 
                 )
     elif write:
         text = json.dumps({"schema_version": SCHEMA_VERSION, "contents": contents}, indent=1, sort_keys=True)
-        fs.makedirs(path, exist_ok=True)
-        temporary = f"{manifest}.new"
-        fs.pipe_file(temporary, text.encode())
-        fs.mv(temporary, manifest)
+        write_file(f"{url}/sweep.json", text.encode())
 
 
 def _listed(values: list[Any] | None) -> str:

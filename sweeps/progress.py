@@ -25,7 +25,7 @@ class Progress(tune.Callback):
         self.failed: set[str] = set()
         self.running: set[str] = set()
         self.best: tuple[float, str] | None = None
-        self.started = time.monotonic()
+        self.started: float | None = None
         self.printed = 0.0
         self.live = Live(console=console, refresh_per_second=2, transient=True) if console.is_terminal else None
 
@@ -45,6 +45,8 @@ class Progress(tune.Callback):
             self._show(force=True)
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        if self.started is None:
+            self.started = time.monotonic()
         self.running.add(_id(trial))
         self._show()
 
@@ -89,7 +91,7 @@ class Progress(tune.Callback):
     def _seconds_left(self) -> float | None:
         all_work = sum(self.costs.values())
         work = sum(self.costs[identity] * share for identity, share in self.done_share.items())
-        if work <= 0:
+        if work <= 0 or self.started is None:
             return None
         return (time.monotonic() - self.started) * (all_work - work) / work
 

@@ -6,15 +6,17 @@ changed is noticed and the one before it used. The folder also counts the trial'
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
-import os
 import pickle
 import re
 from typing import Any
 
 import fsspec
 import torch
+
+from analysis.records import put_file
 
 _NAME = re.compile(r"^(\d{6})-([0-9a-f]{16})\.pt$")
 KEPT = 2
@@ -37,9 +39,11 @@ class Checkpoints:
         torch.save(state, buffer)
         content = buffer.getvalue()
         name = f"{epoch:06d}-{hashlib.sha256(content).hexdigest()[:16]}.pt"
-        self._write(name, content)
+        self._put(name, content)
         for old in self._names()[:-KEPT]:
-            self._remove(old)
+            # a run of the same trial that lost its node may have been faster
+            with contextlib.suppress(FileNotFoundError):
+                self.fs.rm_file(f"{self.path}/{old}")
 
     def load(self) -> tuple[dict[str, Any] | None, list[str]]:
         """The newest usable state (None if there is no checkpoint at all) and a line for every file passed over.
@@ -63,9 +67,10 @@ class Checkpoints:
 
     def count_start(self) -> int:
         """Record that the trial starts once more; the number of starts so far, this one included."""
+        self.fs.invalidate_cache()
         path = f"{self.path}/attempts"
         attempts = 1 + (int(self.fs.cat_file(path)) if self.fs.exists(path) else 0)
-        self._write("attempts", str(attempts).encode())
+        self._put("attempts", str(attempts).encode())
         return attempts
 
     def delete(self) -> None:
@@ -81,24 +86,5 @@ class Checkpoints:
         names = (entry.rsplit("/", 1)[-1] for entry in self.fs.ls(self.path, detail=False))
         return sorted(name for name in names if name.endswith(".pt"))
 
-    def _write(self, name: str, content: bytes) -> None:
-        path = f"{self.path}/{name}"
-        if not _is_local(self.fs):
-            self.fs.pipe_file(path, content)  # one put: whole or not at all
-            return
-        os.makedirs(self.path, exist_ok=True)
-        temporary = f"{self.path}/.{name}.{os.getpid()}"
-        with open(temporary, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-
-    def _remove(self, name: str) -> None:
-        path = f"{self.path}/{name}"
-        if self.fs.exists(path):  # a run of the same trial that lost its node may have been faster
-            self.fs.rm_file(path)
-
-
-def _is_local(fs: Any) -> bool:
-    return isinstance(fs, fsspec.implementations.local.LocalFileSystem)
+    def _put(self, name: str, content: bytes) -> None:
+        put_file(self.fs, f"{self.path}/{name}", content)

@@ -113,12 +113,11 @@ def test_an_endpoint_that_nobody_listens_at_is_noticed_in_seconds(s3: str, monke
 
 def test_a_server_that_says_nothing_is_noticed_in_seconds(s3: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setattr(records, "ANSWER_SECONDS", 1)
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{silent.getsockname()[1]}")
         s3fs.S3FileSystem.clear_instance_cache()
-        start = time.monotonic()
         with pytest.raises(InputError, match=r"cannot be written \(no answer\)"):
             records.check_storage(f"{s3}/results")
-        assert time.monotonic() - start < 15
 
 
 def test_missing_credentials(s3: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+
 from analysis.records import read_sweep
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -137,7 +138,9 @@ def test_killed_worker_driver_and_everything(uninterrupted: Path, tmp_path: Path
 
     first = start(tmp_path, *LONGER)
     wait_for(training(2), "two trials in training")
-    workers = [pid for pid, name in processes_below(first.pid).items() if name.startswith("ray::")]
+    workers = [
+        pid for pid, name in processes_below(first.pid).items() if "Trainable" in name or name.startswith("ray::Trial")
+    ]
     assert workers
     kill(workers)
     wait_for(

@@ -40,7 +40,7 @@ def test_parameter_counts(name: str, channels: int, size: int, classes: int, par
 class TestEveryModel:
     def test_logits(self, name: str) -> None:
         for channels in (1, 3):
-            model = build(name, channels=channels).eval()
+            model = build(name, channels=channels, width=8).eval()
             size = SMALL.get(name, 16)
             images = torch.randn(2, channels, size, size)
             assert model(images).shape == (2, 7)

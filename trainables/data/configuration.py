@@ -76,7 +76,13 @@ def split_indices(labels: NDArray[np.int64], config: DataConfig) -> tuple[NDArra
     """Indices of the training and the validation images among the images that are not for testing, each in a fixed
     random order, so that the first n of a split are a fair sample of it. Validation is empty with `validation` 0."""
     everything = np.arange(len(labels), dtype=np.int64)
-    held = stratified(labels, round(config.validation * len(labels)), VALIDATION_SEED)
+    number = round(config.validation * len(labels))
+    if config.validation and not 0 < number < len(labels):
+        raise InputError(
+            f"validation: {config.validation} of {len(labels)} images are {number}, allowed are 0 (the test split "
+            "serves as validation split) and shares that give both splits at least one image"
+        )
+    held = stratified(labels, number, VALIDATION_SEED)
     train = np.setdiff1d(everything, held)
     if config.train_images is not None:
         if config.train_images > len(train):

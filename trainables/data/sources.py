@@ -154,16 +154,32 @@ def load(spec: str, root: str, config: DataConfig) -> Images | StreamedImages:
         size = config.image_size or own
         if (len(folder.train[0]) + len(folder.test[0])) * channels * size * size > MEMORY_LIMIT:
             return _streamed(folder, config, own)
+        _refuse_streaming_options(spec, config)
         mode = "L" if channels == 1 else "RGB"
         train, test = (_read_files(*part, size, mode) for part in (folder.train, folder.test))
         return _in_memory(config, folder.classes, train, test)
-    if config.zoom or config.evaluation_size:
-        raise InputError(f"zoom, evaluation_size: {spec} is held in memory, allowed are streamed data sets")
+    _refuse_streaming_options(spec, config)
     if kind == "parquet":
         return _load_parquet(path, config)
+    known = NAMED[spec]
+    images = known.train_images + known.test_images
+    _check_memory(f"dataset {spec}", images, known.channels, config.image_size or known.size)
     if spec == "digits":
         return _digits(config)
     return _torchvision(spec, root, config)
+
+
+def _refuse_streaming_options(spec: str, config: DataConfig) -> None:
+    if config.zoom or config.evaluation_size:
+        raise InputError(f"zoom, evaluation_size: {spec} is held in memory, allowed are streamed data sets")
+
+
+def _check_memory(what: str, images: int, channels: int, size: int) -> None:
+    if images * channels * size * size > MEMORY_LIMIT:
+        raise InputError(
+            f"{what}: {images} images of {size} pixels need more than {MEMORY_LIMIT // 2**30} GiB; give a smaller "
+            "--image-size, or unpack them into class folders, which are streamed"
+        )
 
 
 def _in_memory(config: DataConfig, class_names: Sequence[str], pool: Arrays, test: Arrays) -> Images:
@@ -290,7 +306,7 @@ def _open_or_download(kind: Any, name: str, folder: str, root: str, options: dic
         return kind(folder, download=False, **options)
     except RuntimeError:
         looked = f"dataset {name}: not found in {os.path.join(root, NAMED[name].folder)}"
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, AssertionError) as error:  # torchvision asserts what the files' heads say
         raise InputError(
             f"dataset {name}: damaged files in {root}: {_line(error)}; remove and fetch them again"
         ) from None
@@ -391,6 +407,7 @@ def _folder_shape(folder: _Folder) -> tuple[int, int]:
     shapes, modes = set(), set()
     for path in folder.train[0][:: max(1, len(folder.train[0]) // 50)]:
         with _opened(path) as picture:
+            _check_depth(picture, path)
             shapes.add(picture.size)
             modes.add(picture.mode)
     width, height = next(iter(shapes))
@@ -401,17 +418,33 @@ def _folder_shape(folder: _Folder) -> tuple[int, int]:
 def _opened(source: str | io.BytesIO, name: str | None = None) -> Image.Image:
     try:
         return Image.open(source)
-    except (UnidentifiedImageError, OSError) as error:
+    except UnidentifiedImageError:
+        raise InputError(f"{name or source}: no readable image (no known format)") from None
+    except OSError as error:
         raise InputError(f"{name or source}: no readable image ({_line(error)})") from None
+
+
+def _check_depth(picture: Image.Image, name: str) -> None:
+    # Pillow would cut 16 bits off at 255 without a word
+    if picture.mode.startswith(("I", "F")):
+        raise InputError(f"{name}: pixels of {picture.mode} mode, allowed are 8 bits a channel")
+
+
+def _converted(picture: Image.Image, mode: str, name: str) -> Image.Image:
+    """The picture as grey (L) or RGB. Raises `ValueError` where that would lose what it shows, or it is damaged."""
+    _check_depth(picture, name)
+    if mode == "L" and picture.mode not in ("L", "1"):
+        raise InputError(f"{name}: {picture.mode} among grey images, allowed are images that are all grey or in colour")
+    try:
+        return picture.convert(mode)
+    except OSError as error:
+        raise InputError(f"{name}: no readable image ({_line(error)})") from None
 
 
 def _read_files(paths: Sequence[str], labels: NDArray[np.int64], size: int, mode: str) -> Arrays:
     def read(path: str) -> NDArray[np.uint8]:
         with _opened(path) as picture:
-            try:
-                return _array(_square(picture.convert(mode), size))
-            except OSError as error:
-                raise InputError(f"{path}: no readable image ({_line(error)})") from None
+            return _array(_square(_converted(picture, mode, path), size))
 
     return np.stack(_in_threads(read, paths)), labels
 
@@ -513,11 +546,7 @@ def _parquet_fingerprint(path: str) -> str:
 
 def _decode(content: bytes, mode: str | None, name: str, size: int | None = None) -> NDArray[np.uint8]:
     with _opened(io.BytesIO(content), name) as picture:
-        wanted = mode or ("L" if picture.mode in ("L", "1") else "RGB")
-        try:
-            converted = picture.convert(wanted)
-        except OSError as error:
-            raise InputError(f"{name}: no readable image ({_line(error)})") from None
+        converted = _converted(picture, mode or ("L" if picture.mode in ("L", "1") else "RGB"), name)
     return _array(_square(converted, size) if size is not None else converted)
 
 
@@ -526,24 +555,21 @@ def _load_parquet(path: str, config: DataConfig) -> Images:
     first = _decode(_first_image(path, files["train"][0]), None, path)
     mode = "L" if first.shape[0] == 1 else "RGB"
     size = config.image_size or (first.shape[1] if first.shape[1] == first.shape[2] else FOLDER_SIZE)
+    labels = {split: _parquet_labels(path, names) for split, names in files.items()}
+    _check_memory(f"dataset: {path}", sum(map(len, labels.values())), first.shape[0], size)
     arrays = {}
     for split, names in files.items():
-        labels = _parquet_labels(path, names)
-        if len(labels) * first.shape[0] * size * size > MEMORY_LIMIT:
-            raise InputError(
-                f"dataset: {path}: {len(labels)} images of {size} pixels need more than {MEMORY_LIMIT // 2**30} GiB; "
-                "give a smaller --image-size, or unpack them into class folders, which are streamed"
-            )
         images = []
         for name in names:
             column = _parquet(path, name, ["image"])["image"]
-            contents = [entry.as_py()["bytes"] for chunk in column.chunks for entry in chunk]
+            # a row or its bytes may be null: then there is no image to read, which is said where it is decoded
+            contents = [(entry.as_py() or {"bytes": None})["bytes"] for chunk in column.chunks for entry in chunk]
             names_of_images = [f"{name}: image {row}" for row in range(len(contents))]
 
             def decode(content: bytes, shown: str) -> NDArray[np.uint8]:
                 return _decode(content, mode, shown, size)
 
             images += _in_threads(decode, contents, names_of_images)
-        arrays[split] = np.stack(images), labels
-    classes = 1 + max(int(labels.max()) for _, labels in arrays.values())
+        arrays[split] = np.stack(images), labels[split]
+    classes = 1 + max(int(part.max()) for part in labels.values())
     return _in_memory(config, [str(label) for label in range(classes)], arrays["train"], arrays["test"])

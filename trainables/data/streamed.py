@@ -31,7 +31,7 @@ class _Files(Dataset[tuple[Tensor, int]]):
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         with Image.open(self.paths[index]) as opened, torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.seeds[index])
+            torch.default_generator.manual_seed(self.seeds[index])
             return self.transform(opened.convert("RGB")), self.labels[index]
 
 

@@ -170,5 +170,5 @@ def build_model(name: str, *, channels: int, size: int, classes: int, width: int
         raise InputError(f"width: {width}, allowed are whole numbers of at least 1")
     check_size(name, size)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # the CPU's alone: weights are drawn there
         return architecture.build(channels, size, classes, width)

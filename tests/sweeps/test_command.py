@@ -1,0 +1,221 @@
+"""The command as a user meets it: exit codes, one line on standard error, nothing written where nothing should be."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from analysis import records
+from sweeps import launch
+from sweeps.pilcro import PRESETS, PilcroSweep
+from sweeps.plan import make_plan, read_flags
+from trainables.checkpoints import Checkpoints
+from trainables.trainable import Trial, TrialOptions, trial_row
+
+SCRIPT = Path(__file__).resolve().parents[2] / "sweeps" / "pilcro.py"
+
+
+def run(*argv: str) -> int:
+    """The script's main in this process; its exit code."""
+    try:
+        launch.main(PilcroSweep, PRESETS, "", list(argv))
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    return 0
+
+
+@pytest.fixture
+def no_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing below may get as far as starting Ray."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("Ray was started")
+
+    monkeypatch.setattr(launch, "_run_on_ray", refuse)
+
+
+def one_line(capsys: pytest.CaptureFixture[str]) -> str:
+    captured = capsys.readouterr()
+    assert captured.err.startswith("error: ")
+    assert captured.err.count("\n") == 1
+    return captured.err
+
+
+def test_works_from_any_folder_as_a_script(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, str(SCRIPT), "--dry-run"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "14 trials planned, 0 of them recorded" in done.stdout
+    assert not list(tmp_path.iterdir())
+
+
+def test_bad_input_as_a_user_sees_it(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, str(SCRIPT), "--alpha", "-1"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert done.stderr == "error: alpha: -1.0, allowed are finite numbers of at least 0\n"
+    assert done.stdout == ""
+    assert not list(tmp_path.iterdir())
+
+
+def test_help_says_what_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("--help") == 0
+    shown = capsys.readouterr().out
+    assert "--laplacian-width" in shown
+    assert "--retry-failed" in shown
+
+
+@pytest.mark.usefixtures("no_ray")
+class TestRefusedBeforeAnythingRuns:
+    def test_a_storage_that_cannot_be_written(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        (tmp_path / "file").write_text("")
+        assert run("--storage", str(tmp_path / "file" / "x")) == 2
+        assert "--storage" in one_line(capsys)
+
+    def test_an_s3_that_does_not_answer(
+        self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            monkeypatch.setenv(name, "test")
+        monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+        assert run("--storage", "s3://bucket/prefix") == 2
+        assert "s3://bucket/prefix" in one_line(capsys)
+
+    def test_missing_data(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        assert run("--preset", "imagenet", "--storage", str(tmp_path), "--data-root", str(tmp_path / "none")) == 2
+        assert "imagenet" in one_line(capsys)
+
+    def test_another_sweep_of_the_same_name(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        (tmp_path / "pilcro").mkdir()
+        manifest = tmp_path / "pilcro" / "sweep.json"
+        manifest.write_text(json.dumps({"schema_version": 1, "contents": {"dataset": ["mnist"]}}))
+        before = manifest.read_bytes()
+        assert run("--storage", str(tmp_path)) == 2
+        assert "another --name" in one_line(capsys)
+        assert manifest.read_bytes() == before
+
+    def test_a_record_of_another_schema_version(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        identity = record_failed(tmp_path)
+        monkeypatch.setattr(records, "SCHEMA_VERSION", 2)
+        assert run("--storage", str(tmp_path), "--alpha", "1") == 2
+        line = one_line(capsys)
+        assert identity in line
+        assert "version" in line
+
+    def test_checkpoints_that_are_all_damaged(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        flags = read_flags(PilcroSweep, PRESETS, [], "")
+        trial = make_plan(flags).trials[3]
+        folder = tmp_path / "pilcro" / "checkpoints" / trial.id
+        Checkpoints(str(folder)).save(4, {"epoch": 4})
+        (file,) = folder.glob("*.pt")
+        file.write_bytes(file.read_bytes()[:-1])
+        assert run("--storage", str(tmp_path)) == 2
+        line = one_line(capsys)
+        assert file.name in line
+        assert "--retry-failed" in line
+        assert file.exists()
+        with pytest.raises(AssertionError, match="Ray was started"):
+            run("--storage", str(tmp_path), "--retry-failed")
+        assert not file.exists()
+
+    def test_a_ray_that_does_not_answer(
+        self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        from analysis.command_line import run as guarded
+
+        with pytest.raises(SystemExit):
+            guarded(lambda: launch._check_address("127.0.0.1:9"))
+        assert "RAY_ADDRESS" in one_line(capsys)
+        for address in ("", "auto", "local"):
+            launch._check_address(address)
+
+    def test_a_dry_run_writes_nothing(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        assert run("--storage", str(tmp_path / "new"), "--dry-run", "--seeds", "3") == 0
+        shown = capsys.readouterr().out
+        assert "21 trials planned" in shown
+        assert "core-hours" in shown
+        assert not (tmp_path / "new").exists()
+
+
+OPTIONS = TrialOptions("", "pilcro", {}, 10, False, 1, False, None, None)
+
+
+def record_failed(storage: Path) -> str:
+    """A planned trial recorded as failed; its id."""
+    import torch
+
+    trial = make_plan(read_flags(PilcroSweep, PRESETS, ["--alpha", "1"], "")).trials[0]
+    row = trial_row(trial.id, trial.config, trial.payload()["json"], OPTIONS, 1, torch.device("cpu"))
+    records.write_trial(str(storage / "pilcro"), {**row, "status": "failed", "error": "boom"}, [], [], [])
+    return trial.id
+
+
+def test_failed_trials_end_with_a_summary_and_exit_code_1(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    identity = record_failed(tmp_path)
+    ran: list[str] = []
+    monkeypatch.setattr(launch, "_run_on_ray", lambda flags, plan, pending, *_: ran.extend(t.id for t in pending))
+    argv = ["--storage", str(tmp_path), "--alpha", "1", "--no-baseline"]
+    assert run(*argv[:-1]) == 1
+    shown = capsys.readouterr()
+    assert f"({identity}): boom" in shown.err
+    assert "1 of 6 trials failed" in shown.err
+    assert "5 trials are not finished" in shown.err
+    assert identity not in ran
+    ran.clear()
+    assert run(*argv[:-1], "--retry-failed") == 1
+    assert identity in ran
+
+
+def test_a_trial_that_raises_is_recorded_as_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The actor itself, without Ray: an exception in training becomes a row, with the epochs until then."""
+    from trainables.data import Images, load
+    from trainables.training import Run
+
+    flags = read_flags(PilcroSweep, PRESETS, ["--train-images", "200", "--initialisations", "1"], "")
+    plan = make_plan(flags)
+    data = load("digits", "unused", plan.data_configs["digits"])
+    assert isinstance(data, Images)
+    trained = Run.train_epoch
+
+    def third_raises(run: Run) -> object:
+        if run.epoch == 2:
+            raise RuntimeError("out of luck")
+        return trained(run)
+
+    monkeypatch.setattr(Run, "train_epoch", third_raises)
+    actor = Trial.__new__(Trial)
+    options = TrialOptions(str(tmp_path / "s"), "s", flags.metrics(), 0.0, False, 1, False, "abc", False)
+    actor.setup({"trial": plan.trials[0].payload()}, data={"digits": data}, options=options)
+    assert repr(actor) == f"{plan.trials[0].label} {plan.trials[0].id}"
+    results = [actor.step() for _ in range(3)]
+    assert [result["done"] for result in results] == [False, False, True]
+    sweep = records.read_sweep(str(tmp_path / "s"))
+    (row,) = sweep.trials.to_pylist()
+    assert row["status"] == "failed"
+    assert row["error"].startswith("RuntimeError: out of luck")
+    assert sweep.epochs.num_rows == 2
+    assert row["git_commit"] == "abc"
+    assert not (tmp_path / "s" / "checkpoints" / plan.trials[0].id).exists()
+
+
+def test_environment_keeps_what_the_user_set() -> None:
+    code = "import os, sweeps; print(os.environ['RAY_USAGE_STATS_ENABLED'], os.environ['TUNE_RESULT_BUFFER_LENGTH'])"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "TUNE_RESULT_BUFFER_LENGTH": "7"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split() == ["0", "7"]
