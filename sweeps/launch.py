@@ -203,7 +203,8 @@ def _ray() -> Iterator[None]:
     except ConnectionError as error:
         raise InputError(
             f"no Ray at {os.environ.get('RAY_ADDRESS', 'the address this node has noted')}: "
-            f"{str(error).splitlines()[0]}; start it, or unset RAY_ADDRESS to use a local one"
+            f"{str(error).splitlines()[0]}; start it (with token authentication, set RAY_AUTH_MODE=token and have the "
+            "cluster's token in ~/.ray/auth_token), or unset RAY_ADDRESS to use a local one"
         ) from None
     try:
         yield

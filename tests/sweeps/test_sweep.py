@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import s3fs
+from moto.server import ThreadedMotoServer
 
 from analysis.records import read_sweep
 
@@ -197,3 +200,78 @@ def test_diverged_trials_are_data(tmp_path: Path) -> None:
     assert "(1 diverged)" in out
     trials = read_sweep(str(tmp_path / "pilcro")).trials.to_pylist()
     assert [(trial["status"], trial["top1"], trial["loss"]) for trial in trials] == [("diverged", 0.1, None)]
+
+
+TINY = [
+    "--alpha",
+    "1",
+    "--variant",
+    "curvature",
+    "--seeds",
+    "1",
+    "--train-images",
+    "300",
+    "--epochs",
+    "2",
+    "--width",
+    "4",
+]
+
+
+def test_on_s3(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Record, checkpoints and Tune's own state on an object store; nothing is left behind but the record."""
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+    server.start()
+    try:
+        host, port = server.get_host_and_port()
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            monkeypatch.setenv(name, "test")
+        monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        s3fs.S3FileSystem.clear_instance_cache()
+        fs = s3fs.S3FileSystem()
+        fs.mkdir("bucket")
+        argv = [*TINY, "--initialisations", "1", "--checkpoint-seconds", "0"]
+        command = [sys.executable, SCRIPT, "--storage", "s3://bucket/sweeps", *argv]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=240)
+        assert done.returncode == 0, done.stderr
+        assert done.stderr == ""
+        assert "record: s3://bucket/sweeps/pilcro" in done.stdout
+        assert not list(tmp_path.iterdir())
+        sweep = read_sweep("s3://bucket/sweeps/pilcro")
+        assert sweep.trials["status"].to_pylist() == ["completed"] * 2
+        assert sweep.epochs.num_rows == 4
+        fs.invalidate_cache()
+        # Arrow, which Tune writes with, marks folders by empty objects that end in a slash
+        found = [path for path in fs.find("bucket/sweeps/pilcro") if not path.endswith("/")]
+        folders = {path.removeprefix("bucket/sweeps/pilcro/").split("/")[0] for path in found}
+        assert folders == {"sweep.json", "trials", "epochs", "measurements", "maps"}
+    finally:
+        s3fs.S3FileSystem.clear_instance_cache()
+        server.stop()
+
+
+@pytest.mark.long
+@pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("unshare"), reason="needs root and unshare for a namespace")
+@pytest.mark.parametrize("how", ["running on the node", "RAY_ADDRESS"])
+def test_uses_a_ray_that_is_there(tmp_path: Path, how: str) -> None:
+    """In network and process namespaces of its own: a Ray started before the sweep is used and outlives it."""
+    short = tempfile.mkdtemp(prefix="ray-")  # Ray's socket paths must stay under 107 bytes
+    address = "RAY_ADDRESS=127.0.0.1:6399" if how == "RAY_ADDRESS" else ""
+    script = f"""
+        set -e
+        ip link set lo up
+        {Path(sys.executable).parent}/ray start --head --port 6399 --num-cpus 2 --temp-dir {short} > {tmp_path}/log
+        {address} {sys.executable} {SCRIPT} --storage {tmp_path}/results {" ".join(TINY)}
+        pgrep gcs_server > {tmp_path}/still-running
+    """
+    command = ["unshare", "--net", "--pid", "--fork", "--kill-child", "--mount-proc", "bash", "-c", script]
+    environment = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
+    environment["RAY_TMPDIR"] = short
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (tmp_path / "still-running").read_text().count("\n") == 1
+    # a Ray of the sweep's own would have left a session of its own
+    assert len([path for path in Path(short).glob("session_*") if not path.is_symlink()]) == 1
+    shutil.rmtree(short)
+    assert read_sweep(str(tmp_path / "results" / "pilcro")).trials.num_rows == 2
