@@ -96,12 +96,20 @@ def normalised_landscape(squares: Tensor) -> Tensor:
     """I'[i,j] = sqrt(H·W) · ‖I²[:,i,j]‖₂ / ‖I²‖_F (Section 3.3, equation 6), (H, W) from I² (C, H, W).
 
     Its mean square over pixels is 1. The result does not depend on the scale of I², so I² is first divided by its
-    largest entry: squares of small gradients would underflow in float32. NaN where I² is zero everywhere, because a
-    network that looks nowhere has no landscape.
+    largest entry: squares of small gradients would underflow in float32.
+
+    **[reading]** A network whose gradient vanishes everywhere has no landscape (0/0). Its I' is zero, with zero
+    derivatives, so that a penalty does not end the training of a network that is dead for one batch; whoever measures
+    has to tell that case apart.
     """
-    squares = squares / squares.detach().amax()
+    squares = squares / _at_least_tiny(squares.detach().amax())
     per_pixel = torch.linalg.vector_norm(squares, dim=0)
-    return math.sqrt(per_pixel.numel()) * per_pixel / torch.linalg.vector_norm(squares)
+    # the norm is at least 1, that of the largest entry alone, or 0
+    return math.sqrt(per_pixel.numel()) * per_pixel / torch.linalg.vector_norm(squares).clamp_min(0.5)
+
+
+def _at_least_tiny(scale: Tensor) -> Tensor:
+    return scale.clamp_min(torch.finfo(scale.dtype).tiny)
 
 
 def importance_landscape(
@@ -112,7 +120,8 @@ def importance_landscape(
     generator: torch.Generator | None = None,
     create_graph: bool = False,
 ) -> Tensor:
-    """The normalised importance landscape I' of a batch, (H, W), dimensionless, mean square 1 (Section 3.3).
+    """The normalised importance landscape I' of a batch, (H, W), dimensionless, mean square 1 (Section 3.3); zero for
+    a network whose gradient vanishes everywhere, which has none.
 
     I²[c,i,j] = mean_b (∂f_{y_b}/∂x_b[c,i,j])² with y_b drawn from softmax(f(x_b)), or given as `targets` (B,). With
     `create_graph` the landscape can be differentiated with respect to the model's parameters.
@@ -127,7 +136,7 @@ def importance_landscape(
     else:
         with _FirstOrder():
             gradients = input_gradients(model, images, targets, generator=generator)
-    gradients = gradients / gradients.detach().abs().amax()
+    gradients = gradients / _at_least_tiny(gradients.detach().abs().amax())
     return normalised_landscape(gradients.square().mean(0))
 
 

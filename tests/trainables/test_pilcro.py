@@ -445,4 +445,8 @@ class TestPenaltyOfAStep:
         with torch.no_grad():
             for parameter in network.parameters():
                 parameter.zero_()
-        assert bool(importance_landscape(network, torch.rand(2, 2, 6, 6, dtype=torch.float64)).isnan().all())
+        images = torch.rand(2, 2, 6, 6, dtype=torch.float64)
+        assert not importance_landscape(network, images).any()
+        penalty = target_penalty(importance_landscape(network, images, create_graph=True), torch.ones(6, 6).double())
+        penalty.backward()
+        assert all(not p.grad.any() for p in network.parameters() if p.grad is not None)

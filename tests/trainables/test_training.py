@@ -263,3 +263,17 @@ def test_the_metric_registry_builds_from_plain_options() -> None:
             METRICS["landscape"](**options)
     with pytest.raises(ValueError, match="initialisations"):
         METRICS["paths"](initialisations=0)
+
+
+def test_a_dead_network_goes_on_and_has_no_total_variation(data: Images) -> None:
+    """Its gradient is zero for every batch: no penalty can be taken, and a landscape of zeros is not a flat one."""
+    run = Run(config(Pilcro(1.0, interval=1, variant="target"), epochs=1), data, metrics={"landscape": Landscape()})
+    with torch.no_grad():
+        run.model[-1].weight.zero_()
+    run.optimizer = torch.optim.SGD([run.model[-1].bias], lr=0.1)
+    row = run.train_epoch()
+    assert run.status == "completed"
+    assert row["total_variation"] is None
+    assert run.final["total_variation"] is None
+    assert math.isfinite(row["penalty"])
+    assert not any(record["name"] == "importance_landscape" for record in run.maps)

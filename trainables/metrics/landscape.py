@@ -42,7 +42,8 @@ class Landscape:
             generator=moment.generator("landscape"),
         )
         value = float(total_variation(landscape))
-        tv = value if math.isfinite(value) else None  # no landscape: the network's gradient is zero or not finite
+        # no landscape, and none that is flat, where the network's gradient is zero everywhere or not finite
+        tv = value if math.isfinite(value) and bool(landscape.any()) else None
         measured = Measured({"total_variation": tv})
         if moment.split == "test":
             return measured

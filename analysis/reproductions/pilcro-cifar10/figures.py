@@ -1,0 +1,94 @@
+"""Draws this page's figures and prints its tables from the record beside it.
+
+python analysis/reproductions/pilcro-cifar10/figures.py
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from analysis.command_line import run
+from analysis.figures import curves, map_panels, save
+from analysis.records import read_sweep
+
+HERE = Path(__file__).resolve().parent
+Settings = dict[str, list[dict[str, Any]]]
+
+
+def label(trial: dict[str, Any]) -> str:
+    if trial["method"] == "baseline":
+        return "baseline"
+    kind = "¶c" if trial["variant"] == "curvature" else f"¶t {trial['reduction']}"
+    return f"{kind} α={trial['alpha']:g}"
+
+
+def main() -> None:
+    sweep = read_sweep(str(HERE))
+    settings: Settings = defaultdict(list)
+    trials = sweep.trials.to_pylist()
+    for trial in sorted(trials, key=lambda t: (t["method"], t["variant"] or "", t["reduction"] or "", t["alpha"] or 0)):
+        settings[label(trial)].append(trial)
+
+    print("| setting | Top-1 | Top-5 | loss | TV | seeds of status other than completed |")
+    print("|---|---|---|---|---|---|")
+    for name, group in settings.items():
+        cells = [cell([trial[column] for trial in group]) for column in ("top1", "top5", "loss", "total_variation")]
+        others = sum(trial["status"] != "completed" for trial in group)
+        print(f"| {name} | {' | '.join(cells)} | {others} |")
+
+    measured = [row for row in sweep.measurements.to_pylist() if row["metric"] == "path_importance_correlation"]
+    values = sorted({(round(row["value"], 4), row["n"]) for row in measured})
+    print(f"\nProposition 1: Pearson r over pixels, by seed: {', '.join(f'{r} (n = {n})' for r, n in values)}")
+
+    of_trial = {trial["trial_id"]: label(trial) for trial in trials}
+    first_seed = {trial["trial_id"] for trial in trials if trial["seed"] == 0}
+    maps = {
+        (of_trial[row["trial_id"]], row["name"], row["epoch"]): np.reshape(row["values"], (row["height"], row["width"]))
+        for row in sweep.maps.to_pylist()
+        if row["trial_id"] in first_seed
+    }
+    last = trials[0]["epochs"]
+    trained = {name: maps.get((name, "importance_landscape", last)) for name in settings}
+    panels = [(name, values) for name, values in trained.items() if values is not None]
+    paths = [
+        ("path counts (predicted)", maps["baseline", "path_importance", 0]),
+        ("measured, 10 initialisations", maps["baseline", "initial_landscape", 0]),
+        ("baseline, one initialisation", maps["baseline", "importance_landscape", 0]),
+        ("baseline, trained", maps["baseline", "importance_landscape", last]),
+    ]
+    by_trial = defaultdict(list)
+    for row in sweep.epochs.to_pylist():
+        by_trial[row["trial_id"]].append(row)
+    figures = {
+        "landscapes": map_panels(panels, label="importance I'", columns=4),
+        "paths": map_panels(paths, label="importance I'", columns=4),
+        "curves": curves_of(settings, by_trial, "total_variation"),
+        "accuracy": curves_of(settings, by_trial, "top1"),
+    }
+    for stem, figure in figures.items():
+        for path in save(figure, str(HERE / "analysis" / stem), sweep):
+            print(path)
+
+
+def curves_of(settings: Settings, by_trial: dict[str, list[dict[str, Any]]], metric: str) -> Figure:
+    """The weakest two strengths of each penalty beside the baseline: stronger ones would hide each other."""
+    groups = {}
+    for name, group in settings.items():
+        if name == "baseline" or name.endswith(("α=1", "α=10")):
+            runs = [[row[metric] for row in by_trial[trial["trial_id"]]] for trial in group]
+            groups[name] = np.arange(1, len(runs[0]) + 1), np.array(runs, dtype=float)
+    return curves(groups, metric=metric, log=metric == "total_variation")
+
+
+def cell(values: list[float | None]) -> str:
+    known = [value for value in values if value is not None]
+    return f"{np.mean(known):.4f} ± {np.std(known, ddof=1):.4f}" if len(known) > 1 else "–"
+
+
+if __name__ == "__main__":
+    run(main)
