@@ -79,6 +79,7 @@ TABLES: dict[str, pa.Schema] = {
             "precision": pa.string(),
             **_HYPERPARAMETERS,
             "config": pa.string(),
+            "measured": pa.string(),  # the options of each metric as JSON: what total_variation was taken of
             "status": pa.string(),
             "error": pa.string(),
             "top1": pa.float64(),

@@ -34,6 +34,7 @@ from sweeps.plan import (
     make_plan,
     read_flags,
     sweep_url,
+    write_contents,
 )
 from sweeps.progress import Progress
 from trainables.checkpoints import CheckpointError
@@ -71,13 +72,17 @@ def launch(flags: SweepFlags, plan: Plan) -> int:
     console = _console()
     url = _absolute(sweep_url(flags))
     records.check_storage(_absolute(flags.storage))
-    pending = pending_trials(flags, plan, url)
-    check_contents(url, contents(flags, plan), write=bool(pending))
+    scan = records.scan(url)
+    # a sweep of this name that has come to nothing is in nobody's way
+    if scan.statuses or scan.corrupted or _with_checkpoints(url):
+        check_contents(url, contents(flags, plan))
+    pending = pending_trials(flags, plan, url, scan)
     if pending:
         data = _load(flags, plan, pending)
         started = time.monotonic()
         _run_on_ray(flags, plan, pending, data, url, console)
-        console.print(f"{len(pending)} trials in {time.monotonic() - started:.0f} s")
+        done = len({trial.id for trial in pending} & set(records.scan(url).statuses))
+        console.print(f"{done} of {len(pending)} trials in {time.monotonic() - started:.0f} s")
     else:
         console.print("every planned trial is recorded: nothing to run")
     return _summarise(flags, plan, url, console)
@@ -87,20 +92,23 @@ def _absolute(url: str) -> str:
     return url if "://" in url else os.path.abspath(os.path.expanduser(url))
 
 
-def pending_trials(flags: SweepFlags, plan: Plan, url: str) -> list[PlannedTrial]:
+def _selected(flags: SweepFlags, plan: Plan, scan: records.Scan) -> list[PlannedTrial]:
+    """Trials without a record, and with --retry-failed those that failed or are damaged."""
+    again = {"failed"} if flags.retry_failed else set()
+    damaged = scan.corrupted if not flags.retry_failed else {}
+    for trial in plan.trials:
+        if trial.id in damaged:
+            raise InputError(f"{damaged[trial.id]}; --retry-failed runs that trial again")
+    return [trial for trial in plan.trials if scan.statuses.get(trial.id) in {None, *again}]
+
+
+def pending_trials(flags: SweepFlags, plan: Plan, url: str, scan: records.Scan) -> list[PlannedTrial]:
     """The planned trials to run, the longest first, as a long one that starts last would leave the other cores idle:
     those without a record, and with --retry-failed those that failed or are damaged.
 
     Raises `InputError` for a damaged record or checkpoint of a planned trial unless it is to be run again.
     """
-    scan = records.scan(url)
-    pending = []
-    for trial in plan.trials:
-        if trial.id in scan.corrupted and not flags.retry_failed:
-            raise InputError(f"{scan.corrupted[trial.id]}; --retry-failed runs that trial again")
-        status = scan.statuses.get(trial.id)
-        if trial.id in scan.corrupted or status is None or (status == "failed" and flags.retry_failed):
-            pending.append(trial)
+    pending = _selected(flags, plan, scan)
     unfinished = _with_checkpoints(url)
     for trial in pending:
         if trial.id in unfinished:
@@ -143,7 +151,10 @@ def _run_on_ray(
     url: str,
     console: Console,
 ) -> None:
-    with _ray(), contextlib.ExitStack() as stack:
+    with _ray() as started_here, contextlib.ExitStack() as stack:
+        if started_here:
+            _check_resources(flags)
+        write_contents(url, contents(flags, plan))
         gpus = flags.gpus_per_trial
         if gpus is None:
             gpus = min(1.0, ray.cluster_resources().get("GPU", 0.0))
@@ -167,8 +178,8 @@ def _run_on_ray(
             len(plan.trials) - len(pending),
             console,
         )
-        scratch = f"{url}/.tune"
-        stack.callback(_remove, scratch)
+        scratch = f"{url}/.tune/{os.getpid()}-{time.time_ns()}"
+        stack.callback(_remove_scratch, scratch)
         tuner = tune.Tuner(
             trainable,
             param_space={"trial": tune.grid_search([trial.payload() for trial in pending])},
@@ -178,8 +189,8 @@ def _run_on_ray(
                 trial_dirname_creator=lambda trial: trial.config["trial"]["id"],
             ),
             run_config=tune.RunConfig(
-                name=f"{os.getpid()}-{time.time_ns()}",
-                storage_path=scratch,
+                name=scratch.rsplit("/", 1)[-1],
+                storage_path=scratch.rsplit("/", 1)[0],
                 failure_config=tune.FailureConfig(max_failures=MAX_WORKER_LOSSES),
                 checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
                 callbacks=[progress],
@@ -193,21 +204,27 @@ def _run_on_ray(
 
 
 @contextlib.contextmanager
-def _ray() -> Iterator[None]:
-    """The cluster of RAY_ADDRESS, or the Ray that runs on this node, or a local one for the time of the sweep."""
+def _ray() -> Iterator[bool]:
+    """The cluster of RAY_ADDRESS, or the Ray that runs on this node, or a local one for the time of the sweep; whether
+    it is the latter."""
     _check_address(os.environ.get("RAY_ADDRESS", ""))
     logging.getLogger("ray").setLevel(logging.ERROR)
     logging.getLogger("ray.tune").setLevel(logging.ERROR)
+    started_here = False
     try:
-        ray.init(log_to_driver=False, logging_level=logging.ERROR)
+        ray.init(address="auto", log_to_driver=False, logging_level=logging.ERROR)
     except ConnectionError as error:
-        raise InputError(
-            f"no Ray at {os.environ.get('RAY_ADDRESS', 'the address this node has noted')}: "
-            f"{str(error).splitlines()[0]}; start it (with token authentication, set RAY_AUTH_MODE=token and have the "
-            "cluster's token in ~/.ray/auth_token), or unset RAY_ADDRESS to use a local one"
-        ) from None
+        started_here = not os.environ.get("RAY_ADDRESS")
+        if not started_here:
+            raise InputError(
+                f"no Ray at {os.environ['RAY_ADDRESS']}: "
+                f"{str(error).splitlines()[0]}; start it (with token authentication, set RAY_AUTH_MODE=token and have "
+                "the cluster's token in ~/.ray/auth_token), or unset RAY_ADDRESS to use a local one"
+            ) from None
+    if started_here:
+        ray.init(address="local", log_to_driver=False, logging_level=logging.ERROR)
     try:
-        yield
+        yield started_here
     finally:
         ray.shutdown()
 
@@ -238,6 +255,22 @@ def _record_lost(results: tune.ResultGrid, trials: Mapping[str, PlannedTrial], u
         message = " ".join(str(result.error).split())
         lost = {"status": "failed", "error": f"given up after {MAX_WORKER_LOSSES + 1} attempts: {message[-500:]}"}
         records.write_trial(url, {**row, **lost, "device": None}, [], [], [])
+
+
+def _check_resources(flags: SweepFlags) -> None:
+    """Refuse trials that a Ray of the sweep's own could never place; a cluster may yet grow."""
+    has = ray.cluster_resources()
+    for name, flag, wanted in (("CPU", "cpus", flags.cpus_per_trial), ("GPU", "gpus", flags.gpus_per_trial or 0.0)):
+        if wanted > has.get(name, 0.0):
+            raise InputError(f"{flag}_per_trial: {wanted:g}, this machine has {has.get(name, 0.0):g} {name}s")
+
+
+def _remove_scratch(url: str) -> None:
+    """Tune's own state of this run, and the folder around it unless another run has its own there."""
+    _remove(url)
+    fs, parent = fsspec.core.url_to_fs(url.rsplit("/", 1)[0])
+    if fs.exists(parent) and not [entry for entry in fs.ls(parent, detail=False) if not entry.endswith("/")]:
+        fs.rm(parent, recursive=True)
 
 
 def _remove(url: str) -> None:
@@ -287,8 +320,11 @@ def _setting(trial: PlannedTrial) -> str:
 
 def _summarise(flags: SweepFlags, plan: Plan, url: str, console: Console) -> int:
     """The table of settings, where the record is and what to type next; the number of failed trials."""
-    sweep = records.read_sweep(url)
-    rows = {row["trial_id"]: row for row in sweep.trials.to_pylist() if row["trial_id"] in plan.ids}
+    rows: dict[str, dict[str, Any]] = {}
+    if records.scan(url).statuses:
+        rows = {
+            row["trial_id"]: row for row in records.read_table(url, "trials").to_pylist() if row["trial_id"] in plan.ids
+        }
     table = Table(title=f"{flags.name or flags.NAME}: mean ± standard deviation over seeds, test split")
     table.add_column("setting", overflow="fold")
     for name in ("seeds", "Top-1", "Top-5", "loss", "TV"):
@@ -315,7 +351,9 @@ def _summarise(flags: SweepFlags, plan: Plan, url: str, console: Console) -> int
         print(f"{missing} trials are not finished; the same command goes on with them", file=sys.stderr)
     shown = sweep_url(flags)
     console.print(f"record: {shown}", soft_wrap=True)
-    console.print(f"next:   python -m analysis.tipping_points {shlex.quote(shown)}", soft_wrap=True)
+    # as the user called this one: through uv, or with the Python of an environment that is active
+    runner = "uv run python" if "UV_RUN_RECURSION_DEPTH" in os.environ else "python"
+    console.print(f"next:   {runner} -m analysis.tipping_points {shlex.quote(shown)}", soft_wrap=True)
     return len(failed) + missing
 
 
@@ -334,9 +372,10 @@ def _digits(value: float) -> str:
 def _print_plan(flags: SweepFlags, plan: Plan) -> None:
     """--dry-run: how many trials, how many of them recorded, what they are and about how long they take."""
     url = _absolute(sweep_url(flags))
-    check_contents(url, contents(flags, plan), write=False)
     scan = records.scan(url)
-    pending = [trial for trial in plan.trials if trial.id not in scan.statuses]
+    if scan.statuses or scan.corrupted or _with_checkpoints(url):
+        check_contents(url, contents(flags, plan))
+    pending = _selected(flags, plan, scan)
     console = _console()
     console.print(
         f"{len(plan.trials)} trials planned, {len(plan.trials) - len(pending)} of them recorded in {sweep_url(flags)}"
@@ -345,9 +384,10 @@ def _print_plan(flags: SweepFlags, plan: Plan) -> None:
     for trial in plan.trials:
         settings[_setting(trial)] = settings.get(_setting(trial), 0) + 1
     for setting, seeds in settings.items():
-        console.print(f"  {setting}: {seeds} seeds")
+        console.print(f"  {setting}: {seeds} seed{'s' if seeds > 1 else ''}")
     for spec, info in plan.data.items():
-        where = "" if info.present else f" (not in {flags.data_root}; it would be downloaded)"
+        missing = "has to be put there" if info.streamed else "would be downloaded"
+        where = "" if info.present else f" (not in {flags.data_root}; it {missing})"
         console.print(f"data {spec}: {info.train_images} + {info.test_images} images of {info.size}×{info.size}{where}")
     if not pending:
         console.print("estimated cost: none, everything is recorded")
@@ -382,7 +422,8 @@ def _estimated_seconds(plan: Plan, trial: PlannedTrial) -> float:
 
 
 def _time_step(channels: int, size: int, classes: int, trial: PlannedTrial) -> float:
-    batch = min(trial.config.training.batch_size, 128)
+    # large images are timed in small batches: an estimate is not worth minutes
+    batch = min(trial.config.training.batch_size, 128, max(2, 2**17 // size**2))
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     model = build_model(

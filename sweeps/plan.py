@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import itertools
 import json
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -98,7 +99,7 @@ class SweepFlags(ABC):
     """Where named data sets are, or are downloaded to."""
     cpus_per_trial: float = 1.0
     gpus_per_trial: float | None = None
-    """GPUs of a trial, fractions allowed; default: the preset's where the cluster has GPUs, else 0."""
+    """GPUs of a trial, fractions allowed; default: 1 where the cluster has GPUs, else 0."""
     checkpoint_seconds: float = 10.0
     """A trial writes a checkpoint at the end of an epoch when the last one is at least so old."""
     keep_checkpoints: bool = False
@@ -216,11 +217,14 @@ def _check_grid(flags: SweepFlags) -> None:
         raise InputError(f"seeds: {flags.seeds}, allowed are whole numbers of at least 1")
     if flags.crop_pixels < 1:
         raise InputError(f"crop_pixels: {flags.crop_pixels}, allowed are whole numbers of at least 1")
-    if flags.cpus_per_trial <= 0:
+    for flag in ("storage", "name"):
+        if getattr(flags, flag) == "":
+            raise InputError(f"{flag}: empty, allowed is a name")
+    if not (math.isfinite(flags.cpus_per_trial) and flags.cpus_per_trial > 0):
         raise InputError(f"cpus_per_trial: {flags.cpus_per_trial}, allowed are numbers above 0")
-    if flags.gpus_per_trial is not None and flags.gpus_per_trial < 0:
+    if flags.gpus_per_trial is not None and not (math.isfinite(flags.gpus_per_trial) and flags.gpus_per_trial >= 0):
         raise InputError(f"gpus_per_trial: {flags.gpus_per_trial}, allowed are numbers of at least 0")
-    if flags.checkpoint_seconds < 0:
+    if not flags.checkpoint_seconds >= 0:
         raise InputError(f"checkpoint_seconds: {flags.checkpoint_seconds}, allowed are numbers of at least 0")
 
 
@@ -230,6 +234,8 @@ def _check_images(info: DataInfo, config: DataConfig) -> None:
         raise InputError(
             f"crop_pixels: {config.crop}, allowed are fewer than the {size} pixels of {info.name}'s images"
         )
+    if (config.zoom or config.evaluation_size) and not info.streamed and not info.name.startswith("folder:"):
+        raise InputError(f"zoom, evaluation_size: {info.name} is held in memory, allowed are streamed data sets")
     if config.train_images is not None and config.train_images > info.train_images:
         raise InputError(f"train_images: {config.train_images}, {info.name} has {info.train_images}")
 
@@ -276,7 +282,8 @@ def _labels(configs: Sequence[TrialConfig]) -> list[str]:
     varying = [
         key
         for key in keys
-        if key not in ("method", "seed") and len({columns[key] for columns in flat if columns.get(key) is not None}) > 1
+        if key not in ("method", "seed")
+        and (key == "alpha" or len({columns[key] for columns in flat if columns.get(key) is not None}) > 1)
     ]
     labels = []
     for columns in flat:
@@ -328,32 +335,38 @@ def sweep_url(flags: SweepFlags) -> str:
     return f"{flags.storage.rstrip('/') or '/'}/{name}"
 
 
-def check_contents(url: str, contents: Mapping[str, list[Any]], write: bool) -> None:
-    """Compare with `sweep.json` of the sweep's folder, or write it if it is the first time.
+def check_contents(url: str, contents: Mapping[str, list[Any]]) -> None:
+    """Compare with `sweep.json` of the sweep's folder, if it has one.
 
     Raises `InputError` if a sweep of this name is about something else, naming the first difference.
     """
     fs, path = fsspec.core.url_to_fs(url)
     manifest = f"{path}/sweep.json"
     fs.invalidate_cache()
-    if fs.exists(manifest):
-        try:
-            known = json.loads(fs.cat_file(manifest))["contents"]
-        except (ValueError, KeyError, TypeError):
-            raise InputError(f"{url}/sweep.json: damaged; use another --name, or move that folder away") from None
-        for key in sorted({*known, *contents}):
-            if known.get(key) != contents.get(key):
-                raise InputError(
-                    f"{url} is a sweep with {key} = {_listed(known.get(key))}, this one has "
-                    f"{_listed(contents.get(key))}; give this one another --name"
-                )
-    elif write:
-        text = json.dumps({"schema_version": SCHEMA_VERSION, "contents": contents}, indent=1, sort_keys=True)
-        write_file(f"{url}/sweep.json", text.encode())
+    if not fs.exists(manifest):
+        return
+    try:
+        known = dict(json.loads(fs.cat_file(manifest))["contents"])
+    except (ValueError, KeyError, TypeError):
+        raise InputError(f"{url}/sweep.json: damaged; use another --name, or move that folder away") from None
+    for key in sorted({*known, *contents}):
+        if known.get(key) != contents.get(key):
+            raise InputError(
+                f"{url} is a sweep with {key} = {_listed(known.get(key))}, this one has "
+                f"{_listed(contents.get(key))}; give this one another --name"
+            )
 
 
-def _listed(values: list[Any] | None) -> str:
-    return ", ".join(str(value) for value in values) if values else "none"
+def write_contents(url: str, contents: Mapping[str, list[Any]]) -> None:
+    """Say in the sweep's folder what it is about."""
+    text = json.dumps({"schema_version": SCHEMA_VERSION, "contents": contents}, indent=1, sort_keys=True)
+    write_file(f"{url}/sweep.json", text.encode())
+
+
+def _listed(values: Any) -> str:
+    if isinstance(values, list) and values:
+        return ", ".join(str(value) for value in values)
+    return str(values) if values else "none"
 
 
 def read_flags(

@@ -21,6 +21,7 @@ class Progress(tune.Callback):
         self.costs, self.labels, self.recorded = costs, labels, recorded
         self.console = console
         self.done_share: dict[str, float] = {}
+        self.before: dict[str, float] = {}
         self.ended: set[str] = set()
         self.failed: set[str] = set()
         self.running: set[str] = set()
@@ -54,6 +55,7 @@ class Progress(tune.Callback):
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
         identity = _id(trial)
+        self.before.setdefault(identity, max(0, result["epoch"] - 1) / result["epochs"])
         self.done_share[identity] = max(self.done_share.get(identity, 0.0), result["epoch"] / result["epochs"])
         if result["top1"] is not None and (self.best is None or result["top1"] > self.best[0]):
             self.best = (result["top1"], self.labels[identity])
@@ -78,29 +80,32 @@ class Progress(tune.Callback):
         """The view as one line of text."""
         total = len(self.costs) + self.recorded
         done = len(self.ended) + self.recorded
+        left = self._seconds_left()
         parts = [f"{done}/{total} trials done", f"{len(self.running)} running"]
         parts.append(f"{total - done - len(self.running)} to do")
+        parts.append(f"{_clock(left)} left" if left is not None else "time left: measuring")
         if self.failed:
             parts.append(f"{len(self.failed)} failed")
         if self.best is not None:
-            parts.append(f"best validation Top-1 {self.best[0]:.3f} ({self.best[1]})")
-        left = self._seconds_left()
-        parts.append(f"{_clock(left)} left" if left is not None else "time left: measuring")
+            parts.append(f"best Top-1 {self.best[0]:.3f} on validation ({self.best[1]})")
         return " · ".join(parts)
 
     def _seconds_left(self) -> float | None:
-        all_work = sum(self.costs.values())
-        work = sum(self.costs[identity] * share for identity, share in self.done_share.items())
-        if work <= 0 or self.started is None:
+        share = self.done_share
+        # what a continued trial had done before is no measure of this run's speed
+        now = sum(self.costs[identity] * (share[identity] - self.before[identity]) for identity in share)
+        to_do = sum(cost * (1 - share.get(identity, 0.0)) for identity, cost in self.costs.items())
+        if now <= 0 or self.started is None:
             return None
-        return (time.monotonic() - self.started) * (all_work - work) / work
+        return (time.monotonic() - self.started) * to_do / now
 
     def _show(self, force: bool = False) -> None:
         if self.live is not None:
             share = sum(self.costs[i] * s for i, s in self.done_share.items()) / max(sum(self.costs.values()), 1e-9)
-            width = 20
-            bar = "━" * round(width * share) + "─" * (width - round(width * share))
-            self.live.update(Text(f"{bar} {self.line()}", overflow="ellipsis", no_wrap=True))
+            text, width = self.line(), 20
+            if self.console.width > len(text) + width:
+                text = "━" * round(width * share) + "─" * (width - round(width * share)) + f" {text}"
+            self.live.update(Text(text, overflow="ellipsis", no_wrap=True))
         elif force or time.monotonic() - self.printed >= _PLAIN_EVERY:
             self.printed = time.monotonic()
             print(self.line(), file=self.console.file or sys.stdout, flush=True)

@@ -69,7 +69,8 @@ class Checkpoints:
         """Record that the trial starts once more; the number of starts so far, this one included."""
         self.fs.invalidate_cache()
         path = f"{self.path}/attempts"
-        attempts = 1 + (int(self.fs.cat_file(path)) if self.fs.exists(path) else 0)
+        text = self.fs.cat_file(path).decode(errors="replace") if self.fs.exists(path) else ""
+        attempts = 1 + (int(text) if text.isdigit() else 0)  # a damaged count is no reason to stop
         self._put("attempts", str(attempts).encode())
         return attempts
 

@@ -255,7 +255,7 @@ def _mean_smoothness(chunks: Iterable[Tensor], width: int) -> Tensor:
         part, images = _smoothness_sum(chunk, width)
         total, number = total.to(part.device) + part, number + images
     if number == 0:
-        raise ValueError("images: every one is constant, allowed are images of which at least one has an edge")
+        raise InputError("images: every one is constant, allowed are images of which at least one has an edge")
     return total / number
 
 

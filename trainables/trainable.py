@@ -19,10 +19,10 @@ from typing import Any
 
 import ray
 import torch
-from analysis.schema import HYPERPARAMETERS, SCHEMA_VERSION
 from ray import tune
 
 from analysis import records
+from analysis.schema import HYPERPARAMETERS, SCHEMA_VERSION
 from trainables.checkpoints import CheckpointError, Checkpoints
 from trainables.configuration import TrialConfig
 from trainables.data import Images, StreamedImages
@@ -65,6 +65,7 @@ def trial_row(
         **{name: columns[name] for name in ("method", "dataset", "model", "seed")},
         **{name: columns.get(name) for name in _SETTINGS},
         "config": config_json,
+        "measured": json.dumps(options.metrics, sort_keys=True),
         "attempts": attempts,
         "git_commit": options.git_commit,
         "git_dirty": options.git_dirty,
@@ -105,17 +106,19 @@ class Trial(tune.Trainable):
         return f"{trial['label']} {trial['id']}" if trial else "idle"
 
     def step(self) -> dict[str, Any]:
-        if self.run is None:
-            self._start()
-        run = self.run
-        if run is not None and not run.finished:
-            try:
+        try:
+            run = self.run or self._start()
+            if not run.finished:
                 if run.epoch == 0:
                     run.begin()
                 run.train_epoch()
-            except Exception as error:  # noqa: BLE001 - whatever a trial raises is recorded as its result
-                run.fail(_describe(error))
-        assert run is not None
+        except records.STORAGE_ERRORS:
+            raise  # not the trial's fault: Tune tries again
+        except Exception as error:  # noqa: BLE001 - whatever a trial raises is recorded as its result
+            if self.run is None:
+                return self._record_unborn(_describe(error))
+            run = self.run
+            run.fail(_describe(error))
         if run.finished:
             self._record(run)
         elif time.monotonic() - self.saved >= self.options.checkpoint_seconds:
@@ -131,7 +134,7 @@ class Trial(tune.Trainable):
             "done": run.finished,
         }
 
-    def _start(self) -> None:
+    def _start(self) -> Run:
         """Build the run and continue it from its last checkpoint, if it has one."""
         self.config_of_trial = TrialConfig.from_canonical(json.loads(self.trial["json"]))
         self.device = torch.device("cuda" if self.options.gpu else "cpu")
@@ -140,20 +143,39 @@ class Trial(tune.Trainable):
         self.saved = time.monotonic()
         data = self.data[self.config_of_trial.data.dataset]
         metrics = {name: METRICS[name](**options) for name, options in self.options.metrics.items()}
-        self.run = run = Run(self.config_of_trial, data, metrics=metrics, device=self.device)
+        run = Run(self.config_of_trial, data, metrics=metrics, device=self.device)
         try:
             state, complaints = self.checkpoints.load()
         except CheckpointError as error:
             run.fail(f"no usable checkpoint: {error}; --retry-failed starts this trial again from the beginning")
-            return
+            state, complaints = None, []
         for line in complaints:
             print(f"{line}; the checkpoint before it is used", file=sys.stderr)
         if state is not None:
             run.restore(state)
+        self.run = run
+        return run
 
     def _save(self, run: Run) -> None:
         self.checkpoints.save(run.epoch, run.state())
         self.saved = time.monotonic()
+
+    def _record_unborn(self, error: str) -> dict[str, Any]:
+        """Record a trial that failed before its run could be built or continued; its checkpoints stay as they are."""
+        row = trial_row(
+            self.trial["id"], self.config_of_trial, self.trial["json"], self.options, self.attempts, self.device
+        )
+        records.write_trial(self.options.sweep, {**row, "status": "failed", "error": error}, [], [], [])
+        epochs = self.config_of_trial.training.epochs
+        return {
+            "epoch": 0,
+            "epochs": epochs,
+            "top1": None,
+            "loss": None,
+            "status": "failed",
+            "error": error,
+            "done": True,
+        }
 
     def _record(self, run: Run) -> None:
         trial, epochs, measurements, maps = run.tables()

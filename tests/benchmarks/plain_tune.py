@@ -6,6 +6,7 @@ augmentation and the reporting are those of Ray's and PyTorch's tutorials. Run b
 
 from __future__ import annotations
 
+import importlib
 import json
 import sys
 import tempfile
@@ -142,4 +143,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    # by its name, so that Ray ships the functions by reference: torch cannot be pickled with them
+    importlib.import_module("tests.benchmarks.plain_tune").main()

@@ -20,7 +20,7 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-DEFAULT = ["--seeds", "3", "--epochs", "30", "--flip", "--crop", "--crop-pixels", "1"]
+DEFAULT = ["--seeds", "5", "--epochs", "30", "--flip", "--crop", "--crop-pixels", "1"]
 
 ONE_PROCESS = """
 import sys, time, torch
@@ -52,7 +52,12 @@ def timed(command: list[str], **environment: str) -> tuple[float, str]:
     """Wall seconds of a command and the last line it prints."""
     start = time.perf_counter()
     done = subprocess.run(
-        command, cwd=ROOT, env={**os.environ, **environment}, capture_output=True, text=True, check=False
+        command,
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if done.returncode:
         raise SystemExit(f"{command[:3]} failed:\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}")

@@ -93,13 +93,19 @@ class TestRefusedBeforeAnythingRuns:
         assert "imagenet" in one_line(capsys)
 
     def test_another_sweep_of_the_same_name(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        (tmp_path / "pilcro").mkdir()
+        record_failed(tmp_path)
         manifest = tmp_path / "pilcro" / "sweep.json"
         manifest.write_text(json.dumps({"schema_version": 1, "contents": {"dataset": ["mnist"]}}))
         before = manifest.read_bytes()
         assert run("--storage", str(tmp_path)) == 2
         assert "another --name" in one_line(capsys)
         assert manifest.read_bytes() == before
+
+    def test_a_sweep_that_came_to_nothing_is_in_nobodys_way(self, tmp_path: Path) -> None:
+        (tmp_path / "pilcro").mkdir()
+        (tmp_path / "pilcro" / "sweep.json").write_text(json.dumps({"contents": {"dataset": ["mnist"]}}))
+        with pytest.raises(AssertionError, match="Ray was started"):
+            run("--storage", str(tmp_path))
 
     def test_a_record_of_another_schema_version(
         self, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch

@@ -13,7 +13,7 @@ import pytest
 
 from analysis.command_line import InputError
 from sweeps.pilcro import PRESETS, PilcroSweep
-from sweeps.plan import Plan, check_contents, contents, make_plan, read_flags, sweep_url, trial_id
+from sweeps.plan import Plan, check_contents, contents, make_plan, read_flags, sweep_url, trial_id, write_contents
 from trainables.pilcro import Pilcro
 
 
@@ -147,8 +147,10 @@ def test_the_baseline_is_the_same_trial_in_every_sweep() -> None:
 def test_labels_name_what_varies() -> None:
     labels = {trial.label for trial in plan("--alpha", "1", "10", "--variant", "target", "--seeds", "1").trials}
     assert labels == {"baseline seed=0", "pilcro α=1 seed=0", "pilcro α=10 seed=0"}
+    labels = {trial.label for trial in plan("--alpha", "1", "--variant", "target", "--seeds", "1").trials}
+    assert labels == {"baseline seed=0", "pilcro α=1 seed=0"}
     labels = {trial.label for trial in plan("--alpha", "1", "--learning-rate", "0.1", "0.2", "--seeds", "1").trials}
-    assert "pilcro curvature lr=0.2 seed=0" in labels or "pilcro lr=0.2 curvature seed=0" in labels
+    assert "pilcro lr=0.2 α=1 curvature seed=0" in labels
 
 
 def test_cost_grows_with_epochs_and_with_the_penalty() -> None:
@@ -187,6 +189,12 @@ def test_cost_grows_with_epochs_and_with_the_penalty() -> None:
         (["--momentum", "2"], "momentum"),
         (["--name", "a/b"], "name"),
         (["--cpus-per-trial", "0"], "cpus_per_trial"),
+        (["--cpus-per-trial", "nan"], "cpus_per_trial"),
+        (["--gpus-per-trial", "inf"], "gpus_per_trial"),
+        (["--checkpoint-seconds", "nan"], "checkpoint_seconds"),
+        (["--storage", ""], "storage"),
+        (["--name", ""], "name"),
+        (["--zoom"], "zoom"),
         (["--maps-at", "-1"], "maps_at"),
     ],
 )
@@ -206,7 +214,8 @@ def test_bad_input_is_named_in_one_line(argv: list[str], named: str) -> None:
 class TestContents:
     def check(self, tmp_path: Path, *argv: str) -> None:
         chosen = flags(*argv)
-        check_contents(str(tmp_path / "s"), contents(chosen, make_plan(chosen)), write=True)
+        check_contents(str(tmp_path / "s"), contents(chosen, make_plan(chosen)))
+        write_contents(str(tmp_path / "s"), contents(chosen, make_plan(chosen)))
 
     def test_more_strengths_seeds_and_settings_belong_to_it(self, tmp_path: Path) -> None:
         self.check(tmp_path)
@@ -234,6 +243,7 @@ class TestContents:
 
     def test_a_damaged_description_is_named(self, tmp_path: Path) -> None:
         (tmp_path / "s").mkdir()
-        (tmp_path / "s" / "sweep.json").write_text(json.dumps([1]))
-        with pytest.raises(InputError, match=r"sweep\.json"):
-            self.check(tmp_path)
+        for content in ([1], {"contents": "a"}, {"contents": 1}):
+            (tmp_path / "s" / "sweep.json").write_text(json.dumps(content))
+            with pytest.raises(InputError, match=r"sweep\.json"):
+                self.check(tmp_path)

@@ -82,8 +82,9 @@ NAMED = {
 
 def identify(spec: str, root: str) -> str:
     """The data set's name in the record, which holds no path: a named set's own, or for `folder:/x/pets` and
-    `parquet:/x/cifar` the last part of the path and eight digits of a fingerprint of the content,
-    `parquet:cifar@1a2b3c4d`, so that the same data elsewhere are the same and other data are not.
+    `parquet:/x/cifar` the last part of the path and eight digits of a fingerprint, `parquet:cifar@1a2b3c4d`, so that
+    the same data elsewhere are the same and other data are not. It covers names, sizes and content of a folder's files
+    (above 4 GiB together the first 4 KiB of each), and names, sizes and footers of Parquet files.
 
     Raises `ValueError` for an unknown name or missing files.
     """
@@ -397,8 +398,14 @@ def _imagenet(root: str) -> _Folder:
 def _folder_fingerprint(path: str) -> str:
     digest = hashlib.sha256()
     folder = _folder(path)
-    for file in sorted([*folder.train[0], *folder.test[0]]):
-        digest.update(f"{os.path.relpath(file, path)}\0{os.path.getsize(file)}\n".encode())
+    files = sorted([*folder.train[0], *folder.test[0]])
+    sizes = [os.path.getsize(file) for file in files]
+    # of a folder too large for memory the first part of each file: it would take as long to read as an epoch
+    length = -1 if sum(sizes) <= MEMORY_LIMIT else 4096
+    for file, size in zip(files, sizes, strict=True):
+        digest.update(f"{os.path.relpath(file, path)}\0{size}\n".encode())
+        with open(file, "rb") as opened:
+            digest.update(opened.read(length))
     return digest.hexdigest()[:8]
 
 
