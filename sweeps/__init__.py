@@ -22,6 +22,8 @@ _RAY = {
     "TUNE_RESULT_BUFFER_MIN_TIME_S": "1",
     # without a GPU of its own a trial sees none
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",
+    # a local Ray's workers are what the machine is for; Ray would let everything else go first
+    "RAY_worker_niceness": "0",
     # threads that wait do not spin: trials side by side would take each other's cores
     "OMP_WAIT_POLICY": "PASSIVE",
 }

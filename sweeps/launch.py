@@ -151,7 +151,7 @@ def _run_on_ray(
     url: str,
     console: Console,
 ) -> None:
-    with _ray() as started_here, contextlib.ExitStack() as stack:
+    with _ray(flags.dashboard) as started_here, contextlib.ExitStack() as stack:
         if started_here:
             _check_resources(flags)
         write_contents(url, contents(flags, plan))
@@ -204,7 +204,7 @@ def _run_on_ray(
 
 
 @contextlib.contextmanager
-def _ray() -> Iterator[bool]:
+def _ray(dashboard: bool) -> Iterator[bool]:
     """The cluster of RAY_ADDRESS, or the Ray that runs on this node, or a local one for the time of the sweep; whether
     it is the latter."""
     _check_address(os.environ.get("RAY_ADDRESS", ""))
@@ -222,7 +222,8 @@ def _ray() -> Iterator[bool]:
                 "the cluster's token in ~/.ray/auth_token), or unset RAY_ADDRESS to use a local one"
             ) from None
     if started_here:
-        ray.init(address="local", log_to_driver=False, logging_level=logging.ERROR)
+        # without --dashboard the cores are the trials' alone
+        ray.init(address="local", include_dashboard=dashboard, log_to_driver=False, logging_level=logging.ERROR)
     try:
         yield started_here
     finally:

@@ -106,6 +106,8 @@ class SweepFlags(ABC):
     """Keep the checkpoints of recorded trials."""
     retry_failed: bool = False
     """Run failed trials, and those whose record or checkpoint is damaged, again."""
+    dashboard: bool = False
+    """Start the Ray dashboard with a local Ray, on 127.0.0.1; a cluster that is found has its own."""
     dry_run: bool = False
     """Print the plan and run nothing."""
 

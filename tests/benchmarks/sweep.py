@@ -20,7 +20,7 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-DEFAULT = ["--seeds", "5", "--epochs", "30", "--flip", "--crop", "--crop-pixels", "1"]
+DEFAULT = ["--seeds", "6", "--epochs", "30", "--flip", "--crop", "--crop-pixels", "1"]
 
 ONE_PROCESS = """
 import sys, time, torch
