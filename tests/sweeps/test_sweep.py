@@ -230,21 +230,21 @@ def test_on_s3(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
         s3fs.S3FileSystem.clear_instance_cache()
         fs = s3fs.S3FileSystem()
-        fs.mkdir("bucket")
+        fs.mkdir("lab")
         argv = [*TINY, "--initialisations", "1", "--checkpoint-seconds", "0"]
-        command = [sys.executable, SCRIPT, "--storage", "s3://bucket/sweeps", *argv]
+        command = [sys.executable, SCRIPT, "--storage", "s3://lab/sweeps", *argv]
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=240)
         assert done.returncode == 0, done.stderr
         assert done.stderr == ""
-        assert "record: s3://bucket/sweeps/pilcro" in done.stdout
+        assert "record: s3://lab/sweeps/pilcro" in done.stdout
         assert not list(tmp_path.iterdir())
-        sweep = read_sweep("s3://bucket/sweeps/pilcro")
+        sweep = read_sweep("s3://lab/sweeps/pilcro")
         assert sweep.trials["status"].to_pylist() == ["completed"] * 2
         assert sweep.epochs.num_rows == 4
         fs.invalidate_cache()
         # Arrow, which Tune writes with, marks folders by empty objects that end in a slash
-        found = [path for path in fs.find("bucket/sweeps/pilcro") if not path.endswith("/")]
-        folders = {path.removeprefix("bucket/sweeps/pilcro/").split("/")[0] for path in found}
+        found = [path for path in fs.find("lab/sweeps/pilcro") if not path.endswith("/")]
+        folders = {path.removeprefix("lab/sweeps/pilcro/").split("/")[0] for path in found}
         assert folders == {"sweep.json", "trials", "epochs", "measurements", "maps"}
     finally:
         s3fs.S3FileSystem.clear_instance_cache()

@@ -311,15 +311,15 @@ def test_parquet_on_s3(monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.setenv(name, value)
         s3fs.S3FileSystem.clear_instance_cache()
         fs = s3fs.S3FileSystem()
-        fs.mkdir("bucket")
+        fs.mkdir("images")
         items = pictures(30)
-        write_parquet("bucket/set/train.parquet", items[:20], fs)
-        write_parquet("bucket/set/test.parquet", items[20:], fs)
-        data = in_memory("parquet:s3://bucket/set", validation=0.0)
+        write_parquet("images/set/train.parquet", items[:20], fs)
+        write_parquet("images/set/test.parquet", items[20:], fs)
+        data = in_memory("parquet:s3://images/set", validation=0.0)
         assert as_set(data.train) == {(array.transpose(2, 0, 1).tobytes(), label) for array, label in items[:20]}
         assert data.name.startswith("parquet:set@")
-        with pytest.raises(ValueError, match="s3://bucket/none"):
-            describe("parquet:s3://bucket/none", "unused")
+        with pytest.raises(ValueError, match="s3://images/none"):
+            describe("parquet:s3://images/none", "unused")
     finally:
         s3fs.S3FileSystem.clear_instance_cache()
         server.stop()
