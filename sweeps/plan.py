@@ -202,7 +202,8 @@ def make_plan(flags: SweepFlags) -> Plan:
     ):
         size = flags.image_size or infos[spec].size
         check_size(model.model, size)
-        method.check(size, size)
+        images = flags.train_images or round((1 - flags.validation) * infos[spec].train_images)
+        method.check(size, size, training.epochs * -(-images // training.batch_size))
         config = TrialConfig(method, model, data_configs[spec], training, seed)
         identity = trial_id(config)
         trials.setdefault(identity, PlannedTrial(identity, config, ""))

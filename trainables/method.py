@@ -45,8 +45,8 @@ class Method:
     metrics: ClassVar[tuple[str, ...]] = ()
     """Names of the metrics (`trainables/metrics`) that its sweep records by default."""
 
-    def check(self, height: int, width: int) -> None:
-        """Raise `ValueError` if the hyperparameters do not go with images of height × width."""
+    def check(self, height: int, width: int, steps: int) -> None:
+        """Raise `ValueError` if the hyperparameters do not go with images of height × width or so many steps."""
 
     def prepare(self, data: Images | StreamedImages) -> None:
         """Fill `data.memo` with what is derived from the data, once, before the data are shared between trials."""

@@ -424,8 +424,10 @@ class Pilcro(Method):
         if self.variant == "target" and self.reduction is None:
             object.__setattr__(self, "reduction", "mean")
 
-    def check(self, height: int, width: int) -> None:
+    def check(self, height: int, width: int, steps: int) -> None:
         check_width(self.laplacian_width, height, width)
+        if self.interval > steps:
+            raise InputError(f"interval: {self.interval}, allowed are at most the {steps} steps of the training")
 
     def prepare(self, data: Images | StreamedImages) -> None:
         if self.variant == "target":

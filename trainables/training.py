@@ -87,7 +87,8 @@ class Run:
         self.metrics = dict(metrics or {})
         self.device = torch.device(device)
         check_device(self.device, config.training)
-        config.method.check(data.size, data.size)
+        steps = config.training.epochs * -(-data.count("train") // config.training.batch_size)
+        config.method.check(data.size, data.size, steps)
         self.model = self._build(config.seed).to(self.device)
         self.optimizer = make_optimizer(self.model, config.training)
         self.generators = {

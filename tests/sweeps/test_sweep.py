@@ -17,7 +17,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import s3fs
-from moto.server import ThreadedMotoServer
 
 from analysis.records import read_sweep
 
@@ -218,37 +217,23 @@ TINY = [
 ]
 
 
-def test_on_s3(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_on_s3(tmp_path: Path, s3: str) -> None:
     """Record, checkpoints and Tune's own state on an object store; nothing is left behind but the record."""
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
-    server.start()
-    try:
-        host, port = server.get_host_and_port()
-        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
-        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-            monkeypatch.setenv(name, "test")
-        monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-        s3fs.S3FileSystem.clear_instance_cache()
-        fs = s3fs.S3FileSystem()
-        fs.mkdir("lab")
-        argv = [*TINY, "--initialisations", "1", "--checkpoint-seconds", "0"]
-        command = [sys.executable, SCRIPT, "--storage", "s3://lab/sweeps", *argv]
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=240)
-        assert done.returncode == 0, done.stderr
-        assert done.stderr == ""
-        assert "record: s3://lab/sweeps/pilcro" in done.stdout
-        assert not list(tmp_path.iterdir())
-        sweep = read_sweep("s3://lab/sweeps/pilcro")
-        assert sweep.trials["status"].to_pylist() == ["completed"] * 2
-        assert sweep.epochs.num_rows == 4
-        fs.invalidate_cache()
-        # Arrow, which Tune writes with, marks folders by empty objects that end in a slash
-        found = [path for path in fs.find("lab/sweeps/pilcro") if not path.endswith("/")]
-        folders = {path.removeprefix("lab/sweeps/pilcro/").split("/")[0] for path in found}
-        assert folders == {"sweep.json", "trials", "epochs", "measurements", "maps"}
-    finally:
-        s3fs.S3FileSystem.clear_instance_cache()
-        server.stop()
+    argv = [*TINY, "--initialisations", "1", "--checkpoint-seconds", "0"]
+    command = [sys.executable, SCRIPT, "--storage", f"{s3}/sweeps", *argv]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=240)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    assert f"record: {s3}/sweeps/pilcro" in done.stdout
+    assert not list(tmp_path.iterdir())
+    sweep = read_sweep(f"{s3}/sweeps/pilcro")
+    assert sweep.trials["status"].to_pylist() == ["completed"] * 2
+    assert sweep.epochs.num_rows == 4
+    # Arrow, which Tune writes with, marks folders by empty objects that end in a slash
+    written = s3fs.S3FileSystem(use_listings_cache=False).find("bucket/sweeps/pilcro")
+    found = [path for path in written if not path.endswith("/")]
+    folders = {path.removeprefix("bucket/sweeps/pilcro/").split("/")[0] for path in found}
+    assert folders == {"sweep.json", "trials", "epochs", "measurements", "maps"}
 
 
 @pytest.mark.long

@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import s3fs
 import torch
 from numpy.typing import NDArray
 from PIL import Image
@@ -294,35 +295,16 @@ def test_parquet_pixels_are_exact_and_gray_stays_gray(tmp_path: Path) -> None:
         assert as_set(data.train) == wanted
 
 
-def test_parquet_on_s3(monkeypatch: pytest.MonkeyPatch) -> None:
-    import s3fs
-    from moto.server import ThreadedMotoServer
-
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
-    server.start()
-    try:
-        host, port = server.get_host_and_port()
-        for name, value in {
-            "AWS_ENDPOINT_URL": f"http://{host}:{port}",
-            "AWS_ACCESS_KEY_ID": "test",
-            "AWS_SECRET_ACCESS_KEY": "test",
-            "AWS_DEFAULT_REGION": "us-east-1",
-        }.items():
-            monkeypatch.setenv(name, value)
-        s3fs.S3FileSystem.clear_instance_cache()
-        fs = s3fs.S3FileSystem()
-        fs.mkdir("images")
-        items = pictures(30)
-        write_parquet("images/set/train.parquet", items[:20], fs)
-        write_parquet("images/set/test.parquet", items[20:], fs)
-        data = in_memory("parquet:s3://images/set", validation=0.0)
-        assert as_set(data.train) == {(array.transpose(2, 0, 1).tobytes(), label) for array, label in items[:20]}
-        assert data.name.startswith("parquet:set@")
-        with pytest.raises(ValueError, match="s3://images/none"):
-            describe("parquet:s3://images/none", "unused")
-    finally:
-        s3fs.S3FileSystem.clear_instance_cache()
-        server.stop()
+def test_parquet_on_s3(s3: str) -> None:
+    items = pictures(30)
+    fs = s3fs.S3FileSystem()
+    write_parquet("bucket/set/train.parquet", items[:20], fs)
+    write_parquet("bucket/set/test.parquet", items[20:], fs)
+    data = in_memory(f"parquet:{s3}/set", validation=0.0)
+    assert as_set(data.train) == {(array.transpose(2, 0, 1).tobytes(), label) for array, label in items[:20]}
+    assert data.name.startswith("parquet:set@")
+    with pytest.raises(ValueError, match=f"{s3}/none"):
+        describe(f"parquet:{s3}/none", "unused")
 
 
 def test_names_hold_no_path_and_tell_contents_apart(tmp_path: Path) -> None:

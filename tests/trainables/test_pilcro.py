@@ -397,9 +397,14 @@ class TestConfiguration:
             Pilcro(**{"alpha": 1.0, "variant": variant, field: value})  # type: ignore[arg-type]
 
     def test_a_width_that_does_not_fit_the_images(self) -> None:
-        Pilcro(1.0, laplacian_width=7).check(8, 8)
+        Pilcro(1.0, laplacian_width=7).check(8, 8, 10)
         with pytest.raises(ValueError, match="laplacian_width: 9"):
-            Pilcro(1.0, laplacian_width=9).check(8, 8)
+            Pilcro(1.0, laplacian_width=9).check(8, 8, 10)
+
+    def test_an_interval_that_no_step_reaches(self) -> None:
+        Pilcro(1.0, interval=30).check(8, 8, 30)
+        with pytest.raises(ValueError, match="interval: 31, allowed are at most the 30 steps"):
+            Pilcro(1.0, interval=31).check(8, 8, 30)
 
     def test_the_mean_is_the_targets_default(self) -> None:
         assert Pilcro(1.0, variant="target") == Pilcro(1.0, variant="target", reduction="mean")

@@ -141,11 +141,11 @@ def test_seed_pairs_settings(data: Images) -> None:
     weights = [next(run.model.parameters()) for run in (plain, regularised, other)]
     assert torch.equal(weights[0], weights[1])
     assert not torch.equal(weights[0], weights[2])
-    # before its first penalty (step 100 of 15) the regularised run is the plain one
-    late = train(Run(config(Pilcro(1.0, interval=100)), data))
+    # before its first penalty (the last of 15 steps) the regularised run is the plain one
+    late = train(Run(config(Pilcro(1.0, interval=15)), data))
     baseline = train(plain)
-    assert late.epochs[-1]["train_loss"] == baseline.epochs[-1]["train_loss"]
-    assert late.epochs[-1]["penalty"] is None
+    assert [row["train_loss"] for row in late.epochs[:-1]] == [row["train_loss"] for row in baseline.epochs[:-1]]
+    assert [row["penalty"] is None for row in late.epochs] == [True, True, False]
 
 
 def test_measuring_does_not_change_training(data: Images) -> None:
