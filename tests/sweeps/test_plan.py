@@ -167,6 +167,7 @@ def test_cost_grows_with_epochs_and_with_the_penalty() -> None:
         (["--alpha", "nan"], "alpha"),
         (["--alpha"], "alpha"),
         (["--interval", "0"], "interval"),
+        (["--interval", "361"], "allowed are at most the 330 steps"),
         (["--laplacian-width", "4"], "laplacian_width"),
         (["--laplacian-width", "9"], "laplacian_width"),
         (["--crop", "--crop-pixels", "8"], "crop_pixels"),

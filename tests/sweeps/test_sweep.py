@@ -193,7 +193,7 @@ def test_a_cut_record_is_named_and_run_again_only_on_request(uninterrupted: Path
 
 def test_diverged_trials_are_data(tmp_path: Path) -> None:
     """A learning rate of 1e30 diverges: that is data, and exit code 0."""
-    argv = ["--alpha", "1", "--variant", "curvature", "--seeds", "1", "--train-images", "300", "--epochs", "3"]
+    argv = ["--alpha", "1", "--variant", "curvature", "--seeds", "1", "--train-images", "300", "--epochs", "4"]
     code, out, err = finish(start(tmp_path, *argv, "--learning-rate", "1e30", "--no-baseline"))
     assert code == 0, err
     assert "(1 diverged)" in out
@@ -206,6 +206,8 @@ TINY = [
     "1",
     "--variant",
     "curvature",
+    "--interval",
+    "3",
     "--seeds",
     "1",
     "--train-images",
