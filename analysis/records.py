@@ -319,6 +319,62 @@ def write_trial(
     return True
 
 
+def add_measurements(
+    sweep: str,
+    trial_id: str,
+    measurements: Sequence[Mapping[str, Any]],
+    maps: Sequence[Mapping[str, Any]],
+    measured: Mapping[str, Any],
+) -> None:
+    """Add to a recorded trial what was measured afterwards, and to its `measured` the metrics' options.
+
+    Rows of the same epoch, metric and component, and maps of the same epoch and name, are replaced. Each table is
+    written whole and atomically, the trial's own row last; called again after an interruption, it ends the same.
+
+    Raises `InputError` if the trial is not recorded, and as `read_table` does; `ValueError` as `write_trial` does.
+    """
+    fs, path = _open(sweep)
+    singles = _listing(fs, path, "trials")
+    single = trial_id in singles
+    own = pc.equal(pc.field("trial_id"), trial_id)
+    if single:
+        trials = _single(fs, path, "trials", trial_id)
+    else:
+        everything = read_table(sweep, "trials")
+        trials = everything.filter(own)
+    if len(trials) == 0:
+        raise InputError(f"{_shown(fs, path)}: no recorded trial {trial_id!r}")
+
+    def written(table: str, rows: pa.Table, whole: pa.Table | None) -> None:
+        if whole is not None:
+            rows = _merged([whole.filter(pc.invert(pc.equal(whole["trial_id"], trial_id))), rows], table, None, path)
+        name = trial_id if single else COMPACTED
+        put_file(fs, f"{path}/{table}/{name}.parquet", _encode(rows, compacted=not single))
+
+    for table, added, key in (
+        ("maps", maps, ("epoch", "name")),
+        ("measurements", measurements, ("epoch", "metric", "component")),
+    ):
+        if not added:
+            continue
+        whole = None if single else read_table(sweep, table)
+        old = _single(fs, path, table, trial_id) if whole is None else whole.filter(own)
+        new = {tuple(row[column] for column in key) for row in added}
+        kept = [row for row in old.to_pylist() if tuple(row[column] for column in key) not in new]
+        written(table, _arrow(table, [*kept, *({**row, "trial_id": trial_id} for row in added)]), whole)
+    row = trials.to_pylist()[0]
+    text = json.dumps({**json.loads(row.get("measured") or "{}"), **measured}, sort_keys=True)
+    if text != row.get("measured"):
+        written("trials", _arrow("trials", [{**row, "measured": text}]), None if single else everything)
+
+
+def _single(fs: fsspec.AbstractFileSystem, path: str, table: str, trial_id: str) -> pa.Table:
+    try:
+        return _decode(fs, path, table, trial_id, None)
+    except _Damaged as damage:
+        raise InputError(str(damage)) from None
+
+
 def _recorded_status(fs: fsspec.AbstractFileSystem, path: str, trial_id: str) -> str | None:
     """Status of a recorded trial; None if it has no record, or a damaged one."""
     try:

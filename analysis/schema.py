@@ -40,6 +40,8 @@ _HYPERPARAMETERS: dict[str, pa.DataType] = {
     "deformation_strength": pa.float64(),
     "labels": pa.string(),
     "reduction": pa.string(),
+    "convention": pa.string(),  # whose gradient's norm: the batch's mean loss, or each image's
+    "batchnorm": pa.string(),  # statistics used in the penalty: train (the batch's) or eval (running)
 }
 
 HYPERPARAMETERS: tuple[str, ...] = tuple(_HYPERPARAMETERS)
@@ -78,6 +80,7 @@ TABLES: dict[str, pa.Schema] = {
             "crop": pa.int64(),  # pixels; 0: none
             "precision": pa.string(),
             **_HYPERPARAMETERS,
+            "alpha_per_image": pa.float64(),  # alpha in the image convention, comparable across batch sizes
             "config": pa.string(),
             "measured": pa.string(),  # the options of each metric as JSON: what total_variation was taken of
             "status": pa.string(),

@@ -174,7 +174,7 @@ def _check_flags(flags: Flags, trials: pa.Table) -> None:
         )
     strengths = [
         name
-        for name in (*HYPERPARAMETERS, "learning_rate")
+        for name in (*HYPERPARAMETERS, "alpha_per_image", "learning_rate")
         if pa.types.is_floating(trials[name].type) or pa.types.is_integer(trials[name].type)
     ]
     if flags.strength not in strengths:
@@ -191,7 +191,9 @@ def _check_flags(flags: Flags, trials: pa.Table) -> None:
 
 
 def _differing(rows: Sequence[dict[str, Any]], strength: str) -> list[str]:
-    return [name for name in GROUPING if name != strength and len({row[name] for row in rows}) > 1]
+    # the same strength in other units tells no settings apart
+    same = {"alpha_per_image": "alpha"}.get(strength, strength)
+    return [name for name in GROUPING if name not in (strength, same) and len({row[name] for row in rows}) > 1]
 
 
 def _order(values: Sequence[Any]) -> list[tuple[int, Any]]:

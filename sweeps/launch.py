@@ -164,6 +164,7 @@ def _run_on_ray(
             metrics=flags.metrics(),
             checkpoint_seconds=flags.checkpoint_seconds,
             keep_checkpoints=flags.keep_checkpoints,
+            keep_models=flags.keep_models,
             threads=max(1, int(flags.cpus_per_trial)),
             gpu=gpus > 0,
             **_git(),

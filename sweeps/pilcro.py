@@ -17,18 +17,16 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from sweeps.launch import main
-from sweeps.plan import SweepFlags
+from sweeps.plan import StrengthFlags
 from trainables.pilcro import Pilcro, Reduction, Variant
 
 
 @dataclass(frozen=True)
-class PilcroSweep(SweepFlags):
+class PilcroSweep(StrengthFlags):
     """The importance-landscape sweep."""
 
     NAME: ClassVar[str] = "pilcro"
 
-    alpha: tuple[float, ...] = (1.0, 10.0, 100.0)
-    """Strength α₀ of the penalty."""
     interval: tuple[int, ...] = (10,)
     """T: the penalty is computed every T-th step and multiplied by T."""
     laplacian_width: tuple[int, ...] = (3,)
@@ -40,7 +38,7 @@ class PilcroSweep(SweepFlags):
 
     def methods(self) -> Iterator[Pilcro]:
         for variant, alpha, interval, width in itertools.product(
-            self.variant, self.alpha, self.interval, self.laplacian_width
+            self.variant, self.alphas(), self.interval, self.laplacian_width
         ):
             for reduction in self.reduction if variant == "target" else (None,):
                 yield Pilcro(alpha, interval, width, variant, reduction)

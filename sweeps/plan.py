@@ -14,6 +14,7 @@ from pathlib import PurePosixPath
 from typing import Any, ClassVar
 
 import fsspec
+import numpy as np
 
 from analysis.command_line import InputError, parse
 from analysis.records import write_file
@@ -21,13 +22,12 @@ from analysis.schema import SCHEMA_VERSION
 from trainables.configuration import ModelConfig, Optimizer, Precision, Schedule, TrainingConfig, TrialConfig
 from trainables.data import DataConfig, DataInfo, describe
 from trainables.method import Method
-from trainables.metrics import METRICS
-from trainables.metrics.landscape import Expectation
+from trainables.metrics.flags import MetricFlags
 from trainables.models import MODELS, check_size
 
 
 @dataclass(frozen=True)
-class SweepFlags(ABC):
+class SweepFlags(MetricFlags, ABC):
     """The flags that every sweep has. Flags that take several values make a grid of all their combinations."""
 
     NAME: ClassVar[str]
@@ -81,16 +81,8 @@ class SweepFlags(ABC):
     """Whether to run the unregularised baseline, one trial a seed."""
 
     measure: tuple[str, ...] | None = None
-    """What to measure besides accuracy and loss: landscape, paths. Default: what the method's paper reports."""
-    landscape: Expectation = "sampled"
-    """Importance landscape of a split: one sampled class per image, or the exact expectation over classes."""
-    landscape_images: int | None = None
-    """Measure the landscape on so many images of the split; default: all."""
-    maps_at: tuple[int, ...] = ()
-    """Epochs after which to keep the landscape's map, besides initialisation and the end."""
-    initialisations: int = 10
-    """Initialisations averaged in the comparison with path counts (epoch 0)."""
-
+    """What to measure besides accuracy and loss: landscape, paths, faithfulness, local_lipschitz, max_sensitivity,
+    entropy, saliency_maps. Default: what the method's paper reports."""
     storage: str = "results"
     """Folder or s3://bucket/prefix for the record."""
     name: str | None = None
@@ -102,6 +94,8 @@ class SweepFlags(ABC):
     """GPUs of a trial, fractions allowed; default: 1 where the cluster has GPUs, else 0."""
     checkpoint_seconds: float = 10.0
     """A trial writes a checkpoint at the end of an epoch when the last one is at least so old."""
+    keep_models: bool = False
+    """Keep the trained weights of every trial as models/<trial_id>.safetensors, to be measured later."""
     keep_checkpoints: bool = False
     """Keep the checkpoints of recorded trials."""
     retry_failed: bool = False
@@ -121,20 +115,29 @@ class SweepFlags(ABC):
 
     def metrics(self) -> dict[str, dict[str, Any]]:
         """Options of each metric to record, by its name."""
-        options: dict[str, dict[str, Any]] = {
-            "landscape": {
-                "expectation": self.landscape,
-                "images": self.landscape_images,
-                "maps_at": list(self.maps_at),
-            },
-            "paths": {"initialisations": self.initialisations},
-        }
-        chosen = self.default_metrics() if self.measure is None else self.measure
-        for name in chosen:
-            if name not in METRICS:
-                raise InputError(f"measure: {name!r}, allowed are {', '.join(METRICS)}")
-            METRICS[name](**options.get(name, {}))
-        return {name: options.get(name, {}) for name in chosen}
+        return self.metric_options(self.default_metrics() if self.measure is None else self.measure)
+
+
+@dataclass(frozen=True)
+class StrengthFlags(SweepFlags):
+    """The flags of a sweep over a penalty's strength α: a list, or a range in even steps of its logarithm."""
+
+    alpha: tuple[float, ...] = (1.0, 10.0, 100.0)
+    """Strength of the penalty."""
+    alpha_range: tuple[float, float, int] | None = None
+    """Strengths from the first to the second number, so many, evenly spaced in their logarithms; instead of --alpha."""
+
+    def alphas(self) -> tuple[float, ...]:
+        """The strengths of the sweep. Raises `InputError` for a range that is none."""
+        if self.alpha_range is None:
+            return self.alpha
+        low, high, number = self.alpha_range
+        if not (0 < low < high < math.inf and number >= 2):
+            raise InputError(
+                f"alpha_range: {low:g} {high:g} {number}, allowed are two rising numbers above 0 and at least 2 steps"
+            )
+        # without the last digits' noise: 1000, not 1000.0000000000002, which would be another trial
+        return tuple(float(f"{alpha:.12g}") for alpha in np.geomspace(low, high, number))
 
 
 def trial_id(config: TrialConfig) -> str:
@@ -384,4 +387,11 @@ def read_flags(
             chosen = word.removeprefix("--preset=")
     if chosen not in presets:
         raise InputError(f"preset: {chosen!r}, allowed are {', '.join(presets)}")
-    return parse(kind, argv, default=presets[chosen], prog=f"{kind.NAME}.py", description=description)
+    default = presets[chosen]
+    if isinstance(default, StrengthFlags):
+        given = {word.split("=")[0].replace("_", "-") for word in argv if word.startswith("--")}
+        if {"--alpha", "--alpha-range"} <= given:
+            raise InputError("--alpha, --alpha-range: both given, allowed is one of them")
+        if "--alpha" in given:
+            default = dataclasses.replace(default, alpha_range=None)
+    return parse(kind, argv, default=default, prog=f"{kind.NAME}.py", description=description)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -31,6 +31,10 @@ class Step:
     number: int
     generator: torch.Generator
     data: Images | StreamedImages
+    label_smoothing: float = 0.0
+    cross_entropy: Tensor | None = None
+    """This step's loss, in training mode: a graph from `images` on, for a method that `differentiates_images`, unless
+    it was computed at reduced precision."""
 
 
 @dataclass(frozen=True)
@@ -44,12 +48,18 @@ class Method:
     name: ClassVar[str] = "baseline"
     metrics: ClassVar[tuple[str, ...]] = ()
     """Names of the metrics (`trainables/metrics`) that its sweep records by default."""
+    differentiates_images: ClassVar[bool] = False
+    """Whether its penalty differentiates the step's loss with respect to the images."""
 
     def check(self, height: int, width: int, steps: int) -> None:
         """Raise `ValueError` if the hyperparameters do not go with images of height × width or so many steps."""
 
     def prepare(self, data: Images | StreamedImages) -> None:
         """Fill `data.memo` with what is derived from the data, once, before the data are shared between trials."""
+
+    def columns(self, batch_size: int) -> dict[str, Any]:
+        """Columns of the trials table that follow from the hyperparameters (which are columns themselves)."""
+        return {}
 
     @property
     def relative_cost(self) -> float:

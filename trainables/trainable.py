@@ -26,10 +26,21 @@ from analysis.schema import HYPERPARAMETERS, SCHEMA_VERSION
 from trainables.checkpoints import CheckpointError, Checkpoints
 from trainables.configuration import TrialConfig
 from trainables.data import Images, StreamedImages
+from trainables.kept_models import model_file, write_model
 from trainables.metrics import METRICS
 from trainables.training import Run
 
-_SETTINGS = ("epochs", "batch_size", "width", "learning_rate", "optimizer", "crop", "precision", *HYPERPARAMETERS)
+_SETTINGS = (
+    "epochs",
+    "batch_size",
+    "width",
+    "learning_rate",
+    "optimizer",
+    "crop",
+    "precision",
+    "alpha_per_image",
+    *HYPERPARAMETERS,
+)
 
 
 @dataclass(frozen=True)
@@ -43,6 +54,7 @@ class TrialOptions:
     """Options of each metric by its name in the registry."""
     checkpoint_seconds: float
     keep_checkpoints: bool
+    keep_models: bool
     threads: int
     gpu: bool
     git_commit: str | None
@@ -57,7 +69,7 @@ def trial_row(
     trial_id: str, config: TrialConfig, config_json: str, options: TrialOptions, attempts: int, device: torch.device
 ) -> dict[str, Any]:
     """Identity, hyperparameters and provenance of a trial, as columns of the trials table."""
-    columns = config.columns()
+    columns = {**config.columns(), **config.method.columns(config.training.batch_size)}
     return {
         "trial_id": trial_id,
         "schema_version": SCHEMA_VERSION,
@@ -182,6 +194,8 @@ class Trial(tune.Trainable):
         identity = trial_row(
             self.trial["id"], self.config_of_trial, self.trial["json"], self.options, self.attempts, self.device
         )
+        if self.options.keep_models and run.status == "completed":
+            write_model(model_file(self.options.sweep, self.trial["id"]), run.model, run.data)
         records.write_trial(self.options.sweep, {**identity, **trial}, epochs, measurements, maps)
         if not self.options.keep_checkpoints:
             self.checkpoints.delete()

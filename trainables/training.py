@@ -26,7 +26,7 @@ from analysis.command_line import InputError
 from trainables.configuration import TrainingConfig, TrialConfig
 from trainables.data import Images, StreamedImages
 from trainables.method import Step, evaluation_mode
-from trainables.metrics.moment import EVALUATION_BATCH, Measured, Metric, Moment, derived_seed
+from trainables.metrics.moment import EVALUATION_BATCH, Measured, Metric, Moment, derived_seed, map_row
 from trainables.models import build_model
 
 _NORMALISATION = (nn.modules.batchnorm._BatchNorm, nn.GroupNorm, nn.LayerNorm)
@@ -90,6 +90,7 @@ class Run:
         steps = config.training.epochs * -(-data.count("train") // config.training.batch_size)
         config.method.check(data.size, data.size, steps)
         self.model = self._build(config.seed).to(self.device)
+        self.parameters = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         self.optimizer = make_optimizer(self.model, config.training)
         self.generators = {
             purpose: torch.Generator().manual_seed(derived_seed(config.seed, purpose))
@@ -174,12 +175,23 @@ class Run:
             training.batch_size, generator=self.generators["data"], device=self.device
         ):
             self.steps += 1
+            full = training.precision == "float32"
+            inputs.requires_grad_(method.differentiates_images and full)
             with torch.autocast(self.device.type, torch.bfloat16, enabled=training.precision == "bf16"):
                 logits = self.model(inputs)
                 cross_entropy = F.cross_entropy(logits, labels, label_smoothing=training.label_smoothing)
             # after the forward pass above, which changes the running statistics that the penalty's graph keeps
             penalty = method.penalty(
-                Step(self.model, inputs, labels, self.steps, self.generators["penalty"], self.data)
+                Step(
+                    self.model,
+                    inputs,
+                    labels,
+                    self.steps,
+                    self.generators["penalty"],
+                    self.data,
+                    training.label_smoothing,
+                    cross_entropy if full else None,
+                )
             )
             loss = cross_entropy
             if penalty is not None:
@@ -187,7 +199,7 @@ class Run:
                 penalty_sum += penalty.value.detach()
                 penalties += 1
             self.optimizer.zero_grad(set_to_none=True)
-            loss.backward()
+            loss.backward(inputs=self.parameters)
             method.adjust_gradients(self.model)
             self.optimizer.step()
             loss_sum += cross_entropy.detach().double() * len(labels)
@@ -253,16 +265,7 @@ class Run:
             "started_at": datetime.fromisoformat(self.started_at),
             "finished_at": datetime.now(UTC),
         }
-        maps = [
-            {
-                "epoch": row["epoch"],
-                "name": row["name"],
-                "height": row["values"].shape[0],
-                "width": row["values"].shape[1],
-                "values": row["values"].flatten().tolist(),
-            }
-            for row in self.maps
-        ]
+        maps = [map_row(row["epoch"], row["name"], row["values"]) for row in self.maps]
         return trial, self.epochs, self.measurements, maps
 
 

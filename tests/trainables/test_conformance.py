@@ -14,6 +14,7 @@ import torch
 from analysis.schema import HYPERPARAMETERS
 from trainables.configuration import ModelConfig, TrainingConfig, TrialConfig
 from trainables.data import DataConfig, Images, load
+from trainables.gradient_reg import GradientRegularisation
 from trainables.method import Method, Step
 from trainables.methods import METHODS
 from trainables.metrics import METRICS
@@ -23,6 +24,11 @@ from trainables.training import Run
 
 EXAMPLES: dict[str, list[Method]] = {
     "baseline": [Method()],
+    "gradient_reg": [
+        GradientRegularisation(10.0),
+        GradientRegularisation(0.1, convention="image"),
+        GradientRegularisation(10.0, batchnorm="eval"),
+    ],
     "pilcro": [
         Pilcro(1.0, interval=1),
         Pilcro(1.0, interval=1, laplacian_width=5, variant="target"),

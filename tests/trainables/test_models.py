@@ -8,7 +8,7 @@ from torch import nn
 
 from trainables.models import MODELS, build_model
 
-SMALL = {"resnet50-imagenet": 64, "lenet5": 28}
+SMALL = {"resnet18-imagenet": 64, "resnet50-imagenet": 64, "lenet5": 28}
 
 
 def build(name: str, seed: int = 0, **changed: int) -> nn.Module:
@@ -24,6 +24,7 @@ def build(name: str, seed: int = 0, **changed: int) -> nn.Module:
         ("resnet18", 3, 32, 10, 11_173_962),
         ("resnet34", 3, 32, 10, 21_282_122),
         ("resnet50", 3, 32, 10, 23_520_842),
+        ("resnet18-imagenet", 3, 224, 1000, 11_689_512),
         ("resnet50-imagenet", 3, 224, 1000, 25_557_032),
         # stem 432 + 32, stages 4672 + 13952+512+64 + 55552+2048+128, with 1×1 projections, linear 650
         ("resnet8", 3, 32, 10, 78_042),

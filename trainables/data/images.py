@@ -180,6 +180,12 @@ class Images:
             end = min(start + batch_size, limit or len(labels))
             yield scaled(images[start:end], factors), labels[start:end]
 
+    def select(self, split: str, indices: Tensor, *, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Images (B, C, H, W) and labels (B,) of a split at `indices` (B,), not augmented."""
+        images, labels = self.tensors(split, device)
+        rows = indices.to(device)
+        return scaled(images[rows], scale_and_offset(self.config, self.mean, self.std)), labels[rows]
+
     def training_pixels(self) -> Iterator[Tensor]:
         """All training images as they are, uint8 (B, C, H, W), in parts."""
         images, _ = self.tensors("train", torch.device("cpu"))

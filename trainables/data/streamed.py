@@ -132,6 +132,13 @@ class StreamedImages:
         for images, labels in loader:
             yield scaled(images.to(device, non_blocking=True), factors), labels.to(device, non_blocking=True)
 
+    def select(self, split: str, indices: Tensor, *, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Images (B, C, H, W) and labels (B,) of a split at `indices` (B,), not augmented, at evaluation size."""
+        transform = self._plain_transform(self.evaluation_size)
+        parts = list(self._loader(split, indices, indices, transform, 250, device))
+        images, labels = (torch.cat([part[i] for part in parts]).to(device) for i in (0, 1))
+        return scaled(images, scale_and_offset(self.config, self.mean, self.std)), labels
+
     def training_pixels(self) -> Iterator[Tensor]:
         """All training images at training size, uint8 (B, C, H, W), in parts."""
         order = torch.arange(self.count("train"))

@@ -1,4 +1,4 @@
-"""What can be measured on any method's model. A metric is a file here and one line in the registry.
+"""What can be measured on any method's model. A metric is a class in a file here and one line in the registry.
 
 A metric is a frozen dataclass of its options with one function, `measure(moment) -> Measured`, called at initialisation
 (epoch 0), after every epoch, and once on the test split at the end. It draws from generators of its own, so that
@@ -8,10 +8,16 @@ measuring more or less never changes what is trained.
 from trainables.metrics.landscape import Landscape
 from trainables.metrics.moment import Measured, Metric, Moment
 from trainables.metrics.paths import PathCounts
+from trainables.metrics.saliency import Entropy, Faithfulness, LocalLipschitz, MaxSensitivity, SaliencyMaps
 
 METRICS: dict[str, type[Metric]] = {
     "landscape": Landscape,
     "paths": PathCounts,
+    "faithfulness": Faithfulness,
+    "local_lipschitz": LocalLipschitz,
+    "max_sensitivity": MaxSensitivity,
+    "entropy": Entropy,
+    "saliency_maps": SaliencyMaps,
 }
 
-__all__ = ["METRICS", "Landscape", "Measured", "Metric", "Moment", "PathCounts"]
+__all__ = ["METRICS", "Measured", "Metric", "Moment"]

@@ -48,5 +48,12 @@ class Measured:
     maps: dict[str, Tensor] = field(default_factory=dict)
 
 
+def map_row(epoch: int, name: str, values: Tensor) -> dict[str, Any]:
+    """A map (H, W) as a row of the maps table."""
+    height, width = values.shape
+    flat = values.detach().float().cpu().flatten().tolist()
+    return {"epoch": epoch, "name": name, "height": height, "width": width, "values": flat}
+
+
 class Metric(Protocol):
     def measure(self, moment: Moment) -> Measured: ...

@@ -1,0 +1,68 @@
+"""Trained networks that are kept with the record, as safetensors: `<sweep>/models/<trial_id>.safetensors`."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import fsspec
+import safetensors
+import safetensors.torch
+from torch import Tensor, nn
+
+from analysis.command_line import InputError
+from analysis.records import write_file
+from trainables.data import Images, StreamedImages
+
+
+@dataclass(frozen=True)
+class KeptModel:
+    """Weights and buffers by name, and what the network was trained for: its input's channels, pixels a side, and per
+    channel mean and deviation, and its classes."""
+
+    url: str
+    state: dict[str, Tensor]
+    channels: int
+    size: int
+    classes: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def load_into(self, model: nn.Module) -> None:
+        """Give the weights to a network. Raises `InputError` if it is of another architecture."""
+        try:
+            model.load_state_dict(self.state)
+        except RuntimeError as error:
+            raise InputError(f"{self.url}: of another network ({' '.join(str(error).split())[:200]})") from None
+
+
+def model_file(sweep: str, trial_id: str) -> str:
+    """Where a trial's weights are kept."""
+    return f"{sweep.rstrip('/')}/models/{trial_id}.safetensors"
+
+
+def write_model(url: str, model: nn.Module, data: Images | StreamedImages) -> None:
+    """Keep a network trained on `data`, written atomically."""
+    state = {name: values.detach().cpu().contiguous() for name, values in model.state_dict().items()}
+    trained_for: dict[str, Any] = {"channels": data.channels, "size": data.size, "classes": data.classes}
+    trained_for |= {"mean": data.mean, "std": data.std}
+    metadata = {key: json.dumps(value) for key, value in trained_for.items()}
+    write_file(url, safetensors.torch.save(state, metadata))
+
+
+def read_model(url: str) -> KeptModel:
+    """Raises `InputError`, one line that names the file, if it is missing, damaged, or not one of `write_model`."""
+    fs, path = fsspec.core.url_to_fs(url)
+    try:
+        content = fs.cat_file(path)
+    except FileNotFoundError:
+        raise InputError(f"{url}: missing; run a sweep with --keep-models to keep its trained networks") from None
+    try:
+        state = safetensors.torch.load(content)
+        header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+        known = {key: json.loads(value) for key, value in header["__metadata__"].items()}
+        known |= {"mean": tuple(known["mean"]), "std": tuple(known["std"])}
+        return KeptModel(url, state, **known)
+    except (safetensors.SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{url}: damaged ({' '.join(str(error).split())})") from None

@@ -1,0 +1,172 @@
+"""Measure the trained networks of a sweep that kept them (`--keep-models`), and add the rows to its record.
+
+    python -m trainables.metrics results/gradient_reg --metrics faithfulness,entropy --saliency-images 500
+    python -m trainables.metrics results/gradient_reg --metrics saliency_maps --dataset mnist
+
+Nothing is trained. Rows of the same epoch, metric and explainer are replaced. With --dataset, networks are measured on
+another data set of as many channels, resized to the size they were trained at; the names of what is measured there end
+in ` on <data set>`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from tyro.conf import Positional
+
+from analysis.command_line import InputError, parse, run
+from analysis.records import add_measurements, read_table
+from analysis.schema import TABLES, direction, unit
+from trainables.configuration import TrialConfig
+from trainables.data import Images, StreamedImages, identify, load
+from trainables.kept_models import KeptModel, model_file, read_model
+from trainables.metrics import METRICS
+from trainables.metrics.flags import MetricFlags
+from trainables.metrics.moment import Moment, map_row
+from trainables.models import build_model
+
+
+@dataclass(frozen=True, kw_only=True)
+class Flags(MetricFlags):
+    """What to measure, and on what."""
+
+    sweep: Positional[str]
+    """The sweep's folder or s3:// prefix, <storage>/<name>."""
+    metrics: tuple[str, ...] = ()
+    """Names of metrics, separated by commas or spaces."""
+    trials: tuple[str, ...] = ()
+    """Only these trials, by id; default: every completed one."""
+    dataset: str | None = None
+    """Measure on this data set; default: the one that was trained on (needed for folder: and parquet: sets, whose
+    place the record does not keep)."""
+    data_root: str = "data"
+    """Where named data sets are."""
+    device: str = "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def measure_afterwards(flags: Flags) -> int:
+    """Measure and record; the number of trials measured. Raises `InputError` for what cannot be measured."""
+    names = [name for text in flags.metrics for name in text.split(",") if name]
+    if not names:
+        raise InputError(f"--metrics: none, allowed are {', '.join(METRICS)}")
+    options = flags.metric_options(names)
+    rows = _chosen(flags)
+    models = {row["trial_id"]: model_file(flags.sweep, row["trial_id"]) for row in rows}
+    data_of = _Data(flags)
+    for number, row in enumerate(rows, 1):
+        start = time.perf_counter()
+        config = TrialConfig.from_canonical(json.loads(row["config"]))
+        kept = read_model(models[row["trial_id"]])
+        data = data_of(config, kept)
+        measurements, maps = _measure(flags, config, kept, data, options)
+        measured = {_on(name, config, data): option for name, option in options.items()}
+        add_measurements(flags.sweep, row["trial_id"], measurements, maps, measured)
+        seconds = time.perf_counter() - start
+        print(f"{number}/{len(rows)} {row['trial_id']}: {len(measurements)} rows, {len(maps)} maps, {seconds:.1f} s")
+    return len(rows)
+
+
+def _chosen(flags: Flags) -> list[dict[str, Any]]:
+    rows = read_table(flags.sweep, "trials", ["trial_id", "status", "config"]).to_pylist()
+    completed = {row["trial_id"]: row for row in rows if row["status"] == "completed"}
+    for trial_id in flags.trials:
+        if trial_id not in completed:
+            raise InputError(f"--trials: {trial_id!r} is no completed trial of {flags.sweep}")
+    if not completed:
+        raise InputError(f"{flags.sweep}: no completed trials")
+    return [completed[trial_id] for trial_id in flags.trials or sorted(completed)]
+
+
+class _Data:
+    """The data sets that networks are measured on, each loaded once."""
+
+    def __init__(self, flags: Flags) -> None:
+        self.flags = flags
+        self.loaded: dict[str, Images | StreamedImages] = {}
+
+    def __call__(self, config: TrialConfig, kept: KeptModel) -> Images | StreamedImages:
+        """The trial's data set, or the one asked for, as the network takes it."""
+        spec, trained_on = self.flags.dataset or config.data.dataset, config.data.dataset
+        if self.flags.dataset is None and ":" in spec:
+            raise InputError(f"--dataset: not given, allowed is where {spec} is, folder:/path or parquet:/path")
+        name = identify(spec, self.flags.data_root)
+        treatment = config.data
+        if name != trained_on:
+            treatment = dataclasses.replace(treatment, dataset=name, image_size=kept.size, train_images=None)
+        key = json.dumps([dataclasses.asdict(treatment), kept.mean, kept.std], sort_keys=True)
+        if key not in self.loaded:
+            data = load(spec, self.flags.data_root, treatment)
+            if data.channels != kept.channels or data.classes > kept.classes:
+                raise InputError(
+                    f"dataset {spec}: {data.channels} channels and {data.classes} classes, allowed with {kept.url} are "
+                    f"{kept.channels} channels and at most {kept.classes} classes"
+                )
+            data.mean, data.std = kept.mean, kept.std
+            self.loaded[key] = data
+        return self.loaded[key]
+
+
+def _on(name: str, config: TrialConfig, data: Images | StreamedImages) -> str:
+    return name if data.name == config.data.dataset else f"{name} on {data.name}"
+
+
+def _measure(
+    flags: Flags,
+    config: TrialConfig,
+    kept: KeptModel,
+    data: Images | StreamedImages,
+    options: Mapping[str, Mapping[str, Any]],
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Rows and maps of the trained network on the test split."""
+    device = torch.device(flags.device)
+
+    def build(seed: int) -> nn.Module:
+        network = build_model(
+            config.model.model,
+            channels=kept.channels,
+            size=kept.size,
+            classes=kept.classes,
+            width=config.model.width,
+            seed=seed,
+        )
+        return config.method.build(network, data)
+
+    model = build(config.seed)
+    kept.load_into(model)
+    model.to(device).eval()
+    epoch = config.training.epochs
+    measurements: list[dict[str, Any]] = []
+    maps: list[dict[str, Any]] = []
+    for name, chosen in options.items():
+        measured = METRICS[name](**chosen).measure(Moment(model, data, "test", epoch, True, config.seed, device, build))
+        found = measured.measurements + [_row(column, value) for column, value in measured.columns.items()]
+        if not found and not measured.maps:
+            raise InputError(f"--metrics: {name} is measured at initialisation alone, not on a trained network")
+        measurements += [{**row, "epoch": epoch, "component": _on(row["component"], config, data)} for row in found]
+        maps += [map_row(epoch, _on(title, config, data), values) for title, values in measured.maps.items()]
+    return measurements, maps
+
+
+def _row(column: str, value: float | None) -> dict[str, Any]:
+    """A column of the trials table as a measurement."""
+    entry = TABLES["trials"].field(column)
+    row = {"metric": column, "component": "", "level": None, "value": value, "std": None, "n": None}
+    return {**row, "unit": unit(entry), "direction": direction(entry) or "none"}
+
+
+def main() -> None:
+    flags = parse(Flags, sys.argv[1:], prog="python -m trainables.metrics", description=__doc__ or "")
+    measure_afterwards(flags)
+    print(flags.sweep)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,68 @@
+"""The metrics' options as flags, the same for a sweep and for measuring afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from analysis.command_line import InputError
+from trainables.metrics import METRICS
+from trainables.metrics.landscape import Expectation
+
+
+@dataclass(frozen=True)
+class MetricFlags:
+    """Options of what is measured."""
+
+    landscape: Expectation = "sampled"
+    """Importance landscape of a split: one sampled class per image, or the exact expectation over classes."""
+    landscape_images: int | None = None
+    """Measure the landscape on so many images of the split; default: all."""
+    maps_at: tuple[int, ...] = ()
+    """Epochs after which to keep the landscape's map, besides initialisation and the end."""
+    initialisations: int = 10
+    """Initialisations averaged in the comparison with path counts (epoch 0)."""
+    explainers: tuple[str, ...] = ("gradient", "deeplift")
+    """Saliency maps to measure: gradient, deeplift, integrated_gradients."""
+    saliency_images: int = 128
+    """Saliency is measured on so many test images, the same for every trial."""
+    saliency_seed: int = 0
+    """Decides which images and pixels, and the noise."""
+    saliency_pixels: int | None = None
+    """Faithfulness perturbs so many features of an image (pixels of a channel), one at a time; default: all."""
+    saliency_samples: int = 200
+    """Draws of noise for local_lipschitz and max_sensitivity."""
+    saliency_per_image: bool = False
+    """Record every image's value besides mean and deviation."""
+    saliency_panels: int = 4
+    """Images whose saliency maps are kept."""
+
+    def metric_options(self, names: Iterable[str]) -> dict[str, dict[str, Any]]:
+        """Options of each metric by its name, as JSON values. Raises `InputError` for unknown names, bad options."""
+        saliency = {
+            "images": self.saliency_images,
+            "explainers": list(self.explainers),
+            "seed": self.saliency_seed,
+        }
+        valued = {**saliency, "per_image": self.saliency_per_image}
+        options: dict[str, dict[str, Any]] = {
+            "landscape": {
+                "expectation": self.landscape,
+                "images": self.landscape_images,
+                "maps_at": list(self.maps_at),
+            },
+            "paths": {"initialisations": self.initialisations},
+            "faithfulness": {**valued, "pixels": self.saliency_pixels},
+            "local_lipschitz": {**valued, "samples": self.saliency_samples},
+            "max_sensitivity": {**valued, "samples": self.saliency_samples},
+            "entropy": valued,
+            "saliency_maps": {**saliency, "panels": self.saliency_panels},
+        }
+        chosen = {}
+        for name in names:
+            if name not in METRICS:
+                raise InputError(f"measure: {name!r}, allowed are {', '.join(METRICS)}")
+            chosen[name] = options.get(name, {})
+            METRICS[name](**chosen[name])
+        return chosen

@@ -1,0 +1,574 @@
+"""Saliency maps and their quality: faithfulness, robustness, complexity (De Moor et al., Section 3.2), for any method.
+
+The definitions are those of Quantus 0.6 (Hedström et al. 2023) with signed attributions per image and pixel, not
+normalised. The measure of confidence is the logit of the label.
+
+Notation: B images, C channels, H×W pixels, D classes, F = C·H·W features of an image. A model is any callable from
+(B, C, H, W) to logits (B, D) that treats images apart, as one with BatchNorm does in evaluation mode; an explainer is
+any callable from (model, images, labels) to attributions of the images' shape. Memory is bounded: at most so many
+images go through the model at once as their activations fill 256 MiB, or `chunk` of them; the values do not depend on
+it but for rounding.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from analysis.command_line import InputError
+from trainables.metrics.moment import Measured, Moment, derived_seed
+
+Model = Callable[[Tensor], Tensor]
+Explainer = Callable[[Model, Tensor, Tensor], Tensor]
+
+ACTIVATION_BYTES = 2**28
+LARGEST_CHUNK = 256
+DEEPLIFT_EPSILON = 1e-10
+
+
+# --- explainers -------------------------------------------------------------------------------------------------------
+
+
+def _target_gradients(model: Model, images: Tensor, labels: Tensor) -> Tensor:
+    with torch.enable_grad():
+        inputs = images.detach().requires_grad_(True)
+        target = model(inputs).gather(1, labels.unsqueeze(1)).sum()
+        (gradients,) = torch.autograd.grad(target, inputs)
+    return gradients
+
+
+def input_gradient(model: Model, images: Tensor, labels: Tensor) -> Tensor:
+    """∂f_y/∂x, the gradient of each image's label's logit with respect to the image, signed, (B, C, H, W)."""
+    return _target_gradients(model, images, labels)
+
+
+def integrated_gradients(model: Model, images: Tensor, labels: Tensor, *, steps: int = 50) -> Tensor:
+    """Integrated Gradients (Sundararajan et al. 2017) along the straight path from an input of zeros, (B, C, H, W):
+    x · ∫₀¹ ∂f_y/∂x(t·x) dt, by Gauss-Legendre quadrature with `steps` points, as captum has it."""
+    nodes, weights = np.polynomial.legendre.leggauss(steps)
+    total = torch.zeros_like(images)
+    for node, weight in zip(nodes, weights, strict=True):
+        total += weight / 2 * _target_gradients(model, images * ((1 + node) / 2), labels)
+    return total * images
+
+
+_ELEMENTWISE = (
+    nn.ReLU,
+    nn.ReLU6,
+    nn.LeakyReLU,
+    nn.ELU,
+    nn.GELU,
+    nn.SiLU,
+    nn.Hardswish,
+    nn.Tanh,
+    nn.Sigmoid,
+    nn.Softplus,
+)
+_LINEAR = (
+    nn.Conv2d,
+    nn.Linear,
+    nn.modules.batchnorm._BatchNorm,
+    nn.AvgPool2d,
+    nn.AdaptiveAvgPool2d,
+    nn.Identity,
+    nn.Flatten,
+    nn.Unflatten,
+    nn.Dropout,
+    nn.Dropout2d,
+)
+
+
+def deeplift(model: Model, images: Tensor, labels: Tensor) -> Tensor:
+    """DeepLIFT with the Rescale rule (Shrikumar et al. 2017) against an input of zeros, (B, C, H, W); the attributions
+    of an image sum to the difference of its label's logit from that of the zeros.
+
+    A nonlinearity passes on Δoutput/Δinput instead of its gradient, or its gradient where the inputs differ by less
+    than 1e-10. **[reading]** Max pooling, for which the paper has no rule, passes on its gradient, as the authors' own
+    implementation does, and captum where the pooling follows a nonlinearity; the sum above is exact where the maps
+    of the zeros are constant within each window, as they are but for padded borders.
+
+    Raises `ValueError` for a model that is no `nn.Module` in evaluation mode, or has a layer that is neither linear
+    nor one of these nonlinearities.
+    """
+    if not isinstance(model, nn.Module):
+        raise InputError(f"model: {type(model).__name__}, allowed is an nn.Module, whose layers DeepLIFT reads")
+    if model.training:
+        raise InputError("model: in training mode, allowed is evaluation mode")
+    layers = _nonlinear_layers(model)
+    inputs: dict[nn.Module, Tensor] = {}
+    reference: dict[nn.Module, list[tuple[Tensor, Tensor]]] = {layer: [] for layer in layers}
+    uses = dict.fromkeys(layers, 0)
+
+    def keep_input(layer: nn.Module, given: tuple[Tensor, ...]) -> Any:
+        inputs[layer] = given[0]
+        # one that works in place shall not change what was kept
+        return given[0].clone() if getattr(layer, "inplace", False) else None
+
+    def keep_reference(layer: nn.Module, _given: tuple[Tensor, ...], output: Tensor) -> None:
+        reference[layer].append((inputs[layer], output))
+
+    def rescale(layer: nn.Module, _given: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        x0, output0 = reference[layer][uses[layer]]  # a layer may be used again, in the same order
+        uses[layer] += 1
+        return _rescaled(layer, inputs[layer], output.detach(), x0, output0)
+
+    with torch.no_grad(), _hooks(layers, keep_reference, keep_input):
+        model(torch.zeros_like(images[:1]))
+    with _hooks(layers, rescale, keep_input):
+        multipliers = _target_gradients(model, images, labels)
+    return multipliers * images
+
+
+@contextlib.contextmanager
+def _hooks(
+    layers: Iterable[nn.Module], after: Callable[..., Any], before: Callable[..., Any] | None = None
+) -> Iterator[None]:
+    handles = []
+    for layer in layers:
+        if before is not None:
+            handles.append(layer.register_forward_pre_hook(before))
+        handles.append(layer.register_forward_hook(after))
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _nonlinear_layers(model: nn.Module) -> list[nn.Module]:
+    found: list[nn.Module] = []
+    for name, layer in model.named_modules():
+        if isinstance(layer, _ELEMENTWISE):
+            found.append(layer)
+        elif not any(layer.children()) and not isinstance(layer, (*_LINEAR, nn.MaxPool2d)):
+            raise InputError(
+                f"model: layer {name or 'itself'} is a {type(layer).__name__}, which DeepLIFT has no rule for; allowed "
+                "are convolutions, linear layers, BatchNorm, pooling and element-wise nonlinearities"
+            )
+    return found
+
+
+def _rescaled(layer: nn.Module, x: Tensor, output: Tensor, x0: Tensor, output0: Tensor) -> Tensor:
+    """The output, with Δoutput/Δinput for a gradient."""
+    with torch.no_grad():
+        difference = x - x0
+        small = difference.abs() < DEEPLIFT_EPSILON
+        if isinstance(layer, nn.ReLU):
+            slope = (x > 0).to(x.dtype)
+        else:
+            with torch.enable_grad():
+                inputs = x.detach().requires_grad_(True)
+                # a copy, which a layer that works in place may overwrite; past the hooks
+                (slope,) = torch.autograd.grad(type(layer).forward(layer, inputs.clone()).sum(), inputs)
+        multiplier = torch.where(small, slope, (output - output0) / torch.where(small, 1, difference))
+    return output + multiplier * (x - x.detach())
+
+
+EXPLAINERS: dict[str, Explainer] = {
+    "gradient": input_gradient,
+    "deeplift": deeplift,
+    "integrated_gradients": integrated_gradients,
+}
+
+
+# --- memory -----------------------------------------------------------------------------------------------------------
+
+
+def chunk_size(model: Model, images: Tensor) -> int:
+    """How many images of (B, C, H, W) may go through the model at once, from one's activations."""
+    if not isinstance(model, nn.Module):
+        return max(1, min(LARGEST_CHUNK, ACTIVATION_BYTES // (64 * images[0].numel() * images.element_size())))
+    held = 0
+
+    def count(_layer: nn.Module, _inputs: tuple[Any, ...], output: Any) -> None:
+        nonlocal held
+        if isinstance(output, Tensor):
+            held += output.numel() * output.element_size()
+
+    leaves = [layer for layer in model.modules() if not any(layer.children())]
+    with torch.no_grad(), _hooks(leaves, count):
+        model(images[:1])
+    return max(1, min(LARGEST_CHUNK, ACTIVATION_BYTES // max(1, held)))
+
+
+def explain_in_chunks(
+    explain: Explainer, model: Model, images: Tensor, labels: Tensor, chunk: int | None = None
+) -> Tensor:
+    """The explainer's attributions (B, C, H, W) of many images, detached."""
+    size = chunk or chunk_size(model, images)
+    parts = [explain(model, *pair).detach() for pair in zip(images.split(size), labels.split(size), strict=True)]
+    return torch.cat(parts)
+
+
+# --- faithfulness -----------------------------------------------------------------------------------------------------
+
+
+def prediction_changes(
+    model: Model, images: Tensor, labels: Tensor, features: Tensor | None = None, *, chunk: int | None = None
+) -> Tensor:
+    """f_y(x) − f_y(x⁽ⁱ⁾) for each image and feature i, (B, F), x⁽ⁱ⁾ the image with x_i replaced by
+    min(x) + max(x) − x_i over all its features (Section 3.2): it depends on no explanation, so one sweep serves all.
+
+    `features` (n,) are indices into an image's flattened features, None: all; the answer is (B, n) then.
+    """
+    size = chunk or chunk_size(model, images)
+    flat = images.flatten(1)
+    features = torch.arange(flat.shape[1], device=images.device) if features is None else features
+    lowest, highest = flat.min(1, keepdim=True).values, flat.max(1, keepdim=True).values
+    mirrored = (lowest + highest - flat)[:, features]
+    number = len(features)
+    with torch.no_grad():
+        plain = torch.cat(
+            [
+                model(part).gather(1, target.unsqueeze(1)).squeeze(1)
+                for part, target in zip(images.split(size), labels.split(size), strict=True)
+            ]
+        )
+        perturbed = torch.empty(len(images) * number, dtype=plain.dtype, device=images.device)
+        for pairs in torch.arange(len(images) * number, device=images.device).split(size):
+            image, column = pairs // number, pairs % number
+            batch = flat[image]
+            batch[torch.arange(len(pairs), device=images.device), features[column]] = mirrored[image, column]
+            logits = model(batch.view(-1, *images.shape[1:]))
+            perturbed[pairs] = logits.gather(1, labels[image].unsqueeze(1)).squeeze(1)
+    return plain.unsqueeze(1) - perturbed.view(len(images), number)
+
+
+def faithfulness_estimate(
+    model: Model,
+    images: Tensor,
+    labels: Tensor,
+    attributions: Tensor,
+    *,
+    features: Tensor | None = None,
+    changes: Tensor | None = None,
+    chunk: int | None = None,
+) -> Tensor:
+    """Faithfulness Estimate (Alvarez-Melis and Jaakkola 2018; Section 3.2), (B,), in [−1, 1]: Pearson's correlation
+    over an image's features between the change of its label's logit when a feature is mirrored and its attribution.
+    nan where either is constant.
+
+    `attributions` of the images' shape. `features` (n,) limits it to some features; `changes` (B, n) are the
+    predictions' changes where `prediction_changes` has computed them already.
+
+    Raises `ValueError` if the attributions' shape is not the images'.
+    """
+    if attributions.shape != images.shape:
+        raise ValueError(f"attributions: shape {tuple(attributions.shape)}, allowed is {tuple(images.shape)}")
+    if changes is None:
+        changes = prediction_changes(model, images, labels, features, chunk=chunk)
+    values = attributions.flatten(1)
+    return _pearson(values if features is None else values[:, features], changes)
+
+
+def _pearson(left: Tensor, right: Tensor) -> Tensor:
+    """Pearson's r along the last dimension, nan where one side is constant."""
+
+    def standard(values: Tensor) -> Tensor:
+        constant = (values == values[..., :1]).all(-1, keepdim=True)
+        centred = values.double() - values.double().mean(-1, keepdim=True)
+        # divided by the largest first: squares of what is left of a tiny signal would underflow
+        centred = centred / centred.abs().amax(-1, keepdim=True)
+        return torch.where(constant, math.nan, centred / torch.linalg.vector_norm(centred, dim=-1, keepdim=True))
+
+    return (standard(left) * standard(right)).sum(-1).clamp(-1, 1)
+
+
+# --- robustness -------------------------------------------------------------------------------------------------------
+
+
+def local_lipschitz(
+    model: Model,
+    images: Tensor,
+    labels: Tensor,
+    explain: Explainer,
+    *,
+    samples: int = 200,
+    std: float = 0.1,
+    generator: torch.Generator | None = None,
+    noise: Iterable[Tensor] | None = None,
+    attributions: Tensor | None = None,
+    chunk: int | None = None,
+) -> Tensor:
+    """Local Lipschitz estimate (Alvarez-Melis and Jaakkola 2018; Section 3.2), (B,), ≥ 0: the largest
+    ‖a(x + ε) − a(x)‖₂ / ‖ε‖₂ over `samples` draws of ε ~ N(0, std²) per pixel, in units of the network's input.
+
+    Noise comes from `generator`, or is given: `samples` tensors of the images' shape. `attributions` are a(x) where
+    they are known already.
+    """
+    draws = noise if noise is not None else _draws(images, samples, lambda shape: _normal(shape, std, generator))
+
+    def ratio(change: Tensor, _original: Tensor, perturbation: Tensor) -> Tensor:
+        return change / (perturbation + 1e-10)  # as Quantus has it
+
+    return _largest_change(model, images, labels, explain, draws, ratio, attributions, chunk)
+
+
+def max_sensitivity(
+    model: Model,
+    images: Tensor,
+    labels: Tensor,
+    explain: Explainer,
+    *,
+    samples: int = 200,
+    radius: float = 0.2,
+    generator: torch.Generator | None = None,
+    noise: Iterable[Tensor] | None = None,
+    attributions: Tensor | None = None,
+    chunk: int | None = None,
+) -> Tensor:
+    """Max-Sensitivity (Yeh et al. 2019; Section 3.2), (B,), ≥ 0: the largest ‖a(x + ε) − a(x)‖₂ / ‖a(x)‖₂ over
+    `samples` draws of ε, uniform in ±`radius` per pixel, in units of the network's input. nan where a(x) is zero.
+
+    Noise and attributions may be given as in `local_lipschitz`.
+    """
+    draws = noise if noise is not None else _draws(images, samples, lambda shape: _uniform(shape, radius, generator))
+
+    def ratio(change: Tensor, original: Tensor, _perturbation: Tensor) -> Tensor:
+        return torch.where(original > 0, change / original, math.nan)
+
+    return _largest_change(model, images, labels, explain, draws, ratio, attributions, chunk)
+
+
+def _normal(shape: torch.Size, std: float, generator: torch.Generator | None) -> Tensor:
+    return std * torch.randn(shape, generator=generator)
+
+
+def _uniform(shape: torch.Size, radius: float, generator: torch.Generator | None) -> Tensor:
+    return radius * (2 * torch.rand(shape, generator=generator) - 1)
+
+
+def _draws(images: Tensor, samples: int, draw: Callable[[torch.Size], Tensor]) -> Iterator[Tensor]:
+    # on the CPU, one sample of the whole batch at a time: equal generators give equal noise on any device
+    for _ in range(samples):
+        yield draw(images.shape).to(images)
+
+
+def _largest_change(
+    model: Model,
+    images: Tensor,
+    labels: Tensor,
+    explain: Explainer,
+    draws: Iterable[Tensor],
+    ratio: Callable[[Tensor, Tensor, Tensor], Tensor],
+    attributions: Tensor | None,
+    chunk: int | None,
+) -> Tensor:
+    size = chunk or chunk_size(model, images)
+    if attributions is None:
+        attributions = explain_in_chunks(explain, model, images, labels, size)
+    original = torch.linalg.vector_norm(attributions.flatten(1).double(), dim=1)
+    largest = torch.full_like(original, -math.inf)
+    drawn = False
+    for noise in draws:
+        drawn = True
+        perturbed = images + noise
+        # the difference as the network sees it: rounded where the noise is small against the image
+        distance = torch.linalg.vector_norm((perturbed - images).flatten(1).double(), dim=1)
+        for part in torch.arange(len(images), device=images.device).split(size):
+            change = (explain(model, perturbed[part], labels[part]).detach() - attributions[part]).flatten(1)
+            change = torch.linalg.vector_norm(change.double(), dim=1)
+            # nan, of a model that is not finite, stays: maximum passes it on
+            largest[part] = torch.maximum(largest[part], ratio(change, original[part], distance[part]))
+    if not drawn:
+        raise InputError("samples: 0, allowed are whole numbers of at least 1")
+    return largest.to(images.dtype)
+
+
+# --- complexity -------------------------------------------------------------------------------------------------------
+
+
+def entropy(attributions: Tensor) -> Tensor:
+    """Entropy of |a_i| / Σ|a| (Bhatt et al. 2020; Section 3.2), (B,), nats, in [0, ln F]; nan where all are zero."""
+    sizes = attributions.flatten(1).double().abs()
+    shares = sizes / sizes.sum(1, keepdim=True)
+    return -torch.special.xlogy(shares, shares).sum(1).to(attributions.dtype)
+
+
+# --- as metrics of a trial --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Saliency:
+    """Measured once, after the last epoch, on a fixed batch of test images: the same for every trial."""
+
+    images: int = 128
+    """Test images, drawn by `seed`; at most as many as there are."""
+    explainers: tuple[str, ...] = ("gradient", "deeplift")
+    seed: int = 0
+    """Of the choice of images, of pixels and of the noise."""
+    per_image: bool = False
+    """Record the value of every image too: `<metric>_per_image`, its level the image's index in the test split."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "explainers", tuple(self.explainers))
+        for name in self.explainers:
+            if name not in EXPLAINERS:
+                raise InputError(f"explainers: {name!r}, allowed are {', '.join(EXPLAINERS)}")
+        if not self.explainers:
+            raise InputError(f"explainers: none, allowed are {', '.join(EXPLAINERS)}")
+        for name, number in {"images": self.images, **self._counts()}.items():
+            if number is not None and number < 1:
+                raise InputError(f"saliency {name}: {number}, allowed are whole numbers of at least 1")
+        for name, size in self._sizes().items():
+            if not (math.isfinite(size) and size > 0):
+                raise InputError(f"{name}: {size}, allowed are finite numbers above 0")
+
+    def _counts(self) -> dict[str, int | None]:
+        return {}
+
+    def _sizes(self) -> dict[str, float]:
+        return {}
+
+    def generator(self, purpose: str) -> torch.Generator:
+        return torch.Generator().manual_seed(derived_seed(self.seed, purpose))
+
+    def measure(self, moment: Moment) -> Measured:
+        if moment.split != "test":
+            if moment.epoch == 0:
+                self._check(moment)
+            return Measured()
+        return self.measure_batch(moment, *self.batch(moment))
+
+    def measure_batch(self, moment: Moment, indices: Tensor, images: Tensor, labels: Tensor) -> Measured:
+        """What to measure on the batch: see `batch`."""
+        raise NotImplementedError
+
+    def _check(self, moment: Moment) -> None:
+        """A network that an explainer has no rules for is refused before it is trained."""
+        image, label = moment.data.select("test", torch.zeros(1, dtype=torch.int64), device=moment.device)
+        for name in self.explainers:
+            EXPLAINERS[name](moment.model, image, label)
+
+    def batch(self, moment: Moment) -> tuple[Tensor, Tensor, Tensor]:
+        """Indices into the test split, rising, images and labels."""
+        total = moment.data.count("test")
+        order = torch.randperm(total, generator=self.generator("saliency images"))
+        chosen = order[: self.images].sort().values
+        return chosen, *moment.data.select("test", chosen, device=moment.device)
+
+    def rows(self, metric: str, name: str, indices: Tensor, values: Tensor, **columns: Any) -> list[dict[str, Any]]:
+        """Mean and deviation over the images that have a value, n of them; and each image's, on request."""
+        known = values.double()[values.isfinite()]
+        row = {"metric": metric, "component": name, "level": None, "unit": "", "direction": "none", **columns}
+        mean = float(known.mean()) if len(known) else None
+        std = float(known.std()) if len(known) > 1 else None
+        found = [{**row, "value": mean, "std": std, "n": len(known)}]
+        if self.per_image:
+            for index, value in zip(indices.tolist(), values.tolist(), strict=True):
+                single = {"metric": f"{metric}_per_image", "level": float(index), "std": None, "n": 1}
+                found.append({**row, **single, "value": value if math.isfinite(value) else None})
+        return found
+
+
+@dataclass(frozen=True)
+class Faithfulness(_Saliency):
+    """Faithfulness Estimate by explainer; its level is the number of features perturbed."""
+
+    pixels: int | None = None
+    """Perturb only so many features (pixels of a channel), the same draw for every image; None: all."""
+
+    def _counts(self) -> dict[str, int | None]:
+        return {"pixels": self.pixels}
+
+    def measure_batch(self, moment: Moment, indices: Tensor, images: Tensor, labels: Tensor) -> Measured:
+        number, features = images[0].numel(), None
+        if self.pixels is not None and self.pixels < number:
+            order = torch.randperm(number, generator=self.generator("saliency pixels"))
+            features = order[: self.pixels].sort().values.to(images.device)
+            number = self.pixels
+        chunk = chunk_size(moment.model, images)
+        changes = prediction_changes(moment.model, images, labels, features, chunk=chunk)
+        rows = []
+        for name in self.explainers:
+            attributions = explain_in_chunks(EXPLAINERS[name], moment.model, images, labels, chunk)
+            values = faithfulness_estimate(
+                moment.model, images, labels, attributions, features=features, changes=changes
+            )
+            columns = {"level": float(number), "direction": "max"}
+            rows += self.rows("faithfulness", name, indices, values, **columns)
+        return Measured({}, rows)
+
+
+@dataclass(frozen=True)
+class LocalLipschitz(_Saliency):
+    """Local Lipschitz estimate by explainer; its level is the noise's standard deviation."""
+
+    samples: int = 200
+    std: float = 0.1
+
+    def _counts(self) -> dict[str, int | None]:
+        return {"samples": self.samples}
+
+    def _sizes(self) -> dict[str, float]:
+        return {"std": self.std}
+
+    def measure_batch(self, moment: Moment, indices: Tensor, images: Tensor, labels: Tensor) -> Measured:
+        rows = []
+        for name in self.explainers:
+            options: Any = {"samples": self.samples, "generator": self.generator("local lipschitz")}
+            values = local_lipschitz(moment.model, images, labels, EXPLAINERS[name], std=self.std, **options)
+            rows += self.rows("local_lipschitz", name, indices, values, level=self.std, direction="min")
+        return Measured({}, rows)
+
+
+@dataclass(frozen=True)
+class MaxSensitivity(_Saliency):
+    """Max-Sensitivity by explainer; its level is the noise's radius."""
+
+    samples: int = 200
+    radius: float = 0.2
+
+    def _counts(self) -> dict[str, int | None]:
+        return {"samples": self.samples}
+
+    def _sizes(self) -> dict[str, float]:
+        return {"radius": self.radius}
+
+    def measure_batch(self, moment: Moment, indices: Tensor, images: Tensor, labels: Tensor) -> Measured:
+        rows = []
+        for name in self.explainers:
+            options: Any = {"samples": self.samples, "generator": self.generator("max sensitivity")}
+            values = max_sensitivity(moment.model, images, labels, EXPLAINERS[name], radius=self.radius, **options)
+            rows += self.rows("max_sensitivity", name, indices, values, level=self.radius, direction="min")
+        return Measured({}, rows)
+
+
+@dataclass(frozen=True)
+class Entropy(_Saliency):
+    """Entropy of the saliency map by explainer, in nats."""
+
+    def measure_batch(self, moment: Moment, indices: Tensor, images: Tensor, labels: Tensor) -> Measured:
+        rows = []
+        for name in self.explainers:
+            values = entropy(explain_in_chunks(EXPLAINERS[name], moment.model, images, labels))
+            rows += self.rows("entropy", name, indices, values, unit="nat", direction="min")
+        return Measured({}, rows)
+
+
+@dataclass(frozen=True)
+class SaliencyMaps(_Saliency):
+    """Maps: the mean over the images of |a| (`saliency_mean/<explainer>`), and for the first images of the batch the
+    attributions (`saliency/<explainer>/<index in the test split>`) and the image (`image/<index>`); a over channels is
+    summed, |a| and the image are averaged over them."""
+
+    panels: int = 4
+
+    def _counts(self) -> dict[str, int | None]:
+        return {"panels": self.panels}
+
+    def measure_batch(self, moment: Moment, indices: Tensor, images: Tensor, labels: Tensor) -> Measured:
+        shown = list(enumerate(indices[: self.panels].tolist()))
+        maps = {f"image/{index}": images[row].mean(0) for row, index in shown}
+        for name in self.explainers:
+            attributions = explain_in_chunks(EXPLAINERS[name], moment.model, images, labels)
+            maps[f"saliency_mean/{name}"] = attributions.abs().mean((0, 1))
+            maps |= {f"saliency/{name}/{index}": attributions[row].sum(0) for row, index in shown}
+        return Measured({}, [], maps)
