@@ -329,7 +329,10 @@ def _summarise(flags: SweepFlags, plan: Plan, url: str, console: Console) -> int
         }
     table = Table(title=f"{flags.name or flags.NAME}: mean ± standard deviation over seeds, test split")
     table.add_column("setting", overflow="fold")
-    for name in ("seeds", "Top-1", "Top-5", "loss", "TV"):
+    columns = {"top1": "Top-1", "top5": "Top-5", "loss": "loss", "total_variation": "TV"}
+    if not any(row["total_variation"] is not None for row in rows.values()):
+        del columns["total_variation"]
+    for name in ("seeds", *columns.values()):
         table.add_column(name, justify="right", no_wrap=True)
     settings: dict[str, list[dict[str, Any]]] = {}
     for trial in plan.trials:
@@ -338,10 +341,11 @@ def _summarise(flags: SweepFlags, plan: Plan, url: str, console: Console) -> int
             settings[_setting(trial)].append(rows[trial.id])
     for setting, group in settings.items():
         measured = [row for row in group if row["status"] != "failed"]
-        cells = [_mean_sd([row[name] for row in measured]) for name in ("top1", "top5", "loss", "total_variation")]
+        cells = [_mean_sd([row[name] for row in measured]) for name in columns]
         diverged = sum(row["status"] == "diverged" for row in group)
         table.add_row(setting + (f" ({diverged} diverged)" if diverged else ""), str(len(measured)), *cells)
     console.print(table)
+    _print_measured(url, settings, console)
     failed = [row for row in rows.values() if row["status"] == "failed"]
     missing = len(plan.trials) - len(rows)
     for row in failed:
@@ -357,6 +361,34 @@ def _summarise(flags: SweepFlags, plan: Plan, url: str, console: Console) -> int
     runner = "uv run python" if "UV_RUN_RECURSION_DEPTH" in os.environ else "python"
     console.print(f"next:   {runner} -m analysis.tipping_points {shlex.quote(shown)}", soft_wrap=True)
     return len(failed) + missing
+
+
+def _print_measured(url: str, settings: Mapping[str, Sequence[Mapping[str, Any]]], console: Console) -> None:
+    """The table of what was measured on the trained networks, a row for each setting and component, if anything was."""
+    if not any(settings.values()):
+        return
+    epochs = {row["trial_id"]: row["epochs"] for group in settings.values() for row in group}
+    wanted = ["trial_id", "epoch", "metric", "component", "value"]
+    values: dict[tuple[str, str, str], float | None] = {}
+    for row in records.read_table(url, "measurements", wanted).to_pylist():
+        if row["epoch"] == epochs.get(row["trial_id"]) and not row["metric"].endswith("_per_image"):
+            values[row["trial_id"], row["metric"], row["component"]] = row["value"]
+    metrics = dict.fromkeys(metric for _, metric, _ in values)
+    if not metrics:
+        return
+    table = Table(title="measured on the trained networks: mean ± standard deviation over seeds")
+    for name in ("setting", "of"):
+        table.add_column(name, overflow="fold")
+    for metric in metrics:
+        table.add_column(metric.replace("_", " "), justify="right", no_wrap=True)
+    for component in dict.fromkeys(component for *_, component in values):
+        for setting, group in settings.items():
+            cells = [
+                _mean_sd([values.get((row["trial_id"], metric, component)) for row in group]) for metric in metrics
+            ]
+            table.add_row(setting, component, *cells)
+        table.add_section()
+    console.print(table)
 
 
 def _mean_sd(values: Sequence[float | None]) -> str:

@@ -1,9 +1,10 @@
-"""What PILCRO costs a training step: the small residual network, T = 10, in one process on one thread.
+"""What a penalty costs a training step: the small residual network, in one process on one thread.
 
-    python -m tests.benchmarks.penalty [--model resnet8 --width 16 --size 32 --batch 128]
+    python -m tests.benchmarks.penalty [--model resnet8 --width 16 --size 32 --batch 128]     # PILCRO, T = 10
+    python -m tests.benchmarks.penalty --method gradient_reg --model lenet5 --size 28 --channels 1
 
-Alternates blocks of T plain steps with blocks of T steps of which one has the penalty, and prints the median of the
-ratios of neighbouring blocks, and their quartiles.
+Alternates blocks of T plain steps with blocks of T steps with the penalty (PILCRO's: in one of them), and prints the
+median of the ratios of neighbouring blocks, and their quartiles.
 """
 
 from __future__ import annotations
@@ -11,11 +12,13 @@ from __future__ import annotations
 import statistics
 import time
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 import tyro
 from torch.nn import functional as F
 
+from trainables.gradient_reg import GradientRegularisation
 from trainables.method import Method, Step
 from trainables.models import MODELS, build_model
 from trainables.pilcro import Pilcro
@@ -23,6 +26,7 @@ from trainables.pilcro import Pilcro
 
 @dataclass(frozen=True)
 class Benchmark:
+    method: Literal["pilcro", "gradient_reg"] = "pilcro"
     model: str = "resnet8"
     width: int | None = None
     size: int = 32
@@ -39,31 +43,36 @@ def main(flags: Benchmark) -> None:
     labels = torch.randint(0, 10, (flags.batch,))
     width = flags.width or MODELS[flags.model].width
     model = build_model(flags.model, channels=flags.channels, size=flags.size, classes=10, width=width, seed=0)
+    parameters = list(model.parameters())
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
 
     def block(method: Method) -> float:
         start = time.perf_counter()
         for number in range(1, flags.interval + 1):
             model.train()
-            loss = F.cross_entropy(model(images), labels)
-            penalty = method.penalty(Step(model, images, labels, number, generator, data=None))  # type: ignore[arg-type]
+            inputs = images.detach().requires_grad_(method.differentiates_images)
+            loss = F.cross_entropy(model(inputs), labels)
+            step = Step(model, inputs, labels, number, generator, data=None, cross_entropy=loss)  # type: ignore[arg-type]
+            penalty = method.penalty(step)
             if penalty is not None:
                 loss = loss + penalty.weight * penalty.value
             optimizer.zero_grad()
-            loss.backward()
+            loss.backward(inputs=parameters)
             optimizer.step()
         return time.perf_counter() - start
 
-    plain, pilcro = Method(), Pilcro(1.0, flags.interval)
-    block(plain), block(pilcro)  # warm-up
+    plain = Method()
+    regularised: Method = Pilcro(1.0, flags.interval) if flags.method == "pilcro" else GradientRegularisation(1.0)
+    block(plain), block(regularised)  # warm-up
     ratios = []
     for _ in range(flags.blocks):
         base = block(plain)
-        ratios.append(block(pilcro) / base)
+        ratios.append(block(regularised) / base)
     low, median, high = statistics.quantiles(ratios, n=4)
+    bar = "; bar: 1.30" if flags.method == "pilcro" else ""
     print(
         f"{flags.model} width {width}, {flags.size}² px, batch {flags.batch}, T = {flags.interval}: "
-        f"step with PILCRO / plain step {median:.3f} (quartiles {low:.3f}, {high:.3f}; bar: 1.30)"
+        f"step with {flags.method} / plain step {median:.3f} (quartiles {low:.3f}, {high:.3f}{bar})"
     )
 
 

@@ -115,7 +115,7 @@ class _Data:
 
 
 def _on(name: str, config: TrialConfig, data: Images | StreamedImages) -> str:
-    return name if data.name == config.data.dataset else f"{name} on {data.name}"
+    return name if data.name == config.data.dataset else f"{name} on {data.name}".lstrip()
 
 
 def _measure(
