@@ -60,6 +60,10 @@ _NAMES = {
     "loss": "cross-entropy (nats)",
     "total_variation": "total variation of the landscape",
     "epoch": "epoch",
+    "faithfulness": "Faithfulness Estimate",
+    "local_lipschitz": "local Lipschitz estimate",
+    "max_sensitivity": "Max-Sensitivity",
+    "entropy": "entropy (nats)",
 }
 
 
@@ -262,6 +266,106 @@ def _wrapped(text: str, width: int) -> str:
         else:
             lines[-1] = joined
     return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class MetricPanel:
+    """A metric against the strength, for one way of measuring: an entry per trial, any order."""
+
+    title: str
+    metric: str
+    """What stands at the axis."""
+    strength: Sequence[float]
+    value: Sequence[float]
+    error: Sequence[float] = ()
+    """Half-widths of intervals; empty: none."""
+    beyond: float = math.inf
+    """Trials of a larger strength are greyed: excluded from what is said about the metric."""
+    baseline: Sequence[float] = ()
+    """Values of the unregularised trials."""
+
+
+def metric_figure(
+    panels: Sequence[MetricPanel], *, strength: str = "alpha", excluded: str = "excluded", columns: int = 2
+) -> Figure:
+    """Metrics against strength on a log axis: a point per trial with its interval, those that are `excluded` grey and
+    hollow, the largest strength that is not as a vertical line, the baseline's mean dashed.
+
+    Raises `ValueError` if there is no panel.
+    """
+    if not panels:
+        raise ValueError("panels: none, allowed is at least one")
+    columns = min(columns, len(panels))
+    rows = math.ceil(len(panels) / columns)
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(3.4 * columns + 0.2, 2.3 * rows + 0.4), layout="constrained")
+        grid = figure.subplots(rows, columns, squeeze=False)
+        for unused in grid.flat[len(panels) :]:
+            unused.remove()
+        for axes, panel in zip(grid.flat, panels, strict=False):
+            x, y = np.asarray(panel.strength, float), np.asarray(panel.value, float)
+            error = np.asarray(panel.error, float) if len(panel.error) else np.full_like(y, np.nan)
+            out = x > panel.beyond
+            for chosen, colour, fill in ((~out, _COLOURS[0], "full"), (out, "0.6", "none")):
+                axes.errorbar(
+                    x[chosen],
+                    y[chosen],
+                    np.nan_to_num(error[chosen]),
+                    fmt="o",
+                    color=colour,
+                    fillstyle=fill,
+                    markersize=3.6,
+                    elinewidth=0.9,
+                )
+            if math.isfinite(panel.beyond):
+                axes.axvline(panel.beyond, color="0.35", linestyle=_LEVEL, linewidth=1.0)
+            _draw_baseline(axes, panel.baseline, "0.35")
+            _strength_axis(axes, sorted(set(x.tolist())))
+            axes.yaxis.set_major_locator(MaxNLocator(5))
+            axes.set_title(panel.title, fontsize=8)
+            axes.set(xlabel=axis_name(strength), ylabel=axis_name(panel.metric))
+        grey = "0.35"
+        handles = [Line2D([], [], color=_COLOURS[0], marker="o", linestyle="", label="trial")]
+        if any(len(panel.error) for panel in panels):
+            handles[0].set_label("trial, 95% interval over images")
+        if any(max(panel.strength) > panel.beyond for panel in panels):
+            handles.append(Line2D([], [], color="0.6", marker="o", fillstyle="none", linestyle="", label=excluded))
+        if any(math.isfinite(panel.beyond) for panel in panels):
+            handles.append(Line2D([], [], color=grey, linestyle=_LEVEL, linewidth=1.0, label="threshold"))
+        if any(len(panel.baseline) for panel in panels):
+            handles.append(Line2D([], [], color=grey, linestyle=_BASELINE, linewidth=1.0, label="baseline"))
+        _legend(figure, handles, "outside lower center")
+    return figure
+
+
+def saliency_figure(
+    rows: Sequence[tuple[str, Sequence[np.ndarray]]], titles: Sequence[str], *, image_rows: int = 1
+) -> Figure:
+    """A row of panels each: `(label, maps (H, W))`. The first `image_rows` are images, in grey; the others saliency
+    maps, blue below and red above zero, each on a scale of its own, as their sizes differ by orders of magnitude.
+
+    Raises `ValueError` if a row has not as many maps as there are titles.
+    """
+    for label, maps in rows:
+        if len(maps) != len(titles):
+            raise ValueError(f"{label}: {len(maps)} maps for {len(titles)} titles")
+    with mpl.rc_context({**STYLE, "axes.grid": False}):
+        size = (0.85 * len(titles) + 0.9, 0.85 * len(rows) + 0.3)
+        figure = Figure(figsize=size, layout="constrained")
+        grid = figure.subplots(len(rows), len(titles), squeeze=False)
+        for index, (label, maps) in enumerate(rows):
+            for axes, values in zip(grid[index], maps, strict=True):
+                if index < image_rows:
+                    axes.imshow(values, cmap="gray", interpolation="nearest")
+                else:
+                    limit = float(np.nanmax(np.abs(values))) or 1.0
+                    axes.imshow(values, cmap="RdBu_r", vmin=-limit, vmax=limit, interpolation="nearest")
+                axes.set(xticks=[], yticks=[])
+                axes.spines[:].set_visible(False)
+            grid[index, 0].set_ylabel(label, rotation=0, ha="right", va="center", fontsize=8)
+        for axes, title in zip(grid[0], titles, strict=True):
+            axes.set_title(title, fontsize=8)
+    return figure
 
 
 def map_panels(panels: Sequence[tuple[str, np.ndarray]], *, label: str = "", columns: int = 4) -> Figure:

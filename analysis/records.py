@@ -334,38 +334,40 @@ def add_measurements(
     Raises `InputError` if the trial is not recorded, and as `read_table` does; `ValueError` as `write_trial` does.
     """
     fs, path = _open(sweep)
-    singles = _listing(fs, path, "trials")
-    single = trial_id in singles
-    own = pc.equal(pc.field("trial_id"), trial_id)
-    if single:
-        trials = _single(fs, path, "trials", trial_id)
-    else:
-        everything = read_table(sweep, "trials")
-        trials = everything.filter(own)
-    if len(trials) == 0:
-        raise InputError(f"{_shown(fs, path)}: no recorded trial {trial_id!r}")
+    single = trial_id in _listing(fs, path, "trials")
 
-    def written(table: str, rows: pa.Table, whole: pa.Table | None) -> None:
+    def rows_of(table: str) -> tuple[list[dict[str, Any]], pa.Table | None]:
+        """The trial's rows, and the whole table where the trial has no file of its own."""
+        if single:
+            return _single(fs, path, table, trial_id).to_pylist(), None
+        whole = read_table(sweep, table)
+        return whole.filter(pc.equal(whole["trial_id"], trial_id)).to_pylist(), whole
+
+    def content(table: str, rows: Sequence[Mapping[str, Any]], whole: pa.Table | None) -> bytes:
+        merged = _arrow(table, [{**row, "trial_id": trial_id} for row in rows])
         if whole is not None:
-            rows = _merged([whole.filter(pc.invert(pc.equal(whole["trial_id"], trial_id))), rows], table, None, path)
-        name = trial_id if single else COMPACTED
-        put_file(fs, f"{path}/{table}/{name}.parquet", _encode(rows, compacted=not single))
+            others = whole.filter(pc.not_equal(whole["trial_id"], trial_id))
+            merged = _merged([others, merged], table, None, _shown(fs, path))
+        return _encode(merged, compacted=whole is not None)
 
+    trial, trials = rows_of("trials")
+    if not trial:
+        raise InputError(f"{_shown(fs, path)}: no recorded trial {trial_id!r}")
+    contents = {}
     for table, added, key in (
         ("maps", maps, ("epoch", "name")),
         ("measurements", measurements, ("epoch", "metric", "component")),
     ):
-        if not added:
-            continue
-        whole = None if single else read_table(sweep, table)
-        old = _single(fs, path, table, trial_id) if whole is None else whole.filter(own)
-        new = {tuple(row[column] for column in key) for row in added}
-        kept = [row for row in old.to_pylist() if tuple(row[column] for column in key) not in new]
-        written(table, _arrow(table, [*kept, *({**row, "trial_id": trial_id} for row in added)]), whole)
-    row = trials.to_pylist()[0]
-    text = json.dumps({**json.loads(row.get("measured") or "{}"), **measured}, sort_keys=True)
-    if text != row.get("measured"):
-        written("trials", _arrow("trials", [{**row, "measured": text}]), None if single else everything)
+        if added:
+            new = {tuple(row.get(column) for column in key) for row in added}
+            old, whole = rows_of(table)
+            kept = [row for row in old if tuple(row[column] for column in key) not in new]
+            contents[table] = content(table, [*kept, *added], whole)
+    text = json.dumps({**json.loads(trial[0].get("measured") or "{}"), **measured}, sort_keys=True)
+    if text != trial[0].get("measured"):
+        contents["trials"] = content("trials", [{**trial[0], "measured": text}], trials)
+    for table, encoded in contents.items():
+        put_file(fs, f"{path}/{table}/{trial_id if single else COMPACTED}.parquet", encoded)
 
 
 def _single(fs: fsspec.AbstractFileSystem, path: str, table: str, trial_id: str) -> pa.Table:

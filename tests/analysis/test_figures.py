@@ -10,7 +10,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from analysis import figures, records
-from analysis.figures import StrengthGroup
+from analysis.figures import MetricPanel, StrengthGroup
 
 
 def group(label: str, threshold: float = math.nan, baseline: tuple[float, ...] = (0.9,)) -> StrengthGroup:
@@ -89,3 +89,37 @@ def test_figures_are_saved_the_same_each_time_and_change_no_setting(
     assert files[0][0].startswith(b"\x89PNG")
     assert b"sweep demo, 1 trials, 1 seeds" in files[0][0]
     assert dict(mpl.rcParams) == before
+
+
+def test_metric_figure_greys_what_is_excluded_and_draws_intervals() -> None:
+    panel = MetricPanel("a", "faithfulness", [10, 1, 100], [0.2, 0.1, 0.9], [0.02, 0.01, 0.09], 10.0, (0.5, 0.7))
+    figure = figures.metric_figure(
+        [panel, MetricPanel("b", "entropy", [1, 10], [2.0, 3.0])], excluded="over-regularised"
+    )
+    first, second = figure.axes
+    assert (first.get_xscale(), first.get_title(), first.get_ylabel()) == ("log", "a", "Faithfulness Estimate")
+    points = [line for line in first.lines if line.get_marker() == "o"]
+    assert [(list(line.get_xdata()), list(line.get_ydata())) for line in points] == [
+        ([10, 1], [0.2, 0.1]),
+        ([100], [0.9]),
+    ]
+    assert [line.get_fillstyle() for line in points] == ["full", "none"]
+    bars = [segment for collection in first.collections for segment in collection.get_segments()]  # type: ignore[attr-defined]
+    np.testing.assert_allclose([bar[:, 1] for bar in bars], [[0.18, 0.22], [0.09, 0.11], [0.81, 0.99]])
+    levels = [list(line.get_ydata()) for line in first.lines if list(line.get_xdata()) == [0, 1]]
+    np.testing.assert_allclose(levels, [[0.6, 0.6]])
+    assert [list(line.get_xdata()) for line in first.lines if list(line.get_ydata()) == [0, 1]] == [[10.0, 10.0]]
+    assert not [line for line in second.lines if list(line.get_ydata()) == [0, 1]]
+    assert texts(figure) == ["trial, 95% interval over images", "over-regularised", "threshold", "baseline"]
+    with pytest.raises(ValueError, match="at least one"):
+        figures.metric_figure([])
+
+
+def test_saliency_panels_each_have_a_symmetric_scale() -> None:
+    image, small, large = np.eye(3), np.array([[1e-9, 0.0], [0.0, -3e-9]]), np.array([[5.0, -2.0], [0.0, 0.0]])
+    figure = figures.saliency_figure([("image", [image, image]), ("α = 1", [small, large])], ["gradient", "DeepLIFT"])
+    limits = [axes.images[0].get_clim() for axes in figure.axes]
+    assert limits == [(0.0, 1.0), (0.0, 1.0), (-3e-9, 3e-9), (-5.0, 5.0)]
+    assert [axes.get_ylabel() for axes in figure.axes] == ["image", "", "α = 1", ""]
+    with pytest.raises(ValueError, match="x: 1 maps for 2 titles"):
+        figures.saliency_figure([("x", [image])], ["a", "b"])

@@ -1,0 +1,168 @@
+"""Draws this page's figures and prints its tables from the records beside it.
+
+python analysis/reproductions/gradreg-mnist/figures.py
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from analysis.command_line import run
+from analysis.figures import MetricPanel, StrengthGroup, metric_figure, saliency_figure, save, strength_figure
+from analysis.records import read_sweep
+from analysis.tipping_points import paper_threshold
+
+HERE = Path(__file__).resolve().parent
+LIMIT = 1e5
+"""The paper's rule: the reference level is the mean accuracy below it, the threshold is sought from it on."""
+EXPLAINERS = {"gradient": "input gradient", "deeplift": "DeepLIFT"}
+METRICS = ("faithfulness", "local_lipschitz", "max_sensitivity", "entropy")
+PERMUTATIONS = 9999
+
+
+@dataclass(frozen=True)
+class Series:
+    """A metric of one explainer by strength, and of the baseline."""
+
+    strength: np.ndarray
+    value: np.ndarray
+    error: np.ndarray
+    baseline: list[float]
+
+
+def main() -> None:
+    sweep = read_sweep(str(HERE))
+    trials = {row["trial_id"]: row for row in sweep.trials.to_pylist()}
+    swept = sorted((row for row in trials.values() if row["method"] != "baseline"), key=lambda row: row["alpha"])
+    baseline = [row["top1"] for row in trials.values() if row["method"] == "baseline"]
+    alphas, accuracies = [row["alpha"] for row in swept], [row["top1"] for row in swept]
+    threshold = paper_threshold(alphas, accuracies, reference_below=LIMIT)
+
+    print("| α | Top-1 | status |\n|---|---|---|")
+    print(f"| none | {baseline[0]:.4f} | {next(row['status'] for row in trials.values() if row['alpha'] is None)} |")
+    for row in swept:
+        print(f"| {row['alpha']:.3g} | {row['top1']:.4f} | {row['status']} |")
+    kept = sum(alpha <= threshold.strength for alpha in alphas)
+    print(
+        f"\nthreshold {threshold.strength:.3g}, reference level {threshold.reference:.4f} (n = {threshold.n_reference})"
+    )
+    print(f"{kept} models up to it, {len(alphas) - kept} excluded\n")
+
+    data = {(metric, name): series(sweep, trials, metric, name) for metric in METRICS for name in EXPLAINERS}
+    print("| metric | of | at the smallest α | at the threshold | Spearman ρ (p) | Pearson r (p), log₁₀ α | n |")
+    print("|---|---|---|---|---|---|---|")
+    captions = {}
+    for (metric, name), found in data.items():
+        inside = found.strength <= threshold.strength
+        x, y = np.log10(found.strength[inside]), found.value[inside]
+        rho, p = spearman(x, y)
+        pearson = stats.pearsonr(x, y)
+        captions[metric, name] = f"ρ = {rho:.2f} (p = {p:.2g}), r = {pearson.statistic:.2f}"
+        print(
+            f"| {metric} | {EXPLAINERS[name]} | {y[0]:.4f} ± {found.error[inside][0]:.4f} "
+            f"| {y[-1]:.4f} ± {found.error[inside][-1]:.4f} | {rho:.3f} ({p:.2g}) "
+            f"| {pearson.statistic:.3f} ({pearson.pvalue:.2g}) | {inside.sum()} |"
+        )
+
+    def panel(metric: str, name: str) -> MetricPanel:
+        found = data[metric, name]
+        title = f"{EXPLAINERS[name]}: {captions[metric, name]}"
+        return MetricPanel(
+            title,
+            metric,
+            found.strength.tolist(),
+            found.value.tolist(),
+            found.error.tolist(),
+            threshold.strength,
+            found.baseline,
+        )
+
+    level = threshold.share * threshold.reference
+    accuracy = StrengthGroup(
+        "LeNet-5 on MNIST",
+        alphas,
+        accuracies,
+        [row["status"] == "diverged" for row in swept],
+        level,
+        threshold.strength,
+        baseline,
+    )
+    panels = {
+        "gradreg-2": [panel("faithfulness", name) for name in EXPLAINERS],
+        "gradreg-3": [panel(metric, name) for metric in ("local_lipschitz", "max_sensitivity") for name in EXPLAINERS],
+        "gradreg-4": [panel("entropy", name) for name in EXPLAINERS],
+    }
+    figures = {
+        "gradreg-1": strength_figure([accuracy]),
+        **{stem: metric_figure(shown, excluded="beyond the threshold") for stem, shown in panels.items()},
+        "gradreg-b": panels_along(sweep, trials, choice(alphas, threshold.strength), ""),
+    }
+    for stem, figure in figures.items():
+        for path in save(figure, str(HERE / "analysis" / stem), sweep):
+            print(path)
+    other = read_sweep(str(HERE / "grey-cifar"))
+    rows = {row["trial_id"]: row for row in other.trials.to_pylist()}
+    strengths = sorted(row["alpha"] for row in rows.values() if row["alpha"] is not None)
+    figure = panels_along(other, rows, [None, *strengths], " on mnist")
+    for path in save(figure, str(HERE / "analysis" / "gradreg-b-other"), other):
+        print(path)
+
+
+def series(sweep: Any, trials: dict[str, Any], metric: str, name: str) -> Series:
+    """Values by rising strength with the half-widths of their 95% intervals over images (t)."""
+    rows = [row for row in sweep.measurements.to_pylist() if (row["metric"], row["component"]) == (metric, name)]
+    baseline = [row["value"] for row in rows if trials[row["trial_id"]]["method"] == "baseline"]
+    rows = [row for row in rows if trials[row["trial_id"]]["method"] != "baseline" and row["value"] is not None]
+    rows.sort(key=lambda row: trials[row["trial_id"]]["alpha"])
+    n = np.array([row["n"] for row in rows])
+    error = stats.t.ppf(0.975, n - 1) * np.array([row["std"] for row in rows]) / np.sqrt(n)
+    strengths = np.array([trials[row["trial_id"]]["alpha"] for row in rows])
+    return Series(strengths, np.array([row["value"] for row in rows]), error, baseline)
+
+
+def spearman(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
+    """ρ and its two-sided permutation p = (b + 1)/(m + 1), m = 9999."""
+    test = stats.permutation_test(
+        (x,),
+        lambda permuted: stats.spearmanr(permuted, y).statistic,
+        permutation_type="pairings",
+        n_resamples=PERMUTATIONS,
+        rng=np.random.default_rng(0),
+    )
+    return float(test.statistic), float(test.pvalue)
+
+
+def choice(alphas: Sequence[float], threshold: float) -> list[float | None]:
+    """No α, and some spread over the sweep, the threshold among them."""
+    spread = [alphas[0], *[alphas[round(i * (len(alphas) - 1) / 5)] for i in range(1, 6)], threshold]
+    return [None, *sorted(set(spread))]
+
+
+def panels_along(sweep: Any, trials: dict[str, Any], strengths: Sequence[float | None], where: str) -> Any:
+    """Images, and for each explainer a row per strength, saliency maps of the first images."""
+    maps = {
+        (trials[row["trial_id"]]["alpha"], row["name"].removesuffix(where)): np.reshape(
+            row["values"], (row["height"], row["width"])
+        )
+        for row in sweep.maps.to_pylist()
+        if row["name"].endswith(where)
+    }
+    images = sorted({name for _, name in maps if name.startswith("image/")})[:4]
+    indices = [name.split("/")[1] for name in images]
+    first = strengths[0]
+    rows = [("image", [maps[first, name] for name in images] * len(EXPLAINERS))]
+    for alpha in strengths:
+        label = "no α" if alpha is None else f"α = {alpha:.3g}"
+        rows.append((label, [maps[alpha, f"saliency/{name}/{index}"] for name in EXPLAINERS for index in indices]))
+    titles = [EXPLAINERS[name] if i == 0 else "" for name in EXPLAINERS for i in range(len(indices))]
+    return saliency_figure(rows, titles)
+
+
+if __name__ == "__main__":
+    run(main)
