@@ -456,6 +456,23 @@ def test_streamed_equals_in_memory_without_augmentation(streamed: str, monkeypat
     assert torch.equal(pixels, torch.cat(list(memory.training_pixels())))
 
 
+def check_selection(data: Images | StreamedImages) -> None:
+    """Selected images, their labels and scaling are those of the batches."""
+    images, labels = (torch.cat(parts) for parts in zip(*data.batches("test", 4, device=CPU), strict=True))
+    rows = torch.tensor([3, 0, 5])
+    chosen, their = data.select("test", rows, device=CPU)
+    assert torch.equal(chosen, images[rows])
+    assert torch.equal(their, labels[rows])
+
+
+def test_images_are_selected_by_index() -> None:
+    check_selection(in_memory("digits"))
+
+
+def test_streamed_images_are_selected_by_index(streamed: str) -> None:
+    check_selection(stream(streamed, evaluation_size=24))
+
+
 def test_streamed_random_state_is_left_alone(streamed: str) -> None:
     data = stream(streamed, zoom=True)
     data.workers = 0

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from trainables.configuration import ModelConfig, TrainingConfig, TrialConfig
 from trainables.data import DataConfig, Images, load
 from trainables.method import Method
-from trainables.metrics import METRICS, Moment
+from trainables.metrics import METRICS, Moment, saliency
 from trainables.metrics.saliency import (
     EXPLAINERS,
     Entropy,
@@ -459,6 +459,20 @@ class TestAsMetrics:
         assert some.measurements[0]["value"] == pytest.approx(float(values.mean()), rel=1e-6)
         whole = Faithfulness(**SMALL, pixels=10_000).measure(moment_of(trained))
         assert {row["level"] for row in whole.measurements} == {256.0}
+
+    def test_one_sweep_of_perturbed_predictions_serves_all_explainers(
+        self, trained: Trained, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        swept: list[int] = []
+
+        def counted(*arguments: Any, **options: Any) -> Tensor:
+            swept.append(1)
+            return prediction_changes(*arguments, **options)
+
+        monkeypatch.setattr(saliency, "prediction_changes", counted)
+        some = Faithfulness(images=2, explainers=tuple(EXPLAINERS), pixels=4).measure(moment_of(trained))
+        assert len(swept) == 1
+        assert [row["component"] for row in some.measurements] == list(EXPLAINERS)
 
     def test_only_after_training(self, trained: Trained) -> None:
         for name in ("faithfulness", "local_lipschitz", "max_sensitivity", "entropy", "saliency_maps"):
