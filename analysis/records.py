@@ -17,6 +17,7 @@ import itertools
 import json
 import numbers
 import os
+import re
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -328,7 +329,9 @@ def add_measurements(
 ) -> None:
     """Add to a recorded trial what was measured afterwards, and to its `measured` the metrics' options.
 
-    Rows of the same epoch, metric and component, and maps of the same epoch and name, are replaced. Each table is
+    What was measured before of the same metric at the same epoch on the same data set is replaced, each image's values
+    and all components included, so that `measured` is true of what is there; so are maps of the same kind (the part of
+    their name before a slash). Another data set is named at a component's or map's end, ` on <data set>`. Each table is
     written whole and atomically, the trial's own row last; called again after an interruption, it ends the same.
 
     Raises `InputError` if the trial is not recorded, and as `read_table` does; `ValueError` as `write_trial` does.
@@ -336,38 +339,46 @@ def add_measurements(
     fs, path = _open(sweep)
     single = trial_id in _listing(fs, path, "trials")
 
-    def rows_of(table: str) -> tuple[list[dict[str, Any]], pa.Table | None]:
-        """The trial's rows, and the whole table where the trial has no file of its own."""
-        if single:
-            return _single(fs, path, table, trial_id).to_pylist(), None
-        whole = read_table(sweep, table)
-        return whole.filter(pc.equal(whole["trial_id"], trial_id)).to_pylist(), whole
+    def stored(table: str) -> pa.Table:
+        return _single(fs, path, table, trial_id) if single else read_table(sweep, table)
 
-    def content(table: str, rows: Sequence[Mapping[str, Any]], whole: pa.Table | None) -> bytes:
-        merged = _arrow(table, [{**row, "trial_id": trial_id} for row in rows])
-        if whole is not None:
-            others = whole.filter(pc.not_equal(whole["trial_id"], trial_id))
-            merged = _merged([others, merged], table, None, _shown(fs, path))
-        return _encode(merged, compacted=whole is not None)
+    def encoded(table: str, parts: list[pa.Table]) -> bytes:
+        return _encode(_merged(parts, table, None, _shown(fs, path)), compacted=not single)
 
-    trial, trials = rows_of("trials")
-    if not trial:
+    trials = stored("trials")
+    own = pc.equal(trials["trial_id"], trial_id)
+    if not pc.any(own).as_py():
         raise InputError(f"{_shown(fs, path)}: no recorded trial {trial_id!r}")
     contents = {}
-    for table, added, key in (
-        ("maps", maps, ("epoch", "name")),
-        ("measurements", measurements, ("epoch", "metric", "component")),
-    ):
+    for table, added in (("maps", maps), ("measurements", measurements)):
         if added:
-            new = {tuple(row.get(column) for column in key) for row in added}
-            old, whole = rows_of(table)
-            kept = [row for row in old if tuple(row[column] for column in key) not in new]
-            contents[table] = content(table, [*kept, *added], whole)
-    text = json.dumps({**json.loads(trial[0].get("measured") or "{}"), **measured}, sort_keys=True)
-    if text != trial[0].get("measured"):
-        contents["trials"] = content("trials", [{**trial[0], "measured": text}], trials)
-    for table, encoded in contents.items():
-        put_file(fs, f"{path}/{table}/{trial_id if single else COMPACTED}.parquet", encoded)
+            new = {_measured_thing(table, row) for row in added}
+            old = stored(table)
+            kept = [
+                row["trial_id"] != trial_id or _measured_thing(table, row) not in new
+                for row in old.select(["trial_id", "epoch", *_THING[table]]).to_pylist()
+            ]
+            rows = _arrow(table, [{**row, "trial_id": trial_id} for row in added])
+            contents[table] = encoded(table, [old.filter(pa.array(kept, pa.bool_())), rows])
+    before = trials.filter(own)["measured"][0].as_py()
+    text = json.dumps({**json.loads(before or "{}"), **measured}, sort_keys=True)
+    if text != before:
+        column = pc.if_else(own, pa.scalar(text), trials["measured"])
+        place = trials.column_names.index("measured")
+        contents["trials"] = encoded("trials", [trials.set_column(place, trials.field(place), column)])
+    for table, content in contents.items():
+        put_file(fs, f"{path}/{table}/{trial_id if single else COMPACTED}.parquet", content)
+
+
+_THING = {"maps": ("name",), "measurements": ("metric", "component")}
+_ON = re.compile(r"(?:^| )on (.+)$")
+
+
+def _measured_thing(table: str, row: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What a row is a measurement of: its epoch, the metric or kind of map, and the data set."""
+    found = _ON.search(row["name"] if table == "maps" else row["component"] or "")
+    kind = row["name"].split("/")[0] if table == "maps" else row["metric"].removesuffix("_per_image")
+    return row["epoch"], kind, found[1] if found else None
 
 
 def _single(fs: fsspec.AbstractFileSystem, path: str, table: str, trial_id: str) -> pa.Table:

@@ -39,6 +39,8 @@ from sweeps.plan import (
 from sweeps.progress import Progress
 from trainables.checkpoints import CheckpointError
 from trainables.data import Images, StreamedImages, load
+from trainables.kept_models import without_model
+from trainables.metrics import METRICS
 from trainables.models import build_model
 from trainables.trainable import Trial, TrialOptions, checkpoints_of, trial_row
 
@@ -77,6 +79,14 @@ def launch(flags: SweepFlags, plan: Plan) -> int:
     if scan.statuses or scan.corrupted or _with_checkpoints(url):
         check_contents(url, contents(flags, plan))
     pending = pending_trials(flags, plan, url, scan)
+    if flags.keep_models:
+        recorded = [trial.id for trial in plan.trials if scan.statuses.get(trial.id) == "completed"]
+        lacking = without_model(url, recorded)
+        if lacking:
+            print(
+                f"recorded trials without a kept network: {len(lacking)}; they are not trained again under this --name",
+                file=sys.stderr,
+            )
     if pending:
         data = _load(flags, plan, pending)
         started = time.monotonic()
@@ -426,7 +436,7 @@ def _print_plan(flags: SweepFlags, plan: Plan) -> None:
     if not pending:
         console.print("estimated cost: none, everything is recorded")
         return
-    seconds = sum(_estimated_seconds(plan, trial) for trial in pending)
+    seconds = sum(_estimated_seconds(flags, plan, trial) for trial in pending)
     console.print(
         f"estimated cost: {seconds / 3600:.2g} core-hours at this machine's speed with one core a trial "
         f"(about {_duration(seconds / max(1, os.cpu_count() or 1))} on its {os.cpu_count()} cores)"
@@ -443,8 +453,9 @@ def _duration(seconds: float) -> str:
 _STEP_SECONDS: dict[tuple[Any, ...], float] = {}
 
 
-def _estimated_seconds(plan: Plan, trial: PlannedTrial) -> float:
-    """Images times the measured time of a plain training step on random images of that size, one thread."""
+def _estimated_seconds(flags: SweepFlags, plan: Plan, trial: PlannedTrial) -> float:
+    """Images trained on, and explained or perturbed, times the measured time of a plain training step on random images
+    of that size, one thread."""
     config = trial.config
     info = next(info for info in plan.data.values() if info.name == config.data.dataset)
     size = config.data.image_size or info.size
@@ -452,7 +463,10 @@ def _estimated_seconds(plan: Plan, trial: PlannedTrial) -> float:
     key = (config.model, size, info.channels, config.training.batch_size)
     if key not in _STEP_SECONDS:
         _STEP_SECONDS[key] = _time_step(info.channels, size, info.classes, trial)
-    return trial.cost * images / config.training.batch_size * _STEP_SECONDS[key]
+    features = info.channels * size**2
+    metrics = [METRICS[name](**chosen) for name, chosen in flags.metrics().items()]
+    measured = sum(metric.image_passes(features) for metric in metrics if hasattr(metric, "image_passes"))
+    return (trial.cost * images + measured) / config.training.batch_size * _STEP_SECONDS[key]
 
 
 def _time_step(channels: int, size: int, classes: int, trial: PlannedTrial) -> float:

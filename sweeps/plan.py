@@ -95,7 +95,7 @@ class SweepFlags(MetricFlags, ABC):
     checkpoint_seconds: float = 10.0
     """A trial writes a checkpoint at the end of an epoch when the last one is at least so old."""
     keep_models: bool = False
-    """Keep the trained weights of every trial as models/<trial_id>.safetensors, to be measured later."""
+    """Keep the trained networks of completed trials as models/<trial_id>.safetensors, to be measured later."""
     keep_checkpoints: bool = False
     """Keep the checkpoints of recorded trials."""
     retry_failed: bool = False
@@ -115,7 +115,7 @@ class SweepFlags(MetricFlags, ABC):
 
     def metrics(self) -> dict[str, dict[str, Any]]:
         """Options of each metric to record, by its name."""
-        return self.metric_options(self.default_metrics() if self.measure is None else self.measure)
+        return self.metric_options(self.default_metrics() if self.measure is None else self.measure, "measure")
 
 
 @dataclass(frozen=True)
@@ -124,20 +124,21 @@ class StrengthFlags(SweepFlags):
 
     alpha: tuple[float, ...] = (1.0, 10.0, 100.0)
     """Strength of the penalty."""
-    alpha_range: tuple[float, float, int] | None = None
-    """Strengths from the first to the second number, so many, evenly spaced in their logarithms; instead of --alpha."""
+    alpha_range: tuple[float, ...] = ()
+    """LOW HIGH N: N strengths from LOW to HIGH, evenly spaced in their logarithms; instead of --alpha."""
 
     def alphas(self) -> tuple[float, ...]:
         """The strengths of the sweep. Raises `InputError` for a range that is none."""
-        if self.alpha_range is None:
+        if not self.alpha_range:
             return self.alpha
-        low, high, number = self.alpha_range
-        if not (0 < low < high < math.inf and number >= 2):
+        shown = " ".join(f"{number:g}" for number in self.alpha_range)
+        low, high, number = self.alpha_range if len(self.alpha_range) == 3 else (0, 0, 0)
+        if not (0 < low < high < math.inf and number >= 2 and number == int(number)):
             raise InputError(
-                f"alpha_range: {low:g} {high:g} {number}, allowed are two rising numbers above 0 and at least 2 steps"
+                f"alpha_range: {shown}, allowed are LOW HIGH N, two rising numbers above 0, a whole one of at least 2"
             )
         # without the last digits' noise: 1000, not 1000.0000000000002, which would be another trial
-        return tuple(float(f"{alpha:.12g}") for alpha in np.geomspace(low, high, number))
+        return tuple(float(f"{alpha:.12g}") for alpha in np.geomspace(low, high, int(number)))
 
 
 def trial_id(config: TrialConfig) -> str:
@@ -181,6 +182,7 @@ class Plan:
 def make_plan(flags: SweepFlags) -> Plan:
     """Every combination of the flags' values, each trial once. Raises `InputError` for what cannot be trained."""
     _check_grid(flags)
+    flags.metrics()
     infos: dict[str, DataInfo] = {}
     data_configs: dict[str, DataConfig] = {}
     for spec in flags.dataset:
@@ -217,7 +219,7 @@ def make_plan(flags: SweepFlags) -> Plan:
 
 def _check_grid(flags: SweepFlags) -> None:
     for entry in dataclasses.fields(flags):
-        if getattr(flags, entry.name) == () and entry.name not in ("milestones", "maps_at", "measure"):
+        if getattr(flags, entry.name) == () and entry.name not in ("milestones", "maps_at", "measure", "alpha_range"):
             raise InputError(f"--{entry.name.replace('_', '-')}: no value, allowed is at least one")
     if flags.seeds < 1:
         raise InputError(f"seeds: {flags.seeds}, allowed are whole numbers of at least 1")
@@ -393,5 +395,5 @@ def read_flags(
         if {"--alpha", "--alpha-range"} <= given:
             raise InputError("--alpha, --alpha-range: both given, allowed is one of them")
         if "--alpha" in given:
-            default = dataclasses.replace(default, alpha_range=None)
+            default = dataclasses.replace(default, alpha_range=())
     return parse(kind, argv, default=default, prog=f"{kind.NAME}.py", description=description)

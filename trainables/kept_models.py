@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,8 +48,16 @@ def write_model(url: str, model: nn.Module, data: Images | StreamedImages) -> No
     state = {name: values.detach().cpu().contiguous() for name, values in model.state_dict().items()}
     trained_for: dict[str, Any] = {"channels": data.channels, "size": data.size, "classes": data.classes}
     trained_for |= {"mean": data.mean, "std": data.std}
-    metadata = {key: json.dumps(value) for key, value in trained_for.items()}
-    write_file(url, safetensors.torch.save(state, metadata))
+    # under one key: the order of several changes from run to run
+    write_file(url, safetensors.torch.save(state, {"trained_for": json.dumps(trained_for)}))
+
+
+def without_model(sweep: str, trial_ids: Iterable[str]) -> list[str]:
+    """Those of the trials whose network was not kept."""
+    fs, folder = fsspec.core.url_to_fs(f"{sweep.rstrip('/')}/models")
+    fs.invalidate_cache()
+    there = {path.rsplit("/", 1)[-1] for path in fs.ls(folder, detail=False)} if fs.exists(folder) else set()
+    return [trial_id for trial_id in trial_ids if f"{trial_id}.safetensors" not in there]
 
 
 def read_model(url: str) -> KeptModel:
@@ -57,11 +66,11 @@ def read_model(url: str) -> KeptModel:
     try:
         content = fs.cat_file(path)
     except FileNotFoundError:
-        raise InputError(f"{url}: missing; run a sweep with --keep-models to keep its trained networks") from None
+        raise InputError(f"{url}: missing") from None
     try:
         state = safetensors.torch.load(content)
         header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
-        known = {key: json.loads(value) for key, value in header["__metadata__"].items()}
+        known = json.loads(header["__metadata__"]["trained_for"])
         known |= {"mean": tuple(known["mean"]), "std": tuple(known["std"])}
         return KeptModel(url, state, **known)
     except (safetensors.SafetensorError, KeyError, TypeError, ValueError) as error:

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from analysis import records
@@ -45,12 +47,20 @@ def test_rows_are_added_and_replaced_by_what_they_measure(sweep: str) -> None:
     before = read_sweep(sweep)
     untouched = {table: getattr(before, table).to_pylist() for table in ("trials", "epochs", "measurements", "maps")}
     add_measurements(sweep, "a", [row("f", "x", 1.0), row("f", "y", 2.0)], [square("m", 3.0)], {"f": {"images": 5}})
-    add_measurements(sweep, "a", [row("f", "x", 7.0), row("f", "x", 8.0, level=1.0)], [square("m", 4.0)], {})
+    add_measurements(sweep, "a", [row("f", "x on else", 5.0), row("f_per_image", "x on else", 5.0)], [], {})
+    add_measurements(sweep, "a", [row("f", "x", 7.0), row("f", "x", 8.0, level=1.0)], [square("m/2", 4.0)], {})
     after = read_sweep(sweep)
-    mine = [entry for entry in after.measurements.to_pylist() if entry["trial_id"] == "a" and entry["metric"] == "f"]
-    assert [(entry["component"], entry["value"]) for entry in mine] == [("y", 2.0), ("x", 7.0), ("x", 8.0)]
-    maps = [entry["values"] for entry in after.maps.to_pylist() if (entry["trial_id"], entry["name"]) == ("a", "m")]
-    assert maps == [[4.0, 4.0]]
+    mine = [entry for entry in after.measurements.to_pylist() if entry["trial_id"] == "a" and entry["metric"][0] == "f"]
+    found = [(entry["metric"], entry["component"], entry["value"]) for entry in mine]
+    # all of the metric on that data set, whatever its components were; what was measured elsewhere stays
+    assert sorted(found) == [
+        ("f", "x", 7.0),
+        ("f", "x", 8.0),
+        ("f", "x on else", 5.0),
+        ("f_per_image", "x on else", 5.0),
+    ]
+    maps = [entry for entry in after.maps.to_pylist() if entry["trial_id"] == "a" and entry["name"][0] == "m"]
+    assert [(entry["name"], entry["values"]) for entry in maps] == [("m/2", [4.0, 4.0])]
     trial = next(entry for entry in after.trials.to_pylist() if entry["trial_id"] == "a")
     assert json.loads(trial["measured"]) == {"old": {}, "f": {"images": 5}}
     # the rest of the record is as it was
@@ -107,3 +117,16 @@ def test_cut_off_between_tables_it_can_be_done_again(
     add_measurements(sweep, "a", [row("f", "x", 1.0)], [square("m", 1.0)], {"f": {}})
     assert values(sweep, "a")["f", "x"] == 1.0
     assert sum(entry["name"] == "m" for entry in read_sweep(sweep).maps.to_pylist()) == 1
+
+
+def test_columns_of_a_newer_writer_stay(sweep: str) -> None:
+    for table in ("trials", "measurements"):
+        for path in Path(sweep, table).glob("*.parquet"):
+            old = pq.read_table(path)
+            pq.write_table(old.append_column("newer", pa.array(["n"] * len(old))), path)
+    add_measurements(sweep, "a", [row("f", "x", 1.0)], [], {"f": {}})
+    after = read_sweep(sweep)
+    assert after.trials["newer"].to_pylist() == ["n"] * len(after.trials)
+    newer = dict(zip(after.measurements["metric"].to_pylist(), after.measurements["newer"].to_pylist(), strict=True))
+    assert newer.pop("f") is None
+    assert set(newer.values()) == {"n"}

@@ -102,7 +102,9 @@ class TestStrengths:
             (["--alpha-range", "0", "1", "4"], "alpha_range"),
             (["--alpha-range", "1", "inf", "4"], "alpha_range"),
             (["--alpha-range", "1", "10", "1"], "alpha_range"),
-            (["--alpha-range", "1", "10"], "alpha-range"),
+            (["--alpha-range", "1", "10"], "alpha_range: 1 10, allowed are LOW HIGH N"),
+            (["--alpha-range", "1", "10", "3.5"], "alpha_range: 1 10 3.5"),
+            (["--alpha-range", "1", "x", "3"], "alpha-range"),
             (["--alpha", "1", "--alpha-range", "1", "10", "3"], "both given"),
             (["--convention", "sum"], "convention"),
             (["--batchnorm", "none"], "batchnorm"),
@@ -112,13 +114,8 @@ class TestStrengths:
         ],
     )
     def test_refused_in_one_line(self, argv: list[str], named: str) -> None:
-        def read() -> None:
-            chosen = flags(*argv)
-            make_plan(chosen)
-            chosen.metrics()
-
         with pytest.raises(InputError, match=named) as caught:
-            read()
+            make_plan(flags(*argv))
         assert "\n" not in str(caught.value)
 
 
@@ -214,9 +211,9 @@ class TestSweep:
         other: dict[str, Any] = {"saliency_images": 9, "explainers": ("gradient",), "device": "cpu"}
         assert measure_afterwards(Flags(sweep=copy, metrics=("entropy",), trials=(chosen,), **other)) == 1
         rows = read_sweep(copy).measurements.to_pylist()
-        assert len(rows) == len(left)
+        assert len(rows) == len(left) - 1
         own = [row for row in rows if row["trial_id"] == chosen and row["metric"] == "entropy"]
-        assert {row["component"]: row["n"] for row in own} == {"gradient": 9, "deeplift": 6}
+        assert {row["component"]: row["n"] for row in own} == {"gradient": 9}  # what `measured` says, no more
         after = {row["trial_id"]: json.loads(row["measured"]) for row in read_sweep(copy).trials.to_pylist()}
         assert after[chosen]["entropy"]["images"] == 9
         assert {value["entropy"]["images"] for name, value in after.items() if name != chosen} == {6}
@@ -248,8 +245,10 @@ class TestSweep:
     @pytest.mark.parametrize(
         ("options", "named"),
         [
-            ({"metrics": ()}, "--metrics: none"),
-            ({"metrics": ("lime",)}, "measure: 'lime'"),
+            ({"metrics": ()}, "metrics: none"),
+            ({"metrics": ("lime",)}, "metrics: 'lime'"),
+            ({"metrics": ("entropy",), "device": "gpu"}, "device: 'gpu'"),
+            ({"metrics": ("faithfulness",), "saliency_pixels": 1}, "saliency pixels: 1"),
             ({"metrics": ("paths",)}, "paths is measured at initialisation alone"),
             ({"metrics": ("entropy",), "trials": ("x",)}, "'x' is no completed trial"),
             ({"metrics": ("entropy",), "dataset": "cifar"}, "dataset: 'cifar'"),
@@ -257,7 +256,7 @@ class TestSweep:
     )
     def test_refuses_in_one_line(self, sweep: str, options: dict[str, Any], named: str) -> None:
         with pytest.raises(InputError, match=named) as caught:
-            measure_afterwards(Flags(sweep=sweep, **options))
+            measure_afterwards(Flags(**{"sweep": sweep, "device": "cpu", **options}))
         assert "\n" not in str(caught.value)
 
     def test_a_missing_and_a_damaged_network_are_named(self, sweep: str, tmp_path: Path) -> None:
@@ -269,9 +268,21 @@ class TestSweep:
         first.write_bytes(content[: len(content) // 2])
         with pytest.raises(InputError, match=f"{first.name}: damaged"):
             measure_afterwards(Flags(sweep=copy, metrics=("entropy",), saliency_images=2, device="cpu"))
-        first.unlink()
-        with pytest.raises(InputError, match=f"{first.name}: missing; .*--keep-models"):
+        before = read_sweep(copy).measurements
+        last = sorted(Path(copy, "models").iterdir())[-1]
+        last.unlink()
+        with pytest.raises(InputError, match=f"1 of 5 networks were not kept, {last.stem} .*choose"):
             measure_afterwards(Flags(sweep=copy, metrics=("entropy",), saliency_images=2, device="cpu"))
+        assert read_sweep(copy).measurements.equals(before)  # nothing was begun
+
+    def test_what_is_recorded_without_its_network_is_said(self, sweep: str, tmp_path: Path) -> None:
+        shutil.copytree(sweep, tmp_path / "gradient_reg")
+        next(Path(tmp_path, "gradient_reg", "models").iterdir()).unlink()
+        command = [sys.executable, SCRIPT, "--storage", str(tmp_path), *SMALL]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+        assert done.returncode == 0
+        assert "nothing to run" in done.stdout
+        assert done.stderr.startswith("recorded trials without a kept network: 1;")
 
     def test_the_command(self, sweep: str, tmp_path: Path) -> None:
 
@@ -284,6 +295,13 @@ class TestSweep:
         wrong = subprocess.run([*command, "--nope"], cwd=ROOT, capture_output=True, text=True, check=False, timeout=120)
         assert wrong.returncode == 2
         assert wrong.stderr.count("\n") == 1
+
+
+def test_names_are_separated_by_commas_or_spaces() -> None:
+    chosen = flags("--measure", "entropy,faithfulness", "entropy", "--explainers", "gradient,deeplift", "gradient")
+    metrics = chosen.metrics()
+    assert list(metrics) == ["entropy", "faithfulness"]
+    assert metrics["entropy"]["explainers"] == ["gradient", "deeplift"]
 
 
 def test_a_network_of_another_shape_is_refused(tmp_path: Path) -> None:

@@ -3,9 +3,9 @@
     python -m trainables.metrics results/gradient_reg --metrics faithfulness,entropy --saliency-images 500
     python -m trainables.metrics results/gradient_reg --metrics saliency_maps --dataset mnist
 
-Nothing is trained. Rows of the same epoch, metric and explainer are replaced. With --dataset, networks are measured on
-another data set of as many channels, resized to the size they were trained at; the names of what is measured there end
-in ` on <data set>`.
+Nothing is trained. What was measured before by the same metric on the same data set is replaced. With --dataset,
+networks are measured on another data set of as many channels, resized to the size they were trained at; the names of
+what is measured there end in ` on <data set>`.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from analysis.records import add_measurements, read_table
 from analysis.schema import TABLES, direction, unit
 from trainables.configuration import TrialConfig
 from trainables.data import Images, StreamedImages, identify, load
-from trainables.kept_models import KeptModel, model_file, read_model
+from trainables.kept_models import KeptModel, model_file, read_model, without_model
 from trainables.metrics import METRICS
-from trainables.metrics.flags import MetricFlags
+from trainables.metrics.flags import MetricFlags, separated
 from trainables.metrics.moment import Moment, map_row
 from trainables.models import build_model
 
@@ -54,11 +54,23 @@ class Flags(MetricFlags):
 
 def measure_afterwards(flags: Flags) -> int:
     """Measure and record; the number of trials measured. Raises `InputError` for what cannot be measured."""
-    names = [name for text in flags.metrics for name in text.split(",") if name]
-    if not names:
-        raise InputError(f"--metrics: none, allowed are {', '.join(METRICS)}")
-    options = flags.metric_options(names)
+    options = flags.metric_options(flags.metrics, "metrics")
+    if not options:
+        raise InputError(f"metrics: none, allowed are {', '.join(METRICS)}")
+    _device(flags.device)
     rows = _chosen(flags)
+    missing = without_model(flags.sweep, [row["trial_id"] for row in rows])
+    if missing:
+        number = len(rows) - len(missing)
+        raise InputError(
+            f"{flags.sweep}/models: {len(missing)} of {len(rows)} networks were not kept, {missing[0]} among them; "
+            + (
+                f"--trials chooses from the {number} that were"
+                if number
+                else "another --name with --keep-models keeps them"
+            )
+            + ", recorded trials are not trained again"
+        )
     models = {row["trial_id"]: model_file(flags.sweep, row["trial_id"]) for row in rows}
     data_of = _Data(flags)
     for number, row in enumerate(rows, 1):
@@ -77,12 +89,23 @@ def measure_afterwards(flags: Flags) -> int:
 def _chosen(flags: Flags) -> list[dict[str, Any]]:
     rows = read_table(flags.sweep, "trials", ["trial_id", "status", "config"]).to_pylist()
     completed = {row["trial_id"]: row for row in rows if row["status"] == "completed"}
-    for trial_id in flags.trials:
+    wanted = separated(flags.trials)
+    for trial_id in wanted:
         if trial_id not in completed:
-            raise InputError(f"--trials: {trial_id!r} is no completed trial of {flags.sweep}")
+            raise InputError(f"trials: {trial_id!r} is no completed trial of {flags.sweep}")
     if not completed:
         raise InputError(f"{flags.sweep}: no completed trials")
-    return [completed[trial_id] for trial_id in flags.trials or sorted(completed)]
+    return [completed[trial_id] for trial_id in wanted or sorted(completed)]
+
+
+def _device(name: str) -> torch.device:
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = " ".join(str(error).split())[:120]
+        raise InputError(f"device: {name!r}, allowed are cpu, and cuda where there is one ({reason})") from None
+    return device
 
 
 class _Data:
@@ -96,7 +119,7 @@ class _Data:
         """The trial's data set, or the one asked for, as the network takes it."""
         spec, trained_on = self.flags.dataset or config.data.dataset, config.data.dataset
         if self.flags.dataset is None and ":" in spec:
-            raise InputError(f"--dataset: not given, allowed is where {spec} is, folder:/path or parquet:/path")
+            raise InputError(f"dataset: not given, allowed is where {spec} is, folder:/path or parquet:/path")
         name = identify(spec, self.flags.data_root)
         treatment = config.data
         if name != trained_on:
@@ -126,7 +149,7 @@ def _measure(
     options: Mapping[str, Mapping[str, Any]],
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Rows and maps of the trained network on the test split."""
-    device = torch.device(flags.device)
+    device = _device(flags.device)
 
     def build(seed: int) -> nn.Module:
         network = build_model(
@@ -149,7 +172,7 @@ def _measure(
         measured = METRICS[name](**chosen).measure(Moment(model, data, "test", epoch, True, config.seed, device, build))
         found = measured.measurements + [_row(column, value) for column, value in measured.columns.items()]
         if not found and not measured.maps:
-            raise InputError(f"--metrics: {name} is measured at initialisation alone, not on a trained network")
+            raise InputError(f"metrics: {name} is measured at initialisation alone, not on a trained network")
         measurements += [{**row, "epoch": epoch, "component": _on(row["component"], config, data)} for row in found]
         maps += [map_row(epoch, _on(title, config, data), values) for title, values in measured.maps.items()]
     return measurements, maps

@@ -11,6 +11,11 @@ from trainables.metrics import METRICS
 from trainables.metrics.landscape import Expectation
 
 
+def separated(values: Iterable[str]) -> list[str]:
+    """Values that were separated by commas or spaces, each once."""
+    return list(dict.fromkeys(name for text in values for name in text.split(",") if name))
+
+
 @dataclass(frozen=True)
 class MetricFlags:
     """Options of what is measured."""
@@ -38,11 +43,14 @@ class MetricFlags:
     saliency_panels: int = 4
     """Images whose saliency maps are kept."""
 
-    def metric_options(self, names: Iterable[str]) -> dict[str, dict[str, Any]]:
-        """Options of each metric by its name, as JSON values. Raises `InputError` for unknown names, bad options."""
+    def metric_options(self, names: Iterable[str], flag: str) -> dict[str, dict[str, Any]]:
+        """Options of each metric by its name, as JSON values; `flag` is what the names were given by.
+
+        Raises `InputError` for unknown names and bad options.
+        """
         saliency = {
             "images": self.saliency_images,
-            "explainers": list(self.explainers),
+            "explainers": separated(self.explainers),
             "seed": self.saliency_seed,
         }
         valued = {**saliency, "per_image": self.saliency_per_image}
@@ -60,9 +68,9 @@ class MetricFlags:
             "saliency_maps": {**saliency, "panels": self.saliency_panels},
         }
         chosen = {}
-        for name in names:
+        for name in separated(names):
             if name not in METRICS:
-                raise InputError(f"measure: {name!r}, allowed are {', '.join(METRICS)}")
+                raise InputError(f"{flag}: {name!r}, allowed are {', '.join(METRICS)}")
             chosen[name] = options.get(name, {})
             METRICS[name](**chosen[name])
         return chosen

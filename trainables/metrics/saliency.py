@@ -6,7 +6,7 @@ normalised. The measure of confidence is the logit of the label.
 Notation: B images, C channels, H×W pixels, D classes, F = C·H·W features of an image. A model is any callable from
 (B, C, H, W) to logits (B, D) that treats images apart, as one with BatchNorm does in evaluation mode; an explainer is
 any callable from (model, images, labels) to attributions of the images' shape. Memory is bounded: at most so many
-images go through the model at once as their activations fill 256 MiB, or `chunk` of them; the values do not depend on
+images go through the model at once as their activations fill 128 MiB, or `chunk` of them; the values do not depend on
 it but for rounding.
 """
 
@@ -28,7 +28,7 @@ from trainables.metrics.moment import Measured, Moment, derived_seed
 Model = Callable[[Tensor], Tensor]
 Explainer = Callable[[Model, Tensor, Tensor], Tensor]
 
-ACTIVATION_BYTES = 2**28
+ACTIVATION_BYTES = 2**27
 LARGEST_CHUNK = 256
 DEEPLIFT_EPSILON = 1e-10
 
@@ -221,8 +221,7 @@ def prediction_changes(
     size = chunk or chunk_size(model, images)
     flat = images.flatten(1)
     features = torch.arange(flat.shape[1], device=images.device) if features is None else features
-    lowest, highest = flat.min(1, keepdim=True).values, flat.max(1, keepdim=True).values
-    mirrored = (lowest + highest - flat)[:, features]
+    both_ends = flat.amin(1, keepdim=True) + flat.amax(1, keepdim=True)
     number = len(features)
     with torch.no_grad():
         plain = torch.cat(
@@ -235,7 +234,8 @@ def prediction_changes(
         for pairs in torch.arange(len(images) * number, device=images.device).split(size):
             image, column = pairs // number, pairs % number
             batch = flat[image]
-            batch[torch.arange(len(pairs), device=images.device), features[column]] = mirrored[image, column]
+            place = torch.arange(len(pairs), device=images.device), features[column]
+            batch[place] = both_ends[image, 0] - batch[place]
             logits = model(batch.view(-1, *images.shape[1:]))
             perturbed[pairs] = logits.gather(1, labels[image].unsqueeze(1)).squeeze(1)
     return plain.unsqueeze(1) - perturbed.view(len(images), number)
@@ -265,20 +265,29 @@ def faithfulness_estimate(
     if changes is None:
         changes = prediction_changes(model, images, labels, features, chunk=chunk)
     values = attributions.flatten(1)
-    return _pearson(values if features is None else values[:, features], changes)
+    if features is not None:
+        values = values[:, features]
+    # image by image: float64 copies of a whole batch of large images would not fit
+    return torch.stack([_pearson(left, right) for left, right in zip(values, changes, strict=True)])
 
 
 def _pearson(left: Tensor, right: Tensor) -> Tensor:
-    """Pearson's r along the last dimension, nan where one side is constant."""
+    """Pearson's r of two vectors, float64, nan where one is constant."""
 
     def standard(values: Tensor) -> Tensor:
-        constant = (values == values[..., :1]).all(-1, keepdim=True)
-        centred = values.double() - values.double().mean(-1, keepdim=True)
+        if bool((values == values[0]).all()):
+            return torch.full_like(values, math.nan, dtype=torch.float64)
+        centred = values.double() - values.double().mean()
         # divided by the largest first: squares of what is left of a tiny signal would underflow
-        centred = centred / centred.abs().amax(-1, keepdim=True)
-        return torch.where(constant, math.nan, centred / torch.linalg.vector_norm(centred, dim=-1, keepdim=True))
+        centred = centred / centred.abs().amax()
+        return centred / torch.linalg.vector_norm(centred)
 
-    return (standard(left) * standard(right)).sum(-1).clamp(-1, 1)
+    return (standard(left) * standard(right)).sum().clamp(-1, 1)
+
+
+def _norms(vectors: Tensor) -> Tensor:
+    """‖·‖₂ of each of a chunk of images, (B,), float64."""
+    return torch.linalg.vector_norm(vectors.flatten(1).double(), dim=1)
 
 
 # --- robustness -------------------------------------------------------------------------------------------------------
@@ -338,11 +347,11 @@ def max_sensitivity(
 
 
 def _normal(shape: torch.Size, std: float, generator: torch.Generator | None) -> Tensor:
-    return std * torch.randn(shape, generator=generator)
+    return torch.randn(shape, generator=generator).mul_(std)
 
 
 def _uniform(shape: torch.Size, radius: float, generator: torch.Generator | None) -> Tensor:
-    return radius * (2 * torch.rand(shape, generator=generator) - 1)
+    return torch.rand(shape, generator=generator).mul_(2).sub_(1).mul_(radius)
 
 
 def _draws(images: Tensor, samples: int, draw: Callable[[torch.Size], Tensor]) -> Iterator[Tensor]:
@@ -364,19 +373,18 @@ def _largest_change(
     size = chunk or chunk_size(model, images)
     if attributions is None:
         attributions = explain_in_chunks(explain, model, images, labels, size)
-    original = torch.linalg.vector_norm(attributions.flatten(1).double(), dim=1)
+    original = torch.cat([_norms(part) for part in attributions.split(size)])
     largest = torch.full_like(original, -math.inf)
     drawn = False
     for noise in draws:
         drawn = True
-        perturbed = images + noise
-        # the difference as the network sees it: rounded where the noise is small against the image
-        distance = torch.linalg.vector_norm((perturbed - images).flatten(1).double(), dim=1)
         for part in torch.arange(len(images), device=images.device).split(size):
-            change = (explain(model, perturbed[part], labels[part]).detach() - attributions[part]).flatten(1)
-            change = torch.linalg.vector_norm(change.double(), dim=1)
+            perturbed = images[part] + noise[part]
+            change = _norms(explain(model, perturbed, labels[part]).detach() - attributions[part])
+            # the distance as the network sees it: rounded where the noise is small against the image
+            distance = _norms(perturbed - images[part])
             # nan, of a model that is not finite, stays: maximum passes it on
-            largest[part] = torch.maximum(largest[part], ratio(change, original[part], distance[part]))
+            largest[part] = torch.maximum(largest[part], ratio(change, original[part], distance))
     if not drawn:
         raise InputError("samples: 0, allowed are whole numbers of at least 1")
     return largest.to(images.dtype)
@@ -387,12 +395,25 @@ def _largest_change(
 
 def entropy(attributions: Tensor) -> Tensor:
     """Entropy of |a_i| / Σ|a| (Bhatt et al. 2020; Section 3.2), (B,), nats, in [0, ln F]; nan where all are zero."""
-    sizes = attributions.flatten(1).double().abs()
-    shares = sizes / sizes.sum(1, keepdim=True)
-    return -torch.special.xlogy(shares, shares).sum(1).to(attributions.dtype)
+
+    def of_one(values: Tensor) -> Tensor:
+        sizes = values.double().abs()
+        shares = sizes / sizes.sum()
+        return -torch.special.xlogy(shares, shares).sum()
+
+    return torch.stack([of_one(values) for values in attributions]).to(attributions.dtype)
 
 
 # --- as metrics of a trial --------------------------------------------------------------------------------------------
+
+
+FORWARD, INPUT_GRADIENT = 1 / 3, 2 / 3
+"""Of the time that an image takes in a training step."""
+
+
+def _passes(explainers: Iterable[str]) -> float:
+    """Time of explaining an image by each, in units of an image's time in a training step."""
+    return sum((50 if name == "integrated_gradients" else 1) * INPUT_GRADIENT for name in explainers)
 
 
 @dataclass(frozen=True)
@@ -408,7 +429,7 @@ class _Saliency:
     """Record the value of every image too: `<metric>_per_image`, its level the image's index in the test split."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "explainers", tuple(self.explainers))
+        object.__setattr__(self, "explainers", tuple(dict.fromkeys(self.explainers)))
         for name in self.explainers:
             if name not in EXPLAINERS:
                 raise InputError(f"explainers: {name!r}, allowed are {', '.join(EXPLAINERS)}")
@@ -475,8 +496,14 @@ class Faithfulness(_Saliency):
     pixels: int | None = None
     """Perturb only so many features (pixels of a channel), the same draw for every image; None: all."""
 
-    def _counts(self) -> dict[str, int | None]:
-        return {"pixels": self.pixels}
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.pixels is not None and self.pixels < 2:
+            raise InputError(f"saliency pixels: {self.pixels}, allowed are whole numbers of at least 2")
+
+    def image_passes(self, features: int) -> float:
+        perturbed = min(features, self.pixels or features)
+        return self.images * (perturbed * FORWARD + _passes(self.explainers))
 
     def measure_batch(self, moment: Moment, indices: Tensor, images: Tensor, labels: Tensor) -> Measured:
         number, features = images[0].numel(), None
@@ -510,6 +537,9 @@ class LocalLipschitz(_Saliency):
     def _sizes(self) -> dict[str, float]:
         return {"std": self.std}
 
+    def image_passes(self, features: int) -> float:
+        return self.images * (1 + self.samples) * _passes(self.explainers)
+
     def measure_batch(self, moment: Moment, indices: Tensor, images: Tensor, labels: Tensor) -> Measured:
         rows = []
         for name in self.explainers:
@@ -531,6 +561,9 @@ class MaxSensitivity(_Saliency):
 
     def _sizes(self) -> dict[str, float]:
         return {"radius": self.radius}
+
+    def image_passes(self, features: int) -> float:
+        return self.images * (1 + self.samples) * _passes(self.explainers)
 
     def measure_batch(self, moment: Moment, indices: Tensor, images: Tensor, labels: Tensor) -> Measured:
         rows = []
