@@ -158,7 +158,7 @@ def panels_along(sweep: Any, trials: dict[str, Any], strengths: Sequence[float |
         for row in sweep.maps.to_pylist()
         if row["name"].endswith(where)
     }
-    images = sorted({name for _, name in maps if name.startswith("image/")})[:4]
+    images = sorted({name for _, name in maps if name.startswith("image/")})[:3]
     indices = [name.split("/")[1] for name in images]
     first = strengths[0]
     rows = [("image", [maps[first, name] for name in images] * len(EXPLAINERS))]
