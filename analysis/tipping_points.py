@@ -2,8 +2,9 @@
 
     python -m analysis.tipping_points results/pilcro --by method variant
 
-The rule is that of the input-gradient regularisation paper (its threshold t_α: the smallest swept α from 1e5 on whose
-accuracy is below 80% of the mean accuracy of all models with α < 1e5), with the limit and the share as parameters.
+The rule is that of the input-gradient regularisation paper (its threshold t_α: the smallest swept α above 1e5 whose
+accuracy is below 80% of the mean accuracy of all models with α < 1e5), with the limit and the share as parameters. A
+swept strength that equals the limit is not among the reference and counts as above.
 """
 
 from __future__ import annotations
@@ -72,11 +73,11 @@ def paper_threshold(
 ) -> PaperThreshold:
     """The smallest swept strength whose mean score over seeds falls below a share of the reference level.
 
-    The rule of the input-gradient regularisation paper (there: share 0.8, reference_below 1e5), one entry of `strength`
-    and `score` (higher is better) per trial, in any order. The reference level is the mean score of all trials with a
-    strength below `reference_below` (default: the smallest strength above the lowest quarter, rounded up, of the
-    distinct ones); the threshold is sought from `reference_below` on. Diverged trials count with their score; failed
-    ones are for the caller to leave out. Strengths of zero are left out and counted.
+    The rule of the input-gradient regularisation paper (there: share 0.8, reference_below 1e5, on no α swept), one
+    entry of `strength` and `score` (higher is better) per trial, in any order. The reference level is the mean score of
+    all trials with a strength below `reference_below` (default: the smallest strength above the lowest quarter, rounded
+    up, of the distinct ones); the threshold is sought from `reference_below` on. Diverged trials count with their
+    score; failed ones are for the caller to leave out. Strengths of zero are left out and counted.
 
     Raises `ValueError` for lengths that differ or are zero, strengths that are negative or not finite, scores that are
     not finite, a share outside (0, 1), fewer than two distinct strengths above zero, no strength below
