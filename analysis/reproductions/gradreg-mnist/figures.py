@@ -14,6 +14,7 @@ import numpy as np
 from scipy import stats
 
 from analysis.command_line import run
+from analysis.correlations import spearman_permutation
 from analysis.figures import MetricPanel, StrengthGroup, metric_figure, saliency_figure, save, strength_figure
 from analysis.records import read_sweep
 from analysis.tipping_points import paper_threshold
@@ -25,7 +26,6 @@ the batch size here accuracy tips over before 1e5; the second limit lies where i
 """
 EXPLAINERS = {"gradient": "input gradient", "deeplift": "DeepLIFT"}
 METRICS = ("faithfulness", "local_lipschitz", "max_sensitivity", "entropy")
-PERMUTATIONS = 9999
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def main() -> None:
         for label, rule in thresholds.items():
             inside = np.asarray(found.strength <= rule.strength)
             x, y, error = np.log10(found.strength[inside]), found.value[inside], found.error[inside]
-            rho, p = spearman(x, y)
+            rho, p = spearman_permutation(x, y, rng=np.random.default_rng(0))
             pearson = stats.pearsonr(x, y)
             captions[metric, name] = f"ρ = {rho:.2f} (p = {p:.2g}), r = {pearson.statistic:.2f}"
             ends = f"{y[0]:.3g} ± {error[0]:.2g} | {y[-1]:.3g} ± {error[-1]:.2g}"
@@ -129,18 +129,6 @@ def series(sweep: Any, trials: dict[str, Any], metric: str, name: str) -> Series
     error = stats.t.ppf(0.975, n - 1) * np.array([row["std"] for row in rows]) / np.sqrt(n)
     strengths = np.array([trials[row["trial_id"]]["alpha"] for row in rows])
     return Series(strengths, np.array([row["value"] for row in rows]), error, baseline)
-
-
-def spearman(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
-    """ρ and its two-sided permutation p = (b + 1)/(m + 1), m = 9999."""
-    test = stats.permutation_test(
-        (x,),
-        lambda permuted: stats.spearmanr(permuted, y).statistic,
-        permutation_type="pairings",
-        n_resamples=PERMUTATIONS,
-        rng=np.random.default_rng(0),
-    )
-    return float(test.statistic), float(test.pvalue)
 
 
 def choice(alphas: Sequence[float], threshold: float) -> list[float | None]:
