@@ -9,14 +9,17 @@ swept strength that equals the limit is not among the reference and counts as ab
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import ArrayLike
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -26,6 +29,7 @@ from analysis.command_line import InputError, parse, run
 from analysis.figures import StrengthGroup, save, strength_figure
 from analysis.records import read_sweep, write_file
 from analysis.schema import HYPERPARAMETERS, SCHEMA_VERSION, direction
+from analysis.tipping_fit import TippingPoint, fit_curve
 
 # what tells groups of trials apart, if not said otherwise
 GROUPING = (
@@ -123,6 +127,32 @@ def paper_threshold(
         n_reference=len(below),
         n_zero=sum(1 for x in strength if x == 0),
     )
+
+
+def fit_tipping_point(
+    strength: ArrayLike,
+    score: ArrayLike,
+    seed: ArrayLike | None = None,
+    *,
+    share: float = 0.8,
+    reference_below: float | None = None,
+    rng: np.random.Generator | None = None,
+) -> TippingPoint:
+    """Whether and where scores tip over, with a 95% interval, and the paper's rule beside it: see `fit_curve`, whose
+    arguments and errors these are, and `paper_threshold`."""
+    fit = fit_curve(strength, score, seed, share=share, reference_below=reference_below, rng=rng)
+    if fit.plateau <= 0:
+        return fit
+    try:
+        rule = paper_threshold(
+            np.asarray(strength, float).tolist(),
+            np.asarray(score, float).tolist(),
+            share=share,
+            reference_below=reference_below,
+        )
+    except ValueError as error:
+        return dataclasses.replace(fit, flags=(*fit.flags, f"the paper's rule does not apply ({error})"))
+    return dataclasses.replace(fit, paper_threshold=rule.strength)
 
 
 @dataclass(frozen=True)

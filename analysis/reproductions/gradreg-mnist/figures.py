@@ -17,7 +17,7 @@ from analysis.command_line import run
 from analysis.correlations import spearman_permutation
 from analysis.figures import MetricPanel, StrengthGroup, metric_figure, saliency_figure, save, strength_figure
 from analysis.records import read_sweep
-from analysis.tipping_points import paper_threshold
+from analysis.tipping_points import fit_tipping_point, paper_threshold
 
 HERE = Path(__file__).resolve().parent
 LIMITS = {"the paper's limit, 1e5": 1e5, "limit 1e3": 1e3}
@@ -57,7 +57,11 @@ def main() -> None:
             f"\n{name}: threshold {rule.strength:.3g}, reference level {rule.reference:.4f} "
             f"(n = {rule.n_reference}), {kept} models up to it, {len(alphas) - kept} excluded"
         )
-    print()
+    fit = fit_tipping_point(alphas, accuracies, [row["seed"] for row in swept], rng=np.random.default_rng(0))
+    print(
+        f"\nfitted: {fit.status}, t80 = 10^{fit.log10_strength:.2f} [{fit.low:.2f}, {fit.high:.2f}], p = {fit.p_value:.2g}, "
+        f"plateau {fit.plateau:.4f}\n"
+    )
 
     data = {(metric, name): series(sweep, trials, metric, name) for metric in METRICS for name in EXPLAINERS}
     print("| metric | of | limit | first | last | Spearman ρ (p) | Pearson r of log₁₀ α (p) | n |")

@@ -1,0 +1,345 @@
+"""Where a curve of scores against strength tips over: decision, location, interval (the project's statistics).
+
+The quantity is t80, the log₁₀ strength at which the noise-free, seed-averaged curve falls to 80% of its plateau (the
+share is a parameter). Whether there is one is decided by a permutation test on which trials have collapsed, where it
+is by a robust fit of a logistic curve, and how well that is known by the union of three intervals: the gap in the grid,
+the fit's profile likelihood, and with several seeds a bootstrap.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import optimize, stats
+
+Status = Literal["tipping point", "none in range", "inconclusive", "below range"]
+Floats = NDArray[np.float64]
+
+PERMUTATIONS = 9999
+BOOTSTRAPS = 999
+SIGNIFICANCE = 0.05
+_STEEPNESS = (2.0, 6.0, 20.0)
+_STEEPEST = 500.0
+_SMALLEST_SCALE = 0.005
+
+
+@dataclass(frozen=True)
+class TippingPoint:
+    """A decision, and where the status is "tipping point" a location with its 95% interval, all in log₁₀ strength."""
+
+    status: Status
+    log10_strength: float
+    """t80; nan where the status is another."""
+    low: float
+    high: float
+    p_value: float
+    """Of the decision, by permutation; 1 where no trial has collapsed."""
+    plateau: float
+    """The score that weak strengths have."""
+    bracket: tuple[float, float]
+    """The two neighbouring strengths between which trials collapse (log₁₀); nan where the status is another."""
+    ec10: float
+    """log₁₀ strength at which the fitted curve has lost 10% of its fall; nan where there is no fit."""
+    ec50: float
+    n: int
+    """Trials with a strength above zero."""
+    strengths: int
+    seeds: int
+    flags: tuple[str, ...]
+    paper_threshold: float = math.nan
+    """The paper's own rule beside it: the strength (not its logarithm); nan: none."""
+
+
+def fit_curve(
+    strength: ArrayLike,
+    score: ArrayLike,
+    seed: ArrayLike | None = None,
+    *,
+    share: float = 0.8,
+    reference_below: float | None = None,
+    rng: np.random.Generator | None = None,
+) -> TippingPoint:
+    """Decide whether scores collapse with strength, and where; one entry per trial, diverged ones with their score.
+
+    Plateau P: the median over the strengths below `reference_below` (default: the lowest quarter of them, at least
+    three) of each one's median score; if more than a fifth of those medians lie below `share` of their largest, the
+    median of the highest quarter of all (at least three), flagged. A trial has collapsed below share · P. The split of
+    the strengths with the greatest excess of collapsed over other trials above it is tested by permuting which trials
+    have collapsed, within each seed where every seed has every strength. (An excess that is greatest over all strengths
+    is the same in every permutation, p = 1: "below range" needs a plateau that the trials themselves do not have, and a
+    sweep that has tipped over before it begins is "inconclusive".)
+
+    Raises `ValueError` for lengths that differ, strengths that are negative or not finite, scores that are not finite,
+    fewer than two distinct strengths above zero, and a share outside (0, 1).
+    """
+    x, y, group = _checked(strength, score, seed, share)
+    rng = np.random.default_rng() if rng is None else rng
+    swept = np.unique(x)
+    flags: list[str] = []
+    plateau = _plateau(x, y, swept, share, reference_below, flags)
+    order = np.lexsort((group, x))
+    x, y, group = x[order], y[order], group[order]
+    collapsed = y < share * plateau
+    starts = np.searchsorted(x, swept)
+    excess = _excess(collapsed, starts)
+    greatest = int(excess.max())
+    seeds = len(np.unique(group))
+
+    def answer(
+        status: Status,
+        p_value: float,
+        location: tuple[float, float, float] = (math.nan,) * 3,
+        bracket: tuple[float, float] = (math.nan,) * 2,
+        effects: tuple[float, float] = (math.nan,) * 2,
+    ) -> TippingPoint:
+        numbers = (*location, p_value, plateau, bracket, *effects, len(x), len(swept), seeds)
+        return TippingPoint(status, *numbers, flags=tuple(flags))
+
+    if greatest <= 0 or plateau <= 0:
+        if plateau <= 0:
+            flags.append("plateau not above zero")
+        return answer("none in range", 1.0)
+    p_value = _permutation_p(collapsed, group, starts, greatest, rng)
+    best = np.flatnonzero(excess == greatest)
+    if p_value >= SIGNIFICANCE:
+        return answer("inconclusive", p_value)
+    if best[0] == 0:
+        return answer("below range", p_value)
+    bracket = float(swept[best[0] - 1]), float(swept[best[-1]])
+    fit = _Logistic(x, y, group, share, plateau, bracket)
+    where = fit.location
+    if not math.isfinite(where):
+        where = sum(bracket) / 2
+        flags.append("no fit: the middle of the bracket")
+    elif not bracket[0] <= where <= bracket[1]:
+        where = min(max(where, bracket[0]), bracket[1])
+        flags.append("clipped to the bracket")
+    ends = [*bracket]
+    if len(x) > 4 and math.isfinite(fit.location):
+        ends += fit.profile(swept[0], swept[-1])
+    else:
+        flags.append("interval without profile")
+    if seeds > 1:
+        ends += _bootstrap(x, y, swept, share, plateau, rng)
+    effects = fit.effect(0.1), fit.effect(0.5)
+    return answer("tipping point", p_value, (float(where), float(min(ends)), float(max(ends))), bracket, effects)
+
+
+def _checked(
+    strength: ArrayLike, score: ArrayLike, seed: ArrayLike | None, share: float
+) -> tuple[Floats, Floats, NDArray[np.int64]]:
+    x, y = np.asarray(strength, dtype=float), np.asarray(score, dtype=float)
+    named = np.zeros(len(x)) if seed is None else np.asarray(seed)
+    if x.ndim != 1 or x.shape != y.shape or x.shape != named.shape:
+        raise ValueError(f"strength, score, seed: shapes {x.shape}, {y.shape}, {named.shape}, allowed are equal ones")
+    if not 0 < share < 1:
+        raise ValueError(f"share: {share}, allowed are numbers between 0 and 1")
+    if not (np.isfinite(x).all() and (x >= 0).all()):
+        raise ValueError("strength: negative or not finite somewhere, allowed are finite numbers of at least 0")
+    if not np.isfinite(y).all():
+        raise ValueError("score: not finite somewhere, allowed are finite numbers; leave failed trials out")
+    positive = x > 0
+    if len(np.unique(x[positive])) < 2:
+        raise ValueError(f"strength: {len(np.unique(x[positive]))} distinct above 0, allowed are at least 2")
+    return np.log10(x[positive]), y[positive], np.unique(named[positive], return_inverse=True)[1]
+
+
+def _plateau(
+    x: Floats, y: Floats, swept: Floats, share: float, reference_below: float | None, flags: list[str]
+) -> float:
+    medians = np.array([np.median(y[x == value]) for value in swept])
+    few = min(len(swept), max(3, math.ceil(len(swept) / 4)))
+    if reference_below is None:
+        reference = medians[:few]
+    else:
+        reference = medians[swept < math.log10(reference_below)] if reference_below > 0 else medians[:0]
+        if len(reference) == 0:
+            raise ValueError(
+                f"reference_below: {reference_below}, allowed are numbers above the smallest strength "
+                f"{10 ** swept[0]:.6g}"
+            )
+    if (reference < share * reference.max()).mean() > 0.2:
+        flags.append("reference band contaminated")
+        reference = np.sort(medians)[-few:]
+    return float(np.median(reference))
+
+
+def _excess(collapsed: NDArray[np.bool_], starts: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Collapsed less other trials from each strength on, trials sorted by strength: (..., n) → (..., strengths)."""
+    signs = 2 * collapsed.astype(np.int64) - 1
+    return signs[..., ::-1].cumsum(-1)[..., ::-1][..., starts]
+
+
+def _permutation_p(
+    collapsed: NDArray[np.bool_],
+    group: NDArray[np.int64],
+    starts: NDArray[np.int64],
+    greatest: int,
+    rng: np.random.Generator,
+) -> float:
+    bounds = [*starts, len(collapsed)]
+    per_strength = [sorted(group[a:b]) for a, b in itertools.pairwise(bounds)]
+    crossed = all(members == per_strength[0] for members in per_strength)
+    blocks = [np.flatnonzero(group == one) for one in np.unique(group)] if crossed else [np.arange(len(group))]
+    reached = 0
+    size = max(1, 2_000_000 // len(collapsed))
+    for first in range(0, PERMUTATIONS, size):
+        number = min(size, PERMUTATIONS - first)
+        shuffled = np.empty((number, len(collapsed)), dtype=bool)
+        for block in blocks:
+            shuffled[:, block] = rng.permuted(np.tile(collapsed[block], (number, 1)), axis=1)
+        reached += int((_excess(shuffled, starts).max(1) >= greatest).sum())
+    return (reached + 1) / (PERMUTATIONS + 1)
+
+
+class _Logistic:
+    """y = c + (A − c)/(1 + exp(k (x − m))), fitted by soft-ℓ1, and its fall to the share of A."""
+
+    def __init__(
+        self, x: Floats, y: Floats, group: NDArray[np.int64], share: float, plateau: float, bracket: tuple[float, float]
+    ) -> None:
+        self.x, self.y, self.share = x, y, share
+        self.scale = max(3 * _noise(x, y, group), _SMALLEST_SCALE)
+        self.floor = float(min(y.min(), 0))
+        self.top = float(y.max())
+        self.lowest, self.highest = float(x[0]), float(x[-1])
+        beyond = y[x >= bracket[1]]
+        start = plateau, float(np.median(beyond)), sum(bracket) / 2
+        self.parameters = self._best(
+            [(start[0], min(start[1], 0.99 * start[0]), k, start[2]) for k in _STEEPNESS], self._curve, "soft_l1"
+        )
+        self.location = math.nan if self.parameters is None else self._t(*self.parameters)
+
+    def _curve(self, parameters: Floats) -> Floats:
+        high, low, k, middle = parameters
+        return low + (high - low) / (1 + np.exp(np.clip(k * (self.x - middle), -500, 500)))
+
+    def _best(
+        self, starts: list[tuple[float, float, float, float]], curve: Callable[[Floats], Floats], loss: str
+    ) -> Floats | None:
+        span = self.highest - self.lowest
+        margin = 0.5 * (self.top - self.floor) + 1e-9
+        lower = [self.floor, self.floor - 1e-9, 0.05, self.lowest - span]
+        upper = [self.top + margin, self.top + margin, _STEEPEST, self.highest + span]
+        best = None
+        for start in starts:
+            inside = np.clip(start, np.array(lower) + 1e-12, np.array(upper) - 1e-12)
+            try:
+                fit = optimize.least_squares(
+                    lambda parameters: curve(parameters) - self.y,
+                    inside,
+                    bounds=(lower, upper),
+                    loss=loss,
+                    f_scale=self.scale,
+                    max_nfev=100,
+                )
+            except ValueError:
+                continue  # residuals that are not finite: this start leads nowhere
+            if best is None or fit.cost < best.cost:
+                best = fit
+        return None if best is None else best.x
+
+    def _offset(self, high: float, low: float, k: float) -> float:
+        """How far above the middle the curve falls to the share of its plateau; nan if it never does."""
+        fraction = (high - low) / (self.share * high - low) - 1 if self.share * high > low else math.nan
+        return math.log(fraction) / k if fraction > 0 else math.nan
+
+    def _t(self, high: float, low: float, k: float, middle: float) -> float:
+        return middle + self._offset(high, low, k)
+
+    def effect(self, part: float) -> float:
+        """log₁₀ strength at which the curve has lost this part of its fall."""
+        if self.parameters is None:
+            return math.nan
+        _, _, k, middle = self.parameters
+        return float(middle + math.log(part / (1 - part)) / k)
+
+    def profile(self, lowest: float, highest: float) -> list[float]:
+        """Ends of the 95% profile-likelihood interval of t80 within the sweep, linear loss, F(1, n − 4)."""
+        assert self.parameters is not None
+        high, low, k, middle = (float(value) for value in self.parameters)
+        full = self._best(
+            [(high, low, k, middle), *((high, low, k, middle) for k in _STEEPNESS)], self._curve, "linear"
+        )
+        if full is None:
+            return []
+        least = float(((self._curve(full) - self.y) ** 2).sum())
+        limit = least * (1 + stats.f.ppf(0.95, 1, len(self.x) - 4) / (len(self.x) - 4))
+        centre = self._t(*full)
+        if not math.isfinite(centre):
+            return []
+        centre = min(max(centre, lowest), highest)
+
+        def excess(t: float) -> float:
+            return self._profile_rss(t, full) - limit
+
+        ends = []
+        for end in (lowest, highest):
+            inside, outside = centre, centre
+            step = (highest - lowest) / 64 * (1 if end > centre else -1)
+            while outside != end:
+                outside = min(outside + step, end) if step > 0 else max(outside + step, end)
+                if excess(outside) > 0:
+                    break
+                inside, step = outside, 1.5 * step
+            else:
+                ends.append(end)
+                continue
+            for _ in range(8):
+                middle = (inside + outside) / 2
+                inside, outside = (middle, outside) if excess(middle) <= 0 else (inside, middle)
+            ends.append((inside + outside) / 2)
+        return ends
+
+    def _profile_rss(self, t: float, full: Floats) -> float:
+        """Least sum of squares of a curve that falls to the share of its plateau at t."""
+
+        def curve(parameters: Floats) -> Floats:
+            high, low, k, _ = parameters
+            offset = self._offset(high, low, k)
+            if not math.isfinite(offset):
+                return np.full_like(self.x, high)
+            return self._curve(np.array([high, low, k, t - offset]))
+
+        starts = [(float(full[0]), float(full[1]), k, t) for k in (float(full[2]), _STEEPNESS[1])]
+        best = self._best(starts, curve, "linear")
+        return math.inf if best is None else float(((curve(best) - self.y) ** 2).sum())
+
+
+def _noise(x: Floats, y: Floats, group: NDArray[np.int64]) -> float:
+    """Standard deviation of a score, from the median absolute difference of successive strengths within a seed."""
+    steps = np.concatenate([np.diff(y[group == one][np.argsort(x[group == one])]) for one in np.unique(group)])
+    return float(1.4826 * np.median(np.abs(steps)) / math.sqrt(2)) if len(steps) else 0.0
+
+
+def _bootstrap(
+    x: Floats, y: Floats, swept: Floats, share: float, plateau: float, rng: np.random.Generator
+) -> list[float]:
+    """2.5% and 97.5% of where falling isotonic curves through resampled trials cross the share of the plateau."""
+    at = np.searchsorted(swept, x)
+    found = []
+    for _ in range(BOOTSTRAPS):
+        rows = rng.integers(0, len(x), len(x))
+        weight = np.bincount(at[rows], minlength=len(swept)).astype(float)
+        there = weight > 0
+        mean = np.bincount(at[rows], y[rows], minlength=len(swept))[there] / weight[there]
+        curve = optimize.isotonic_regression(mean, weights=weight[there], increasing=False).x
+        found.append(_crossing(swept[there], curve, share * plateau))
+    return [float(value) for value in np.quantile(found, [0.025, 0.975])]
+
+
+def _crossing(x: Floats, y: Floats, level: float) -> float:
+    """Where a falling curve crosses the level, between its points linearly; its ends where it does not."""
+    below = np.flatnonzero(y < level)
+    if len(below) == 0:
+        return float(x[-1])
+    j = int(below[0])
+    if j == 0:
+        return float(x[0])
+    return float(x[j - 1] + (y[j - 1] - level) / (y[j - 1] - y[j]) * (x[j] - x[j - 1]))
