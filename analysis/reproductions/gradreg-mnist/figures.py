@@ -58,10 +58,8 @@ def main() -> None:
             f"(n = {rule.n_reference}), {kept} models up to it, {len(alphas) - kept} excluded"
         )
     fit = fit_tipping_point(alphas, accuracies, [row["seed"] for row in swept], rng=np.random.default_rng(0))
-    print(
-        f"\nfitted: {fit.status}, t80 = 10^{fit.log10_strength:.2f} [{fit.low:.2f}, {fit.high:.2f}], p = {fit.p_value:.2g}, "
-        f"plateau {fit.plateau:.4f}\n"
-    )
+    interval = f"t80 = 10^{fit.log10_strength:.2f} [{fit.low:.2f}, {fit.high:.2f}]"
+    print(f"\nfitted: {fit.status}, {interval}, p = {fit.p_value:.2g}, plateau {fit.plateau:.4f}\n")
 
     data = {(metric, name): series(sweep, trials, metric, name) for metric in METRICS for name in EXPLAINERS}
     print("| metric | of | limit | first | last | Spearman ρ (p) | Pearson r of log₁₀ α (p) | n |")
