@@ -1,6 +1,6 @@
 """CIFAR-10 as grey images of 28 pixels, in the image layout of `parquet:` data sets: what MNIST is not.
 
-python analysis/reproductions/gradreg-mnist/grey_cifar.py DATA/cifar10-jpeg results/grey-cifar
+python analysis/reproductions/gradreg-mnist/grey_cifar.py DATA/cifar10-jpeg images/grey-cifar
 """
 
 from __future__ import annotations
