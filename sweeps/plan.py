@@ -390,10 +390,12 @@ def read_flags(
     if chosen not in presets:
         raise InputError(f"preset: {chosen!r}, allowed are {', '.join(presets)}")
     default = presets[chosen]
-    if isinstance(default, StrengthFlags):
-        given = {word.split("=")[0].replace("_", "-") for word in argv if word.startswith("--")}
-        if {"--alpha", "--alpha-range"} <= given:
-            raise InputError("--alpha, --alpha-range: both given, allowed is one of them")
-        if "--alpha" in given:
-            default = dataclasses.replace(default, alpha_range=())
-    return parse(kind, argv, default=default, prog=f"{kind.NAME}.py", description=description)
+    given = {word.split("=")[0].replace("_", "-") for word in argv if word.startswith("--")}
+    if {"--alpha", "--alpha-range"} <= given:
+        raise InputError("--alpha, --alpha-range: both given, allowed is one of them")
+    if "--alpha" in given and isinstance(default, StrengthFlags):
+        default = dataclasses.replace(default, alpha_range=())
+    flags = parse(kind, argv, default=default, prog=f"{kind.NAME}.py", description=description)
+    if "--alpha-range" in given and isinstance(flags, StrengthFlags) and not flags.alpha_range:
+        raise InputError("--alpha-range: no value, allowed are LOW HIGH N")  # the default strengths were not asked for
+    return flags

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -417,7 +418,7 @@ def _passes(explainers: Iterable[str]) -> float:
 
 
 @dataclass(frozen=True)
-class _Saliency:
+class _Saliency(ABC):
     """Measured once, after the last epoch, on a fixed batch of test images: the same for every trial."""
 
     images: int = 128
@@ -458,9 +459,9 @@ class _Saliency:
             return Measured()
         return self.measure_batch(moment, *self.batch(moment))
 
+    @abstractmethod
     def measure_batch(self, moment: Moment, indices: Tensor, images: Tensor, labels: Tensor) -> Measured:
         """What to measure on the batch: see `batch`."""
-        raise NotImplementedError
 
     def _check(self, moment: Moment) -> None:
         """A network that an explainer has no rules for is refused before it is trained."""
@@ -525,20 +526,27 @@ class Faithfulness(_Saliency):
 
 
 @dataclass(frozen=True)
-class LocalLipschitz(_Saliency):
-    """Local Lipschitz estimate by explainer; its level is the noise's standard deviation."""
+class _UnderNoise(_Saliency):
+    """Of what becomes of the saliency map when noise is added to the image."""
 
     samples: int = 200
-    std: float = 0.1
+    """Draws of noise for each image."""
 
     def _counts(self) -> dict[str, int | None]:
         return {"samples": self.samples}
 
-    def _sizes(self) -> dict[str, float]:
-        return {"std": self.std}
-
     def image_passes(self, features: int) -> float:
         return self.images * (1 + self.samples) * _passes(self.explainers)
+
+
+@dataclass(frozen=True)
+class LocalLipschitz(_UnderNoise):
+    """Local Lipschitz estimate by explainer; its level is the noise's standard deviation."""
+
+    std: float = 0.1
+
+    def _sizes(self) -> dict[str, float]:
+        return {"std": self.std}
 
     def measure_batch(self, moment: Moment, indices: Tensor, images: Tensor, labels: Tensor) -> Measured:
         rows = []
@@ -550,20 +558,13 @@ class LocalLipschitz(_Saliency):
 
 
 @dataclass(frozen=True)
-class MaxSensitivity(_Saliency):
+class MaxSensitivity(_UnderNoise):
     """Max-Sensitivity by explainer; its level is the noise's radius."""
 
-    samples: int = 200
     radius: float = 0.2
-
-    def _counts(self) -> dict[str, int | None]:
-        return {"samples": self.samples}
 
     def _sizes(self) -> dict[str, float]:
         return {"radius": self.radius}
-
-    def image_passes(self, features: int) -> float:
-        return self.images * (1 + self.samples) * _passes(self.explainers)
 
     def measure_batch(self, moment: Moment, indices: Tensor, images: Tensor, labels: Tensor) -> Measured:
         rows = []
