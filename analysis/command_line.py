@@ -11,6 +11,9 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar, cast
 
 import tyro
+from rich import box
+from rich.console import Console
+from rich.table import Table
 
 Flags = TypeVar("Flags")
 
@@ -73,10 +76,31 @@ def _one_line(box: str) -> str:
     return (message or " ".join(box.split())) + " (see --help)"
 
 
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, wrap: Sequence[int] = (0,)) -> None:
+    """Print a table of text. Columns in `wrap` are broken over lines where they do not fit, the others are numbers."""
+    # outside a terminal the width is always the same, and wide enough for the numbers
+    terminal = Console(highlight=False)
+    console = terminal if terminal.is_terminal else Console(highlight=False, width=140)
+    table = Table(box=box.SIMPLE_HEAD if terminal.is_terminal else box.ASCII2)
+    for index, name in enumerate(columns):
+        if index in wrap:
+            table.add_column(name, overflow="fold")
+        else:
+            table.add_column(name, justify="right", no_wrap=True)
+    for row in rows:
+        table.add_row(*(cell.replace("[", "\\[") for cell in row))
+    console.print(table)
+
+
 def run(main: Callable[[], None]) -> None:
     """Call `main`; an `InputError` becomes one line on standard error and exit code 2."""
     try:
         main()
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # whoever reads the output wants no more of it, such as `| head`; what was to be written is written or not
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(141) from None
     except InputError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         raise SystemExit(2) from None

@@ -126,6 +126,17 @@ def write_file(url: str, content: bytes) -> str:
     return _shown(fs, path)
 
 
+def read_file(url: str) -> bytes | None:
+    """A file's content, from a folder or S3; None if it does not exist. Raises `InputError` if it cannot be read."""
+    fs, path = _open(url)
+    try:
+        return _bytes(fs, path)
+    except FileNotFoundError:
+        return None
+    except STORAGE_ERRORS as error:
+        raise InputError(f"{url}: cannot be read ({_reason(error)})") from None
+
+
 def _reason(error: BaseException) -> str:
     return " ".join(str(getattr(error, "strerror", None) or error).split()) or type(error).__name__
 

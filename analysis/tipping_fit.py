@@ -12,7 +12,7 @@ import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -63,33 +63,52 @@ def fit_curve(
     *,
     share: float = 0.8,
     reference_below: float | None = None,
+    baseline: ArrayLike = (),
     rng: np.random.Generator | None = None,
 ) -> TippingPoint:
     """Decide whether scores collapse with strength, and where; one entry per trial, diverged ones with their score.
+
+    The location is t80 of a logistic curve fitted by soft-ℓ1, clipped to the bracket; its middle (flagged) where the
+    whole fall lies between two strengths, so that every place between them fits as well.
 
     Plateau P: the median over the strengths below `reference_below` (default: the lowest quarter of them, at least
     three) of each one's median score; if more than a fifth of those medians lie below `share` of their largest, the
     median of the highest quarter of all (at least three), flagged. A trial has collapsed below share · P. The split of
     the strengths with the greatest excess of collapsed over other trials above it is tested by permuting which trials
-    have collapsed, within each seed where every seed has every strength. (An excess that is greatest over all strengths
-    is the same in every permutation, p = 1: "below range" needs a plateau that the trials themselves do not have, and a
-    sweep that has tipped over before it begins is "inconclusive".)
+    have collapsed, within each seed where every seed has every strength.
+
+    A sweep that has tipped over before it begins has no plateau of its own. `baseline`, the scores of unregularised
+    trials, shows that: where `share` of its median is above the plateau of the sweep, it is the plateau (flagged), and
+    its trials count as those of one more strength, below all others. Without it such a sweep has nothing to collapse
+    from and is "none in range" or, as an excess that is greatest over all strengths is the same in every permutation
+    (p = 1), "inconclusive", flagged with the advice to sweep weaker strengths.
 
     Raises `ValueError` for lengths that differ, strengths that are negative or not finite, scores that are not finite,
-    fewer than two distinct strengths above zero, and a share outside (0, 1).
+    fewer than two distinct strengths above zero, a share outside (0, 1), and a baseline that is not finite.
     """
     x, y, group = _checked(strength, score, seed, share)
+    unregularised = np.asarray(baseline, dtype=float)
+    if not np.isfinite(unregularised).all():
+        raise ValueError("baseline: not finite somewhere, allowed are finite scores")
     rng = np.random.default_rng() if rng is None else rng
     swept = np.unique(x)
     flags: list[str] = []
     plateau = _plateau(x, y, swept, share, reference_below, flags)
     order = np.lexsort((group, x))
     x, y, group = x[order], y[order], group[order]
-    collapsed = y < share * plateau
+    seeds = len(np.unique(group))
     starts = np.searchsorted(x, swept)
+    before = 0  # trials of the baseline that stand before all others
+    if len(unregularised) and plateau < share * np.median(unregularised):
+        plateau = float(np.median(unregularised))
+        flags.append("plateau taken from the baseline: the weakest strengths lie below it")
+        before = len(unregularised)
+    scores, blocks = np.concatenate([unregularised[:before], y]), np.concatenate([np.zeros(before, int), group])
+    if before:
+        starts, blocks = np.concatenate([[0], starts + before]), np.zeros(len(scores), int)
+    collapsed = scores < share * plateau
     excess = _excess(collapsed, starts)
     greatest = int(excess.max())
-    seeds = len(np.unique(group))
 
     def answer(
         status: Status,
@@ -105,11 +124,13 @@ def fit_curve(
         if plateau <= 0:
             flags.append("plateau not above zero")
         return answer("none in range", 1.0)
-    p_value = _permutation_p(collapsed, group, starts, greatest, rng)
-    best = np.flatnonzero(excess == greatest)
+    p_value = _permutation_p(collapsed, blocks, starts, greatest, rng)
+    best = np.flatnonzero(excess == greatest) - bool(before)
     if p_value >= SIGNIFICANCE:
+        if best[0] <= 0:
+            flags.append("most of the whole range has collapsed: sweep weaker strengths")
         return answer("inconclusive", p_value)
-    if best[0] == 0:
+    if best[0] <= 0:
         return answer("below range", p_value)
     bracket = float(swept[best[0] - 1]), float(swept[best[-1]])
     fit = _Logistic(x, y, group, share, plateau, bracket)
@@ -117,12 +138,15 @@ def fit_curve(
     if not math.isfinite(where):
         where = sum(bracket) / 2
         flags.append("no fit: the middle of the bracket")
+    elif fit.is_steeper_than(bracket):
+        where = sum(bracket) / 2
+        flags.append("steeper than the grid: the middle of the bracket")
     elif not bracket[0] <= where <= bracket[1]:
         where = min(max(where, bracket[0]), bracket[1])
         flags.append("clipped to the bracket")
     ends = [*bracket]
     if len(x) > 4 and math.isfinite(fit.location):
-        ends += fit.profile(swept[0], swept[-1])
+        ends += fit.profile(swept[0], swept[-1], bracket)
     else:
         flags.append("interval without profile")
     if seeds > 1:
@@ -253,6 +277,15 @@ class _Logistic:
     def _t(self, high: float, low: float, k: float, middle: float) -> float:
         return middle + self._offset(high, low, k)
 
+    def is_steeper_than(self, bracket: tuple[float, float]) -> bool:
+        """Whether the whole fall lies within the bracket, but for the noise: then no trial tells where in the bracket,
+        and every such curve fits as well."""
+        if self.parameters is None:
+            return False
+        high, low, k, middle = self.parameters
+        ends = low + (high - low) / (1 + np.exp(np.clip(k * (np.array(bracket) - middle), -500, 500)))
+        return bool(high - ends[0] <= self.scale and ends[1] - low <= self.scale)
+
     def effect(self, part: float) -> float:
         """log₁₀ strength at which the curve has lost this part of its fall."""
         if self.parameters is None:
@@ -260,8 +293,9 @@ class _Logistic:
         _, _, k, middle = self.parameters
         return float(middle + math.log(part / (1 - part)) / k)
 
-    def profile(self, lowest: float, highest: float) -> list[float]:
-        """Ends of the 95% profile-likelihood interval of t80 within the sweep, linear loss, F(1, n − 4)."""
+    def profile(self, lowest: float, highest: float, inside: tuple[float, float]) -> list[float]:
+        """Ends of the 95% profile-likelihood interval of t80 within the sweep, linear loss, F(1, n − 4); no nearer than
+        those of `inside`, which the interval is to contain anyway."""
         assert self.parameters is not None
         high, low, k, middle = (float(value) for value in self.parameters)
         full = self._best(
@@ -280,21 +314,24 @@ class _Logistic:
             return self._profile_rss(t, full) - limit
 
         ends = []
-        for end in (lowest, highest):
-            inside, outside = centre, centre
+        for end, known in ((lowest, min(inside[0], centre)), (highest, max(inside[1], centre))):
+            within, outside = known, known
+            if excess(known) > 0:
+                ends.append(known)
+                continue
             step = (highest - lowest) / 64 * (1 if end > centre else -1)
             while outside != end:
                 outside = min(outside + step, end) if step > 0 else max(outside + step, end)
                 if excess(outside) > 0:
                     break
-                inside, step = outside, 1.5 * step
+                within, step = outside, 1.5 * step
             else:
                 ends.append(end)
                 continue
             for _ in range(8):
-                middle = (inside + outside) / 2
-                inside, outside = (middle, outside) if excess(middle) <= 0 else (inside, middle)
-            ends.append((inside + outside) / 2)
+                half = (within + outside) / 2
+                within, outside = (half, outside) if excess(half) <= 0 else (within, half)
+            ends.append((within + outside) / 2)
         return ends
 
     def _profile_rss(self, t: float, full: Floats) -> float:
@@ -326,12 +363,74 @@ def _bootstrap(
     found = []
     for _ in range(BOOTSTRAPS):
         rows = rng.integers(0, len(x), len(x))
-        weight = np.bincount(at[rows], minlength=len(swept)).astype(float)
-        there = weight > 0
-        mean = np.bincount(at[rows], y[rows], minlength=len(swept))[there] / weight[there]
-        curve = optimize.isotonic_regression(mean, weights=weight[there], increasing=False).x
-        found.append(_crossing(swept[there], curve, share * plateau))
+        found.append(_isotonic_crossing(swept, at[rows], y[rows], np.ones(len(rows)), share * plateau))
     return [float(value) for value in np.quantile(found, [0.025, 0.975])]
+
+
+def _isotonic_crossing(swept: Floats, at: NDArray[np.int64], y: Floats, weight: Floats, level: float) -> float:
+    """Where the falling isotonic curve through weighted scores at strengths `swept[at]` crosses the level."""
+    total = np.bincount(at, weight, minlength=len(swept))
+    there = total > 0
+    mean = np.bincount(at, weight * y, minlength=len(swept))[there] / total[there]
+    curve = optimize.isotonic_regression(mean, weights=total[there], increasing=False).x
+    return _crossing(swept[there], curve, level)
+
+
+class Difference(NamedTuple):
+    """log₁₀ of the ratio of two tipping points, with its 95% interval; nan with a reason where there is none."""
+
+    value: float
+    low: float
+    high: float
+    reason: str = ""
+
+
+def resampled_locations(
+    strength: ArrayLike,
+    score: ArrayLike,
+    seed: ArrayLike,
+    fit: TippingPoint,
+    *,
+    share: float = 0.8,
+    rng: np.random.Generator | None = None,
+) -> Floats:
+    """t80 of curves of resampled seeds (`BOOTSTRAPS`,), each seed's whole curve at a time: where the falling isotonic
+    curve through the mean over seeds crosses `share` of the fitted plateau.
+
+    Two settings that ran the same seeds are paired by equally seeded generators: the same seeds are drawn then.
+    Raises `ValueError` as `fit_curve` does.
+    """
+    x, y, group = _checked(strength, score, seed, share)
+    rng = np.random.default_rng() if rng is None else rng
+    swept = np.unique(x)
+    at, seeds = np.searchsorted(swept, x), len(np.unique(group))
+    found = np.empty(BOOTSTRAPS)
+    for index in range(BOOTSTRAPS):
+        weight = np.bincount(rng.integers(0, seeds, seeds), minlength=seeds).astype(float)[group]
+        found[index] = _isotonic_crossing(swept, at, y, weight, share * fit.plateau)
+    return found
+
+
+def location_difference(
+    first: TippingPoint, second: TippingPoint, first_resampled: Floats, second_resampled: Floats
+) -> Difference:
+    """How far the first tipping point lies above the second, in log₁₀ strength.
+
+    The 95% interval is the union of a basic bootstrap over seeds (`resampled_locations` of both) and of all differences
+    that the two brackets of the grid allow: never narrower than the grid can tell.
+    """
+    for fit in (first, second):
+        if fit.status != "tipping point":
+            return Difference(math.nan, math.nan, math.nan, f"one of the two is {fit.status}")
+    for fit in (first, second):
+        if fit.seeds < 2:
+            return Difference(math.nan, math.nan, math.nan, "one seed: how seeds differ is not known")
+    value = first.log10_strength - second.log10_strength
+    resampled = first_resampled - second_resampled
+    spread = np.quantile(resampled - np.median(resampled), [0.025, 0.975])
+    lows = [value - float(spread[1]), first.bracket[0] - second.bracket[1]]
+    highs = [value - float(spread[0]), first.bracket[1] - second.bracket[0]]
+    return Difference(value, min(lows), max(highs))
 
 
 def _crossing(x: Floats, y: Floats, level: float) -> float:

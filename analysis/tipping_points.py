@@ -1,8 +1,9 @@
-"""Where accuracy tips over as the strength of a regulariser grows.
+"""Where accuracy tips over as the strength of a regulariser grows: decision, location, interval, for each setting.
 
     python -m analysis.tipping_points results/pilcro --by method variant
 
-The rule is that of the input-gradient regularisation paper (its threshold t_α: the smallest swept α above 1e5 whose
+The quantity is t80, the log₁₀ strength at which the curve falls to 80% of its plateau (`fit_tipping_point`). Beside it
+stands the rule of the input-gradient regularisation paper (its threshold t_α: the smallest swept α above 1e5 whose
 accuracy is below 80% of the mean accuracy of all models with α < 1e5), with the limit and the share as parameters. A
 swept strength that equals the limit is not among the reference and counts as above.
 """
@@ -11,8 +12,9 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,34 +22,40 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import ArrayLike
-from rich import box
-from rich.console import Console
-from rich.table import Table
 from tyro.conf import Positional
 
-from analysis.command_line import InputError, parse, run
+from analysis.command_line import InputError, parse, print_table, run
 from analysis.figures import StrengthGroup, save, strength_figure
-from analysis.records import read_sweep, write_file
-from analysis.schema import HYPERPARAMETERS, SCHEMA_VERSION, direction
-from analysis.tipping_fit import TippingPoint, fit_curve
-
-# what tells groups of trials apart, if not said otherwise
-GROUPING = (
-    "dataset",
-    "model",
-    "width",
-    "method",
-    *HYPERPARAMETERS,
-    "crop",
-    "epochs",
-    "batch_size",
-    "learning_rate",
-    "optimizer",
-    "precision",
+from analysis.groups import (
+    Group,
+    Quantity,
+    Row,
+    check_columns,
+    check_finished,
+    check_finite,
+    check_pure,
+    check_strength,
+    count,
+    differing,
+    find_quantity,
+    grouped,
+    quantities,
+    values_of,
+)
+from analysis.records import Sweep, read_sweep, write_file
+from analysis.schema import SCHEMA_VERSION
+from analysis.tipping_fit import (
+    Difference,
+    TippingPoint,
+    fit_curve,
+    location_difference,
+    resampled_locations,
 )
 
 # means that are equal on paper may differ by rounding
 _ROUNDING = 1e-12
+
+_MAX_PRINTED_DIFFERENCES = 12
 
 
 @dataclass(frozen=True)
@@ -136,11 +144,12 @@ def fit_tipping_point(
     *,
     share: float = 0.8,
     reference_below: float | None = None,
+    baseline: ArrayLike = (),
     rng: np.random.Generator | None = None,
 ) -> TippingPoint:
     """Whether and where scores tip over, with a 95% interval, and the paper's rule beside it: see `fit_curve`, whose
     arguments and errors these are, and `paper_threshold`."""
-    fit = fit_curve(strength, score, seed, share=share, reference_below=reference_below, rng=rng)
+    fit = fit_curve(strength, score, seed, share=share, reference_below=reference_below, baseline=baseline, rng=rng)
     if fit.plateau <= 0:
         return fit
     try:
@@ -156,210 +165,379 @@ def fit_tipping_point(
 
 
 @dataclass(frozen=True)
-class Group:
-    """The trials of one curve, as rows of the trials table, and its threshold (None: too few strengths)."""
+class Curve:
+    """One group's scores against strength, with its tipping point and the paper's rule (None: see `reason`)."""
 
-    values: dict[str, Any]
-    trials: list[dict[str, Any]]
-    baseline: list[dict[str, Any]]
-    threshold: PaperThreshold | None
+    group: Group
+    trials: list[Row]
+    """Its trials with a strength above zero and a score."""
+    scores: list[float]
+    baseline: list[float]
+    n_zero: int
+    fit: TippingPoint | None
+    rule: PaperThreshold | None
+    reason: str = ""
+    """Why there is no tipping point, and what to do."""
 
-    def label(self) -> str:
-        return ", ".join(_setting(name, value) for name, value in self.values.items()) or "all trials"
+
+@dataclass(frozen=True)
+class TippingPoints:
+    """The curves of a sweep, and what was left out of them."""
+
+    metric: Quantity
+    strength: str
+    share: float
+    by: list[str]
+    curves: list[Curve]
+    differences: list[tuple[Curve, Curve, Difference]]
+    """Of curves that both tip over and differ in one column only (all pairs, if they differ in one column at all)."""
+    notes: list[str]
 
 
-def _setting(name: str, value: Any) -> str:
-    if value is None:
-        return f"no {name}"
-    return value if isinstance(value, str) else f"{name}={value:g}"
+def tipping_points(
+    sweep: Sweep,
+    *,
+    metric: str = "top1",
+    strength: str = "alpha",
+    by: Sequence[str] | None = None,
+    share: float = 0.8,
+    reference_below: float | None = None,
+    seed: int = 0,
+) -> TippingPoints:
+    """Tipping points of a sweep, one curve for each combination of values of the columns `by` (default: all settings
+    that differ). Diverged trials count with their score, failed ones are left out; equal `seed`s give equal intervals.
+
+    Raises `InputError` for an unknown column or metric, numbers that are not finite, groups that mix data sets or
+    networks, and a record in which no curve can be judged.
+    """
+    check_strength(strength, sweep.trials)
+    check_columns("--by", by or (), sweep.trials, strength)
+    every = sweep.trials.to_pylist()
+    finished = [row for row in every if row["status"] != "failed"]
+    check_finished(sweep)
+    quantity = _quantity(metric, sweep)
+    value = values_of(sweep, quantity)
+    swept = [row for row in finished if row["method"] != "baseline" and row[strength] is not None]
+    rows = [row for row in swept if row["trial_id"] in value]
+    if not rows:
+        without = f"{strength} and {metric}" if swept else strength
+        raise InputError(
+            f"{sweep.path}: no finished trial with {without}; the record has {count(len(finished), 'finished trial')}, "
+            f"choose another --{'metric' if swept else 'strength'} or sweep it"
+        )
+    check_finite(rows, strength)
+    for row in rows:
+        if row[strength] < 0 or not math.isfinite(value[row["trial_id"]].value):
+            raise InputError(
+                f"trial {row['trial_id']}: {strength} {row[strength]}, {metric} {value[row['trial_id']].value}; "
+                "allowed are finite numbers, and strengths of at least 0"
+            )
+    plain = [row for row in finished if row["method"] == "baseline" and row["trial_id"] in value]
+    columns = list(by) if by is not None else differing(rows, strength)
+    groups = grouped(rows, columns, plain)
+    check_pure(groups, columns)
+    found = []
+    for group in groups:
+        trials = [row for row in group.trials if row[strength] > 0]
+        scores = [value[row["trial_id"]].value for row in trials]
+        baseline = [value[row["trial_id"]].value for row in group.baseline]
+        fit, rule, reason = _judge(group, trials, scores, baseline, strength, share, reference_below, seed)
+        found.append(Curve(group, trials, scores, baseline, len(group.trials) - len(trials), fit, rule, reason))
+    if all(curve.fit is None for curve in found):
+        raise InputError(
+            f"{sweep.path}: no tipping point can be looked for: {found[0].reason}; groups are by "
+            f"{', '.join(columns) or 'nothing'}, choose others with --by"
+        )
+    left_out = (
+        (len(every) - len(finished), "failed: left out"),
+        (len(swept) - len(rows), f"without {metric}: left out"),
+        (sum(curve.n_zero for curve in found), f"with {strength} 0: left out, a log axis has no place for it"),
+        (
+            sum(row["status"] == "diverged" for curve in found for row in curve.trials),
+            "diverged: counted with the score recorded, chance",
+        ),
+    )
+    notes = [f"{count(n, 'trial')} {what}" for n, what in left_out if n]
+    return TippingPoints(
+        quantity, strength, share, columns, found, list(_differences(found, columns, strength, share, seed)), notes
+    )
+
+
+def _quantity(name: str, sweep: Sweep) -> Quantity:
+    quantity = find_quantity("--metric", name, sweep)
+    if quantity.direction != "max":
+        higher = [other for other, way in quantities(sweep).items() if way.direction == "max"]
+        raise InputError(
+            f"--metric {name}: the rule needs a metric of which more is better; there are {', '.join(higher)}"
+        )
+    return quantity
+
+
+def _judge(
+    group: Group,
+    trials: list[Row],
+    scores: list[float],
+    baseline: list[float],
+    strength: str,
+    share: float,
+    reference_below: float | None,
+    seed: int,
+) -> tuple[TippingPoint | None, PaperThreshold | None, str]:
+    x = [row[strength] for row in trials]
+    distinct = sorted(set(x))
+    if len(distinct) < 2:
+        those = f"only {strength} = {distinct[0]:g}" if distinct else f"no {strength} above 0"
+        return None, None, f"needs 2 strengths, has {those}: sweep more"
+    if not baseline and all(row["status"] == "diverged" for row in trials):
+        return None, None, f"all {len(trials)} trials diverged: sweep weaker strengths, or add the baseline"
+    seeds = [row["seed"] for row in trials]
+    try:
+        fit = fit_tipping_point(
+            x,
+            scores,
+            seeds,
+            share=share,
+            reference_below=reference_below,
+            baseline=baseline,
+            rng=np.random.default_rng(seed),
+        )
+    except ValueError as error:
+        raise InputError(f"{group.label()}: {error}") from None
+    rule = None
+    if not math.isnan(fit.plateau) and max(scores) > 0:
+        try:
+            rule = paper_threshold(x, scores, share=share, reference_below=reference_below)
+        except ValueError:
+            rule = None  # said in the fit's flags
+    return fit, rule, _REASONS.get(fit.status, "")
+
+
+# what a decision without a location means, and what to do
+_REASONS = {
+    "none in range": "does not fall to the share of its plateau: sweep stronger",
+    "inconclusive": "too few trials collapse to tell: add seeds or strengths",
+    "below range": "collapsed from the smallest strength on: sweep weaker",
+}
+
+
+def _differences(
+    curves: Sequence[Curve], by: Sequence[str], strength: str, share: float, seed: int
+) -> Iterator[tuple[Curve, Curve, Difference]]:
+    tipping = [curve for curve in curves if curve.fit is not None and curve.fit.status == "tipping point"]
+    resampled = {}
+    for curve in tipping:
+        assert curve.fit is not None
+        seeds = [row["seed"] for row in curve.trials]
+        if curve.fit.seeds > 1:
+            # equal seeds are drawn for settings that ran the same ones, so that they are paired
+            rng = np.random.default_rng([seed, *(value % 2**32 for value in sorted(set(seeds)))])
+            x = [row[strength] for row in curve.trials]
+            resampled[id(curve)] = resampled_locations(x, curve.scores, seeds, curve.fit, share=share, rng=rng)
+    for first, second in itertools.combinations(tipping, 2):
+        if sum(first.group.values[name] != second.group.values[name] for name in by) != 1:
+            continue
+        assert first.fit is not None
+        assert second.fit is not None
+        none = np.full(1, math.nan)
+        yield (
+            first,
+            second,
+            location_difference(first.fit, second.fit, resampled.get(id(first), none), resampled.get(id(second), none)),
+        )
 
 
 @dataclass
 class Flags:
-    """Where a sweep's accuracy tips over as the strength grows, by the rule of the paper."""
+    """Where a sweep's accuracy tips over as the strength grows, with a 95% interval, and by the rule of the paper."""
 
     sweep: Positional[str]
     """Folder or s3:// prefix of the sweep."""
     metric: str = "top1"
-    """Column of the trials table to judge by; more of it must be better."""
+    """What to judge by, more of it better: a column of the trials table, or a measurement as metric:component@level."""
     strength: str = "alpha"
     """Column with the strength."""
     by: tuple[str, ...] | None = None
     """One curve for each combination of these columns' values; default: all settings that differ."""
     share: float = 0.8
-    """The threshold is where the mean score falls below this share of the reference level."""
+    """The tipping point is where the curve falls to this share of its plateau."""
     reference_below: float | None = None
-    """The reference level is the mean score below this strength; default: of the lowest quarter of the strengths."""
+    """The plateau is that of the strengths below this one; default: of the lowest quarter of the strengths."""
+    seed: int = 0
+    """Of the permutations and bootstraps."""
     out: str | None = None
-    """Folder or s3:// prefix for the table and the figure; default: analysis/ in the sweep's folder."""
+    """Folder or s3:// prefix for the tables and the figure; default: analysis/ in the sweep's folder."""
 
 
-def _check_flags(flags: Flags, trials: pa.Table) -> None:
-    metrics = {field.name: direction(field) for field in trials.schema if direction(field) is not None}
-    if flags.metric not in metrics:
-        raise InputError(f"--metric {flags.metric}: no such metric; there are {', '.join(metrics)}")
-    if metrics[flags.metric] != "max":
-        higher = [name for name, way in metrics.items() if way == "max"]
-        raise InputError(
-            f"--metric {flags.metric}: the rule needs a metric of which more is better; there are {', '.join(higher)}"
-        )
-    strengths = [
-        name
-        for name in (*HYPERPARAMETERS, "alpha_per_image", "learning_rate")
-        if pa.types.is_floating(trials[name].type) or pa.types.is_integer(trials[name].type)
-    ]
-    if flags.strength not in strengths:
-        raise InputError(f"--strength {flags.strength}: no such strength; there are {', '.join(strengths)}")
-    for name in flags.by or ():
-        if name not in trials.column_names:
-            raise InputError(f"--by {name}: no such column; there are {', '.join(trials.column_names)}")
-        if name == flags.strength:
-            raise InputError(f"--by {name}: is the strength itself; choose another column")
-    if not 0 < flags.share < 1:
-        raise InputError(f"--share {flags.share}: allowed are numbers between 0 and 1")
-    if flags.reference_below is not None and not (math.isfinite(flags.reference_below) and flags.reference_below > 0):
-        raise InputError(f"--reference-below {flags.reference_below}: allowed are finite numbers above 0")
+def located(fit: TippingPoint | None, strength: str) -> str:
+    """A tipping point with its interval as it is printed: "10^6.80 [6.50, 7.00]"; "" where there is none."""
+    if fit is None or fit.status != "tipping point":
+        return ""
+    return f"10^{fit.log10_strength:.2f} [{fit.low:.2f}, {fit.high:.2f}]"
 
 
-def _differing(rows: Sequence[dict[str, Any]], strength: str) -> list[str]:
-    # the same strength in other units tells no settings apart
-    same = {"alpha_per_image": "alpha"}.get(strength, strength)
-    return [name for name in GROUPING if name not in (strength, same) and len({row[name] for row in rows}) > 1]
-
-
-def _order(values: Sequence[Any]) -> list[tuple[int, Any]]:
-    """A key that sorts numbers and text by value, and missing values first."""
-    return [(0, 0) if value is None else (1, value) for value in values]
-
-
-def _groups(
-    rows: Sequence[dict[str, Any]], baseline: Sequence[dict[str, Any]], by: list[str], flags: Flags
-) -> list[Group]:
-    members: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
-    for row in rows:
-        members.setdefault(tuple(row[name] for name in by), []).append(row)
-    groups = []
-    for key in sorted(members, key=_order):
-        values = dict(zip(by, key, strict=True))
-        # the baseline has no method of its own and none of the method's settings; in all else it has to agree
-        same = [
-            row
-            for row in baseline
-            if all(name == "method" or row[name] is None or row[name] == value for name, value in values.items())
-        ]
-        trials = members[key]
-        strengths, scores = [row[flags.strength] for row in trials], [row[flags.metric] for row in trials]
-        group = Group(values, trials, same, None)
-        if len({x for x in strengths if x > 0}) >= 2:
-            try:
-                threshold = paper_threshold(strengths, scores, share=flags.share, reference_below=flags.reference_below)
-            except ValueError as error:
-                raise InputError(f"{group.label()}: {error}") from None
-            group = Group(values, trials, same, threshold)
-        groups.append(group)
-    return groups
-
-
-def _print(groups: Sequence[Group], flags: Flags) -> None:
-    # outside a terminal the width is always the same, and wide enough for the numbers
-    terminal = Console(highlight=False)
-    console = terminal if terminal.is_terminal else Console(highlight=False, width=120)
-    table = Table(box=box.SIMPLE_HEAD if terminal.is_terminal else box.ASCII2)
-    table.add_column("group", overflow="fold")
-    for name in ("trials", "seeds", "strengths", "reference level", f"threshold ({flags.strength})"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for group in groups:
-        swept = sorted({row[flags.strength] for row in group.trials if row[flags.strength] > 0})
-        seeds = {row["seed"] for row in group.trials}
-        strengths = f"{len(swept)}: {swept[0]:.4g} to {swept[-1]:.4g}" if swept else "none"
-        threshold = group.threshold
-        if threshold is None:
-            reference, found = "", "needs 2 strengths"
-        else:
-            reference = f"{threshold.reference:.4f} (below {threshold.reference_below:.4g})"
-            found = "none in range" if math.isnan(threshold.strength) else f"{threshold.strength:.6g}"
-        table.add_row(group.label(), str(len(group.trials)), str(len(seeds)), strengths, reference, found)
-    console.print(table)
-
-
-def _table(groups: Sequence[Group], by: list[str], trials: pa.Schema, flags: Flags) -> pa.Table:
-    fields = [pa.field(name, trials.field(name).type) for name in by]
-    fields += [pa.field("metric", pa.string()), pa.field("strength", pa.string())]
-    fields += [pa.field(name, pa.float64()) for name in ("share", "reference_below", "reference", "threshold")]
-    fields.append(pa.field("n", pa.int64()))
+def _print(result: TippingPoints) -> None:
     rows = []
-    for group in groups:
-        row = {**group.values, "metric": flags.metric, "strength": flags.strength, "share": flags.share}
-        threshold = group.threshold
-        if threshold is not None:
-            row |= {"reference_below": threshold.reference_below, "reference": threshold.reference}
-            row |= {"threshold": None if math.isnan(threshold.strength) else threshold.strength}
-        row["n"] = sum(1 for trial in group.trials if trial[flags.strength] > 0)
+    for curve in result.curves:
+        swept = sorted({row[result.strength] for row in curve.trials})
+        seeds = {row["seed"] for row in curve.trials}
+        strengths = f"{len(swept)}: {swept[0]:.4g} to {swept[-1]:.4g}" if swept else "none"
+        fit, rule = curve.fit, curve.rule
+        if fit is None:
+            found, plateau, p_value = curve.reason, "", ""
+        else:
+            found = located(fit, result.strength) or f"{fit.status}: {curve.reason}"
+            plateau, p_value = f"{fit.plateau:.4f}", f"{fit.p_value:.4f}"
+        paper = "" if rule is None else "none in range" if math.isnan(rule.strength) else f"{rule.strength:.6g}"
+        size = f"{len(curve.trials)}/{len(seeds)}"
+        rows.append((curve.group.label(), size, strengths, plateau, found, p_value, paper))
+    print_table(
+        (
+            "group",
+            "trials/seeds",
+            "strengths",
+            "plateau",
+            f"{result.strength} at the tipping point",
+            "p",
+            "paper's rule",
+        ),
+        rows,
+        wrap=(0, 4),
+    )
+    known = [entry for entry in result.differences if not entry[2].reason]
+    if known:
+        print(f"Differences of tipping points (log10 {result.strength}, 95% interval over seeds and grid):")
+        for first, second, difference in known[:_MAX_PRINTED_DIFFERENCES]:
+            clear = "" if difference.low <= 0 <= difference.high else ", the interval leaves out 0"
+            print(
+                f"  {first.group.label()} − {second.group.label()}: {difference.value:+.2f} "
+                f"[{difference.low:+.2f}, {difference.high:+.2f}]{clear}"
+            )
+        if len(known) > _MAX_PRINTED_DIFFERENCES:
+            print(f"  … {len(known) - _MAX_PRINTED_DIFFERENCES} more in the table written")
+    for curve in result.curves:
+        for flag in () if curve.fit is None else curve.fit.flags:
+            print(f"{curve.group.label()}: {flag}")
+    if all(curve.fit is None or curve.fit.seeds == 1 for curve in result.curves):
+        print("one seed per setting: the intervals know nothing of how seeds differ; add --seeds")
+    for note in result.notes:
+        print(note)
+
+
+def table(result: TippingPoints, trials: pa.Schema) -> pa.Table:
+    """The curves as rows: the columns grouped by, then what was decided and found; `reason` says why a number is null.
+
+    Locations and intervals are log₁₀ strengths; `threshold` is the paper's rule, a strength.
+    """
+    fields = [pa.field(name, trials.field(name).type) for name in result.by]
+    fields += [pa.field(name, pa.string()) for name in ("metric", "strength", "status", "reason", "flags")]
+    numbers: tuple[str, ...] = (
+        "share",
+        "log10_strength",
+        "low",
+        "high",
+        "p_value",
+        "plateau",
+        "bracket_low",
+        "bracket_high",
+    )
+    numbers += ("ec10", "ec50", "reference_below", "reference", "threshold")
+    fields += [pa.field(name, pa.float64()) for name in numbers]
+    fields += [pa.field(name, pa.int64()) for name in ("n", "strengths", "seeds", "diverged")]
+    rows = []
+    for curve in result.curves:
+        row = {**curve.group.values, "metric": result.metric.name, "strength": result.strength, "share": result.share}
+        row |= {"reason": curve.reason, "n": len(curve.trials), "flags": "", "status": "not judged"}
+        row["strengths"] = len({trial[result.strength] for trial in curve.trials})
+        row["seeds"] = len({trial["seed"] for trial in curve.trials})
+        row["diverged"] = sum(trial["status"] == "diverged" for trial in curve.trials)
+        if curve.fit is not None:
+            fit = curve.fit
+            row |= {name: getattr(fit, name) for name in ("status", "p_value", "plateau", "ec10", "ec50")}
+            row |= {name: getattr(fit, name) for name in ("log10_strength", "low", "high")}
+            row |= {"bracket_low": fit.bracket[0], "bracket_high": fit.bracket[1], "flags": "; ".join(fit.flags)}
+        if curve.rule is not None:
+            rule = curve.rule
+            row |= {"reference_below": rule.reference_below, "reference": rule.reference, "threshold": rule.strength}
+        rows.append({name: None if isinstance(v, float) and math.isnan(v) else v for name, v in row.items()})
+    return pa.Table.from_pylist(rows, schema=pa.schema(fields, {"schema_version": str(SCHEMA_VERSION)}))
+
+
+def differences_table(result: TippingPoints) -> pa.Table:
+    """The differences as rows: log₁₀ of the ratio of the first group's tipping point to the second's."""
+    fields = [pa.field(name, pa.string()) for name in ("first", "second", "metric", "strength", "reason")]
+    fields += [pa.field(name, pa.float64()) for name in ("difference", "low", "high")]
+    rows: list[dict[str, Any]] = []
+    for first, second, difference in result.differences:
+        row: dict[str, Any] = {"first": first.group.label(), "second": second.group.label()}
+        row |= {"metric": result.metric.name, "strength": result.strength, "reason": difference.reason}
+        if not difference.reason:
+            row |= {"difference": difference.value, "low": difference.low, "high": difference.high}
         rows.append(row)
     return pa.Table.from_pylist(rows, schema=pa.schema(fields, {"schema_version": str(SCHEMA_VERSION)}))
 
 
-def _curve(group: Group, flags: Flags) -> StrengthGroup:
-    trials = [row for row in group.trials if row[flags.strength] > 0]
-    threshold = group.threshold
-    return StrengthGroup(
-        label=group.label(),
-        strength=[row[flags.strength] for row in trials],
-        score=[row[flags.metric] for row in trials],
-        diverged=[row["status"] == "diverged" for row in trials],
-        level=math.nan if threshold is None else threshold.share * threshold.reference,
-        threshold=math.nan if threshold is None else threshold.strength,
-        baseline=[row[flags.metric] for row in group.baseline],
-    )
-
-
-def _count(n: int, what: str) -> str:
-    return f"{n} trial{'' if n == 1 else 's'} {what}"
+def figure_groups(result: TippingPoints) -> list[StrengthGroup]:
+    """The curves as `strength_figure` draws them."""
+    drawn = []
+    for curve in result.curves:
+        if not curve.trials:
+            continue
+        fit, rule = curve.fit, curve.rule
+        tips = fit is not None and fit.status == "tipping point"
+        location, low, high = (
+            (10**fit.log10_strength, 10**fit.low, 10**fit.high) if fit is not None and tips else (math.nan,) * 3
+        )
+        drawn.append(
+            StrengthGroup(
+                label=curve.group.label(),
+                strength=[row[result.strength] for row in curve.trials],
+                score=curve.scores,
+                diverged=[row["status"] == "diverged" for row in curve.trials],
+                level=math.nan if fit is None else result.share * fit.plateau,
+                threshold=math.nan if rule is None else rule.strength,
+                baseline=curve.baseline,
+                location=location,
+                low=low,
+                high=high,
+                note="" if tips else (curve.reason.split(":")[0] if fit is None else fit.status),
+            )
+        )
+    return drawn
 
 
 def main() -> None:
     flags = parse(Flags, prog="python -m analysis.tipping_points")
+    if not 0 < flags.share < 1:
+        raise InputError(f"--share {flags.share}: allowed are numbers between 0 and 1")
+    if flags.reference_below is not None and not (math.isfinite(flags.reference_below) and flags.reference_below > 0):
+        raise InputError(f"--reference-below {flags.reference_below}: allowed are finite numbers above 0")
+    if flags.seed < 0:
+        raise InputError(f"--seed {flags.seed}: allowed are whole numbers of at least 0")
     sweep = read_sweep(flags.sweep)
-    _check_flags(flags, sweep.trials)
-    every = sweep.trials.to_pylist()
-    scored = [row for row in every if row["status"] != "failed" and row[flags.metric] is not None]
-    rows = [row for row in scored if row["method"] != "baseline" and row[flags.strength] is not None]
-    baseline = [row for row in scored if row["method"] == "baseline"]
-    for row in rows:
-        if not (math.isfinite(row[flags.strength]) and row[flags.strength] >= 0 and math.isfinite(row[flags.metric])):
-            raise InputError(
-                f"trial {row['trial_id']}: {flags.strength} {row[flags.strength]}, {flags.metric} {row[flags.metric]}; "
-                "allowed are finite numbers, and strengths of at least 0"
-            )
-    if not rows:
-        raise InputError(f"{sweep.path}: no finished trial with {flags.strength} and {flags.metric}")
-    by = list(flags.by) if flags.by is not None else _differing(rows, flags.strength)
-    groups = _groups(rows, baseline, by, flags)
-    if all(group.threshold is None for group in groups):
-        raise InputError(
-            f"{sweep.path}: no group has 2 values of {flags.strength} above 0, which a tipping point needs; "
-            f"groups are by {', '.join(by) or 'nothing'}, choose others with --by"
-        )
-
-    _print(groups, flags)
-    failed = sum(row["status"] == "failed" for row in every)
-    silent = sum(row["status"] != "failed" and row[flags.metric] is None for row in every)
-    zero = sum(row[flags.strength] == 0 for row in rows)
-    for n, what in (
-        (failed, "failed: left out"),
-        (silent, f"without {flags.metric}: left out"),
-        (zero, f"with {flags.strength} 0: left out, a log axis has no place for it"),
-    ):
-        if n:
-            print(_count(n, what))
-
+    result = tipping_points(
+        sweep,
+        metric=flags.metric,
+        strength=flags.strength,
+        by=flags.by,
+        share=flags.share,
+        reference_below=flags.reference_below,
+        seed=flags.seed,
+    )
     out = f"{(flags.out or f'{sweep.path}/analysis').rstrip('/')}/tipping_points"
-    content = io.BytesIO()
-    pq.write_table(_table(groups, by, sweep.trials.schema, flags), content)
-    print(write_file(f"{out}.parquet", content.getvalue()))
-    drawn = [curve for curve in (_curve(group, flags) for group in groups) if curve.strength]
-    figure = strength_figure(drawn, strength=flags.strength, metric=flags.metric, share=flags.share)
-    for path in save(figure, out, sweep):
+    tables = {out: table(result, sweep.trials.schema)}
+    if result.differences:
+        tables[f"{out}_differences"] = differences_table(result)
+    written = []
+    for stem, content in tables.items():
+        buffer = io.BytesIO()
+        pq.write_table(content, buffer)
+        written.append(write_file(f"{stem}.parquet", buffer.getvalue()))
+    figure = strength_figure(
+        figure_groups(result), strength=flags.strength, metric=result.metric.name, share=flags.share
+    )
+    written += save(figure, out, sweep)
+    _print(result)
+    for path in written:
         print(path)
 
 

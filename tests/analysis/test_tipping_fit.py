@@ -97,7 +97,7 @@ def test_the_profile_interval_agrees_with_scipys() -> None:
     best, covariance = optimize.curve_fit(by_t, x, y, [0.9, 0.1, 3.0, 3.0])
     half = stats.t.ppf(0.975, len(x) - 4) * math.sqrt(covariance[3, 3])
     fit = _Logistic(x, y, np.zeros(len(x), dtype=np.int64), 0.8, 0.95, (2.75, 3.25))
-    low, high = fit.profile(0.0, 6.0)
+    low, high = fit.profile(0.0, 6.0, (best[3], best[3]))
     assert low == pytest.approx(best[3] - half, abs=0.1 * half)
     assert high == pytest.approx(best[3] + half, abs=0.1 * half)
 

@@ -10,7 +10,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from analysis import records, tipping_points
+from analysis.records import write_trial
 from analysis.tipping_points import paper_threshold
+from tests.analysis.conftest import make_trial
 
 Record = Callable[..., bool]
 Command = Callable[..., tuple[int, str, str]]
@@ -148,19 +150,27 @@ def test_the_command_writes_a_table_and_a_figure(sweep: Path, command: Command) 
     rows = {line.split("|")[1].strip(): line for line in lines if line.startswith("| ")}
     assert "none in range" in rows["curvature"]
     assert rows["target"].split("|")[-2].strip() == "10"
-    assert pq.read_table(files[0]).to_pylist() == [
-        {
-            "variant": variant,
-            "metric": "top1",
-            "strength": "alpha",
-            "share": 0.8,
-            "reference_below": 10.0,
-            "reference": 0.9,
-            "threshold": threshold,
-            "n": 6,
-        }
-        for variant, threshold in (("curvature", None), ("target", 10.0))
-    ]
+    assert "2 trials diverged: counted with the score recorded, chance" in lines
+    curvature, target = pq.read_table(files[0]).to_pylist()
+    same = {"metric": "top1", "strength": "alpha", "share": 0.8, "reference_below": 10.0, "reference": 0.9}
+    same |= {"n": 6, "strengths": 3, "seeds": 2}
+    for row, variant, threshold, diverged in ((curvature, "curvature", None, 0), (target, "target", 10.0, 2)):
+        assert {name: row[name] for name in same} == same
+        assert (row["variant"], row["threshold"], row["diverged"]) == (variant, threshold, diverged)
+    # the medians are 0.9, 0.8, 0.75: the plateau 0.8, no trial below 0.64
+    assert curvature["status"] == "none in range"
+    assert curvature["plateau"] == pytest.approx(0.8)
+    assert curvature["log10_strength"] is None
+    assert "sweep stronger" in curvature["reason"]
+    # 0.9, 0.6, 0.1: more than a fifth lie below 0.72, so the plateau is the median of the three highest, 0.6. But that
+    # lies below 80% of the baseline's 0.95, which is the plateau then: collapsed are the four trials at 10 and 100,
+    # the excess from 10 on is 4, and two baseline trials more stand before: 1 of the C(8, 4) = 70 orders reaches it
+    assert target["plateau"] == pytest.approx(0.95)
+    assert target["p_value"] == pytest.approx(1 / 70, abs=0.004)
+    assert target["status"] == "tipping point"
+    assert (target["bracket_low"], target["bracket_high"]) == (0.0, 1.0)
+    assert target["low"] <= 0 <= target["log10_strength"] <= 1 <= target["high"]
+    assert "plateau taken from the baseline" in target["flags"]
     source = f"record {records.content_hash(str(sweep))}"
     assert source in files[1].read_bytes().decode("latin-1")
     assert source in files[2].read_text()
@@ -200,14 +210,15 @@ def test_the_commands_options(sweep: Path, command: Command, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        (["--metric", "accuracy"], "no such metric; there are top1, top5, loss"),
-        (["--metric", "loss"], "more is better; there are top1, top5"),
+        (["--metric", "accuracy"], "no such metric; there are top1"),
+        (["--metric", "loss"], "--metric loss: no trial of"),
         (["--strength", "variant"], "no such strength; there are alpha, "),
         (["--strength", "gamma"], "no finished trial with gamma"),
         (["--by", "colour"], "no such column; there are trial_id"),
         (["--by", "alpha"], "is the strength itself"),
         (["--by", "trial_id"], "choose others with --by"),
-        (["--metric", "top5"], "no finished trial with alpha and top5"),
+        (["--metric", "top5"], "--metric top5: no trial of"),
+        (["--seed", "-1"], "--seed -1"),
         (["--share", "1.5"], "--share 1.5"),
         (["--reference-below", "0.5"], "reference_below: 0.5"),
         (["--reference-below", "nan"], "--reference-below nan"),
@@ -244,4 +255,109 @@ def test_many_groups_get_a_panel_each(tmp_path: Path, record: Record, command: C
         record(tmp_path / "demo", f"{number:03}", width=width, alpha=alpha, top1=0.9 / alpha)
     code, out, err = command(tipping_points.main, tmp_path / "demo")
     assert (code, err) == (0, "")
-    assert out.count("width=") == 5
+    assert sum(line.startswith("| width=") for line in out.splitlines()) == 5
+
+
+def _swept(path: Path, record: Record, settings: dict[str, tuple[float, int]], **columns: Any) -> None:
+    """Logistic falls from 0.9 to 0.1, 25 strengths of log10 0 to 6; `settings`: variant → (t80, seeds)."""
+    for variant, (t80, seeds) in settings.items():
+        for seed in range(seeds):
+            for index in range(25):
+                x = index / 4
+                # (0.9 − 0.1) / (0.72 − 0.1) − 1 = 0.290: the curve is at 0.72 a little before its middle
+                top1 = 0.1 + 0.8 / (1 + math.exp(4 * (x - t80) + math.log(0.8 / 0.62 - 1)))
+                name = f"{variant}-{seed}-{index:02}"
+                record(path, name, variant=variant, seed=seed, alpha=10**x, top1=top1, **columns)
+
+
+def test_groups_and_their_difference(tmp_path: Path, record: Record, command: Command) -> None:
+    _swept(tmp_path / "demo", record, {"curvature": (2.0, 3), "target": (4.4, 3)})
+    code, out, err = command(tipping_points.main, tmp_path / "demo")
+    assert (code, err) == (0, "")
+    rows = pq.read_table(tmp_path / "demo" / "analysis" / "tipping_points.parquet").to_pylist()
+    assert [row["log10_strength"] for row in rows] == pytest.approx([2.0, 4.4], abs=0.02)
+    (row,) = pq.read_table(tmp_path / "demo" / "analysis" / "tipping_points_differences.parquet").to_pylist()
+    assert (row["first"], row["second"], row["reason"]) == ("curvature", "target", "")
+    assert row["difference"] == pytest.approx(-2.4, abs=0.03)
+    # the grid alone allows a bracket's width each way: 0.25 and 0.25
+    assert row["high"] - row["low"] >= 0.5 - 1e-9
+    assert row["high"] < 0
+    assert "the interval leaves out 0" in out
+    again = command(tipping_points.main, tmp_path / "demo")
+    assert again == (code, out, err)
+
+
+def test_one_seed_has_no_interval_of_a_difference(tmp_path: Path, record: Record, command: Command) -> None:
+    _swept(tmp_path / "demo", record, {"curvature": (2.0, 1), "target": (4.4, 1)})
+    code, out, _ = command(tipping_points.main, tmp_path / "demo")
+    assert code == 0
+    assert "one seed per setting" in out
+    (row,) = pq.read_table(tmp_path / "demo" / "analysis" / "tipping_points_differences.parquet").to_pylist()
+    assert (row["difference"], row["reason"]) == (None, "one seed: how seeds differ is not known")
+
+
+def test_a_sweep_that_has_tipped_over_before_it_begins(tmp_path: Path, record: Record, command: Command) -> None:
+    for index in range(30):
+        record(tmp_path / "demo", f"{index:02}", alpha=10.0**index, top1=0.1 + 0.001 * (index % 3))
+    code, out, _ = command(tipping_points.main, tmp_path / "demo")
+    assert code == 0
+    assert "none in range" in out  # nothing tells chance from a plateau here
+    record(tmp_path / "demo", "baseline", method="baseline", alpha=None, variant=None, top1=0.9)
+    code, out, _ = command(tipping_points.main, tmp_path / "demo")
+    assert code == 0
+    assert "below range" in out
+    (row,) = pq.read_table(tmp_path / "demo" / "analysis" / "tipping_points.parquet").to_pylist()
+    # the one trial that has not collapsed comes first in 1 of 31 orders
+    assert row["p_value"] == pytest.approx(1 / 31, abs=0.006)
+
+
+@pytest.mark.parametrize(
+    ("trials", "argv", "message"),
+    [
+        ([{"status": "failed", "error": "boom", "top1": None}], [], "all 1 trial failed (the first: boom)"),
+        ([{}], [], "needs 2 strengths, has only alpha = 1: sweep more"),
+        ([{"seed": 0}, {"seed": 1}], [], "needs 2 strengths, has only alpha = 1: sweep more"),
+        ([{"method": "baseline", "alpha": None}], [], "no finished trial with alpha; the record has 1 finished trial,"),
+        ([{"alpha": a, "status": "diverged", "top1": 0.1} for a in (1.0, 2.0)], [], "all 2 trials diverged"),
+        ([{"alpha": a, "top1": None} for a in (1.0, 2.0)], [], "no trial of"),
+        (
+            [{"alpha": a, "dataset": d} for a in (1.0, 2.0) for d in ("digits", "mnist")],
+            ["--by", "method"],
+            "mixes 2 values of dataset (digits, mnist)",
+        ),
+    ],
+)
+def test_records_without_a_curve(
+    tmp_path: Path, record: Record, command: Command, trials: list[dict[str, Any]], argv: list[str], message: str
+) -> None:
+    for index, columns in enumerate(trials):
+        record(tmp_path / "demo", f"{index:02}", **columns)
+    code, out, err = command(tipping_points.main, tmp_path / "demo", *argv)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert message in err
+
+
+def test_mixed_data_sets_are_told_apart(tmp_path: Path, record: Record, command: Command) -> None:
+    for dataset in ("digits", "mnist"):
+        for alpha in (1.0, 10.0):
+            record(tmp_path / "demo", f"{dataset}-{alpha}", dataset=dataset, alpha=alpha)
+    code, out, _ = command(tipping_points.main, tmp_path / "demo")
+    assert code == 0
+    assert sum(line.startswith(("| digits", "| mnist")) for line in out.splitlines()) == 2
+
+
+def test_a_measurement_is_a_metric_too(tmp_path: Path, command: Command) -> None:
+    for index in range(25):
+        trial, epochs, _, maps = make_trial(f"{index:02}", alpha=10.0 ** (index / 4), top1=0.9)
+        value = 0.5 if index < 12 else 0.05
+        row = {"epoch": 2, "metric": "robust_accuracy", "component": "pgd", "value": value, "direction": "max"}
+        measured = [{**row, "level": steps} for steps in (20.0, 50.0)]
+        write_trial(str(tmp_path / "demo"), trial, epochs, measured, maps)
+    code, _, _ = command(tipping_points.main, tmp_path / "demo", "--metric", "robust_accuracy:pgd@20")
+    assert code == 0
+    (row,) = pq.read_table(tmp_path / "demo" / "analysis" / "tipping_points.parquet").to_pylist()
+    assert row["metric"] == "robust_accuracy:pgd@20"
+    assert (row["bracket_low"], row["bracket_high"]) == (2.75, 3.0)
+    code, _, err = command(tipping_points.main, tmp_path / "demo", "--metric", "robust_accuracy:pgd")
+    assert code == 2
+    assert "there are top1, robust_accuracy:pgd@20, robust_accuracy:pgd@50" in err

@@ -1,0 +1,304 @@
+"""Trials by setting, and what was measured of them: what every statistic is computed on.
+
+A setting is a combination of values of columns of the trials table; the seeds of a setting are its sample. A quantity
+is a metric's column of that table (`top1`), or a measurement, written `metric`, `metric:component` or
+`metric:component@level` (`faithfulness:deeplift`, `robust_accuracy:pgd@20`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from analysis.command_line import InputError
+from analysis.records import Sweep
+from analysis.schema import HYPERPARAMETERS, direction, unit
+
+# the data and the network: trials that differ in these answer different questions
+PROBLEM = ("dataset", "model", "width")
+
+# what tells settings apart, if not said otherwise
+GROUPING = (
+    *PROBLEM,
+    "method",
+    *HYPERPARAMETERS,
+    "crop",
+    "epochs",
+    "batch_size",
+    "learning_rate",
+    "optimizer",
+    "precision",
+)
+
+# end of the metric of a single image's value, whose level is the image's number
+PER_IMAGE = "_per_image"
+
+# the same strength in other units tells no settings apart
+_SAME = {"alpha_per_image": "alpha"}
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Group:
+    """The trials of one setting, as rows of the trials table, and the unregularised ones that belong to it."""
+
+    values: Mapping[str, Any]
+    """The columns that tell it from the others."""
+    trials: Sequence[Row]
+    baseline: Sequence[Row]
+
+    def label(self) -> str:
+        return label(self.values)
+
+
+def label(values: Mapping[str, Any]) -> str:
+    """A setting in words: "curvature, interval=10"."""
+    return ", ".join(_setting(name, value) for name, value in values.items()) or "all trials"
+
+
+def _setting(name: str, value: Any) -> str:
+    if value is None:
+        return f"no {name}"
+    return value if isinstance(value, str) else f"{name}={value:.4g}"
+
+
+def count(n: int, what: str) -> str:
+    """ "1 trial", "2 trials"."""
+    return f"{n} {what}{'' if n == 1 else 's'}"
+
+
+def differing(rows: Sequence[Row], *strengths: str) -> list[str]:
+    """The columns that tell settings apart and have more than one value, without the strengths."""
+    known = {*strengths, *(_SAME.get(name, name) for name in strengths)}
+    return [name for name in GROUPING if name not in known and len({row[name] for row in rows}) > 1]
+
+
+def key_order(values: Sequence[Any]) -> list[tuple[int, Any]]:
+    """A sort key that orders numbers and text by value, and missing values first."""
+    return [(0, 0) if value is None else (1, value) for value in values]
+
+
+def grouped(rows: Sequence[Row], by: Sequence[str], baseline: Sequence[Row] = ()) -> list[Group]:
+    """The rows by the values of the columns `by`, in the values' order.
+
+    A row of `baseline` belongs to every group with which it agrees in all columns but the method and those that it has
+    no value of.
+    """
+    members: dict[tuple[Any, ...], list[Row]] = {}
+    for row in rows:
+        members.setdefault(tuple(row[name] for name in by), []).append(row)
+    groups = []
+    for key in sorted(members, key=key_order):
+        values = dict(zip(by, key, strict=True))
+        same = [
+            row
+            for row in baseline
+            if all(name == "method" or row[name] is None or row[name] == value for name, value in values.items())
+        ]
+        groups.append(Group(values, members[key], same))
+    return groups
+
+
+def check_columns(flag: str, names: Collection[str], trials: pa.Table, *strengths: str) -> None:
+    """Raises `InputError` for names that are no columns of the trials table, or the strength itself."""
+    for name in names:
+        if name not in trials.column_names:
+            raise InputError(f"{flag} {name}: no such column; there are {', '.join(trials.column_names)}")
+        if name in strengths:
+            raise InputError(f"{flag} {name}: is the strength itself; choose another column")
+
+
+def check_pure(groups: Sequence[Group], by: Collection[str]) -> None:
+    """Raises `InputError` if a group mixes data sets or networks: its numbers would be those of neither."""
+    for group in groups:
+        for name in PROBLEM:
+            values = {row[name] for row in group.trials}
+            if len(values) > 1:
+                some = ", ".join(sorted(map(str, values))[:4])
+                raise InputError(
+                    f"--by {' '.join(by) or '(nothing)'}: {group.label()} mixes {len(values)} values of {name} "
+                    f"({some}), whose numbers do not belong together; add {name} to --by, or leave --by out"
+                )
+
+
+def strengths_of(trials: pa.Table) -> list[str]:
+    """The columns that can be a strength: numbers among the hyperparameters."""
+    return [
+        name
+        for name in (*HYPERPARAMETERS, "alpha_per_image", "learning_rate")
+        if pa.types.is_floating(trials[name].type) or pa.types.is_integer(trials[name].type)
+    ]
+
+
+def check_strength(name: str, trials: pa.Table) -> None:
+    """Raises `InputError` if this is no column that can be a strength."""
+    if name not in strengths_of(trials):
+        raise InputError(f"--strength {name}: no such strength; there are {', '.join(strengths_of(trials))}")
+
+
+# --- quantities -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """A metric's column of the trials table, or a measurement of the record at its last epoch."""
+
+    metric: str
+    component: str = ""
+    level: float | None = None
+    unit: str = ""
+    direction: str = "none"
+    measured: bool = False
+    """From the measurements; else a column of the trials table."""
+
+    @property
+    def name(self) -> str:
+        """As it is written on a command line; levels that do not tell quantities apart are left out."""
+        level = "" if self.level is None else f"@{self.level:g}"
+        return f"{self.metric}{f':{self.component}' if self.component else ''}{level}"
+
+
+@dataclass(frozen=True)
+class Value:
+    """A number of one trial, with its deviation over `n` images (or slices …) where the record has them."""
+
+    value: float
+    std: float | None = None
+    n: int | None = None
+
+
+def quantities(sweep: Sweep) -> dict[str, Quantity]:
+    """Every quantity the sweep has a value of, by its name: the trials table's metrics, then the measurements.
+
+    Measurements at initialisation (epoch 0) and values of single images are none.
+    """
+    found = {}
+    for field in sweep.trials.schema:
+        way = direction(field)
+        if way in ("max", "min") and sweep.trials[field.name].null_count < len(sweep.trials):
+            found[field.name] = Quantity(field.name, unit=unit(field), direction=way)
+    for quantity in _levels(sweep):
+        found.setdefault(quantity.name, quantity)
+    return found
+
+
+def _measured(sweep: Sweep) -> pa.Table:
+    """The measurements after training, without those of single images."""
+    table = sweep.measurements
+    single = pc.ends_with(table["metric"], PER_IMAGE)
+    return table.filter(pc.and_(pc.and_(pc.greater(table["epoch"], 0), pc.is_valid(table["value"])), pc.invert(single)))
+
+
+def _levels(sweep: Sweep) -> list[Quantity]:
+    keys = ["metric", "component", "level", "unit", "direction"]
+    rows = _measured(sweep).group_by(keys).aggregate([]).to_pylist()
+    by_metric: dict[tuple[str, str], set[float | None]] = {}
+    for row in rows:
+        by_metric.setdefault((row["metric"], row["component"] or ""), set()).add(row["level"])
+    found = []
+    for row in sorted(rows, key=lambda row: key_order([row[name] for name in keys[:3]])):
+        component = row["component"] or ""
+        # one level only: how it was measured, not what
+        level = row["level"] if len(by_metric[row["metric"], component]) > 1 else None
+        found.append(Quantity(row["metric"], component, level, row["unit"] or "", row["direction"] or "none", True))
+    return found
+
+
+def find_quantity(flag: str, name: str, sweep: Sweep) -> Quantity:
+    """The quantity of this name. Raises `InputError` that lists what there is."""
+    known = quantities(sweep)
+    if name in known:
+        return known[name]
+    column = name in sweep.trials.column_names and direction(sweep.trials.schema.field(name)) is not None
+    if column:
+        raise InputError(f"{flag} {name}: no trial of {sweep.path} has a value of it; there are {', '.join(known)}")
+    raise InputError(f"{flag} {name}: no such metric; there are {', '.join(known) or 'none in this record'}")
+
+
+def values_of(sweep: Sweep, quantity: Quantity) -> dict[str, Value]:
+    """The quantity by trial, at the last epoch it was measured at; trials without it, and failed ones, are left out."""
+    if not quantity.measured:
+        return {
+            row["trial_id"]: Value(row[quantity.metric])
+            for row in sweep.trials.select(["trial_id", "status", quantity.metric]).to_pylist()
+            if row["status"] != "failed" and row[quantity.metric] is not None
+        }
+    table = _measured(sweep)
+    mask = pc.and_(
+        pc.equal(table["metric"], quantity.metric), pc.equal(pc.fill_null(table["component"], ""), quantity.component)
+    )
+    if quantity.level is not None:
+        mask = pc.and_(mask, pc.equal(table["level"], quantity.level))
+    failed = {
+        row["trial_id"] for row in sweep.trials.select(["trial_id", "status"]).to_pylist() if row["status"] == "failed"
+    }
+    found: dict[str, tuple[int, Value]] = {}
+    for row in table.filter(mask).select(["trial_id", "epoch", "value", "std", "n"]).to_pylist():
+        if row["trial_id"] in failed:
+            continue
+        if row["trial_id"] not in found or row["epoch"] >= found[row["trial_id"]][0]:
+            found[row["trial_id"]] = row["epoch"], Value(row["value"], row["std"], row["n"])
+    return {trial: value for trial, (_, value) in found.items()}
+
+
+@dataclass(frozen=True)
+class ImageValues:
+    """A quantity of single images: values (trials, images), nan where undefined."""
+
+    trials: Mapping[str, int]
+    """Row of each trial."""
+    values: np.ndarray
+
+    def of(self, trials: Sequence[str]) -> np.ndarray | None:
+        """The rows of these trials; None if one is not there."""
+        if any(trial not in self.trials for trial in trials):
+            return None
+        return self.values[[self.trials[trial] for trial in trials]]
+
+
+def image_values(sweep: Sweep, quantity: Quantity) -> ImageValues | None:
+    """The quantity of single images, at the last epoch they were measured at; None if the record has none."""
+    table = sweep.measurements
+    mask = pc.and_(
+        pc.equal(table["metric"], f"{quantity.metric}{PER_IMAGE}"),
+        pc.equal(pc.fill_null(table["component"], ""), quantity.component),
+    )
+    rows = table.filter(mask).select(["trial_id", "epoch", "level", "value"]).to_pylist()
+    if not rows:
+        return None
+    last: dict[str, int] = {}
+    for row in rows:
+        last[row["trial_id"]] = max(row["epoch"], last.get(row["trial_id"], 0))
+    images = {level: index for index, level in enumerate(sorted({row["level"] for row in rows}))}
+    place = {trial: index for index, trial in enumerate(sorted(last))}
+    found = np.full((len(place), len(images)), math.nan)
+    for row in rows:
+        if row["epoch"] == last[row["trial_id"]] and row["value"] is not None:
+            found[place[row["trial_id"]], images[row["level"]]] = row["value"]
+    return ImageValues(place, found)
+
+
+def check_finished(sweep: Sweep) -> None:
+    """Raises `InputError` if every trial of the record has failed."""
+    rows = sweep.trials.select(["status", "error"]).to_pylist()
+    if all(row["status"] == "failed" for row in rows):
+        first = rows[0]["error"] or "no reason recorded"
+        raise InputError(
+            f"{sweep.path}: all {count(len(rows), 'trial')} failed (the first: {first}); mend the cause and run the "
+            "sweep again with --retry-failed"
+        )
+
+
+def check_finite(rows: Sequence[Row], *columns: str) -> None:
+    """Raises `InputError` naming a trial whose number in one of these columns is not finite."""
+    for row in rows:
+        for name in columns:
+            if row[name] is not None and not math.isfinite(row[name]):
+                raise InputError(f"trial {row['trial_id']}: {name} is {row[name]}; allowed are finite numbers")

@@ -1,0 +1,752 @@
+"""The papers' tables and figures beside ours.
+
+    python -m analysis.paper results/pilcro                      every table the sweep has something of
+    python -m analysis.paper results/pilcro --table pilcro-1     one table or figure
+    python -m analysis.paper [results/pilcro] --list             every ID, what it needs, and whether the sweep has it
+
+The papers' numbers are in `claims.csv` (one row each: paper, table, row, column, value, …, and which trials and which
+quantity of a record they are about), what they say without a number in `trends.csv`. A number of ours is a mean over
+seeds with its 95% t interval. The verdict is
+
+- `agrees`: the paper's value lies in our interval, or the order of settings that it claims holds (one-sided paired or
+  Welch t-test, p < .05 after Holm's adjustment over the table); for a trend, Spearman's ρ has its sign (p < .05, Holm);
+- `differs`: neither;
+- `not comparable`: another data set, network, number of epochs or the like than the paper's (it says which), or too few
+  seeds for an interval.
+"""
+
+from __future__ import annotations
+
+import csv
+import functools
+import importlib.resources
+import io
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from scipy import stats
+from tyro.conf import Positional
+
+from analysis.command_line import InputError, parse, print_table, run
+from analysis.comparisons import compare
+from analysis.correlations import Correlations, correlations
+from analysis.figures import save
+from analysis.groups import (
+    GROUPING,
+    Group,
+    Quantity,
+    Row,
+    count,
+    differing,
+    grouped,
+    label,
+    quantities,
+    values_of,
+)
+from analysis.multiplicity import adjust
+from analysis.paper_figures import FIGURES, draw, missing
+from analysis.records import Sweep, read_sweep, write_file
+from analysis.schema import HYPERPARAMETERS, SCHEMA_VERSION, TABLES
+from analysis.tipping_points import TippingPoints, located, tipping_points
+
+Judgement = Literal["agrees", "differs", "not comparable"]
+SIGNIFICANCE = 0.05
+
+# printed strengths are rounded: 1.15e7 for 10^(2 + 31·8/49)
+_ROUNDED = 0.01
+_LEVEL_ROUNDED = 0.02
+
+
+@dataclass(frozen=True)
+class Item:
+    """A table or figure of a paper, and what of a record it needs."""
+
+    id: str
+    title: str
+    needs: str
+
+
+ITEMS = {
+    item.id: item
+    for item in (
+        Item("pilcro-1", "CIFAR-100, ResNet-50, RC− and RC+: Top-1, Top-5, TV, loss", "sweep over variant × α × crop"),
+        Item("pilcro-2", "ImageNet, ResNet-50: the same without RC", "sweep over variant × α"),
+        Item("pilcro-3", "CIFAR-100, RC−: curves over epochs of Top-1 and TV; landscapes", "epochs, maps"),
+        Item("pilcro-4", "CIFAR-100, RC+: curves over epochs of Top-1 and TV; landscapes", "epochs, maps"),
+        Item("pilcro-5", "ImageNet: convergence, first epochs zoomed", "epochs"),
+        Item("pilcro-6", "top-K ablation by Integrated Gradients, AUC", "measurements salience_ablation"),
+        Item("pilcro-e", "corruption robustness by category and severity", "measurements corruption_accuracy"),
+        Item("pilcro-p1", "Proposition 1: importance at initialisation and path counts", "--measure paths; maps"),
+        Item("loco-1", "distributions of filter weights (illustration)", "nothing: settings of the paper"),
+        Item("loco-3", "architectures of VGG13 and MobileNet", "nothing: settings of the paper"),
+        Item("loco-4", "locality m(c, n), m(n, co): all, lower, upper half of the layers", "measurements locality"),
+        Item("loco-5", "test errors, plain and LOCO-REG", "two-stage sweep of LOCO-REG, 20 seeds"),
+        Item("loco-6", "(γ_l, η_l) per layer for c", "first-stage sweep of LOCO-REG"),
+        Item("loco-5x5", "distance classes of 5×5 filters", "sweep of LOCO-REG with 5×5 filters"),
+        Item("loco-t1", "Theorem 1: bound on ε", "analysis only"),
+        Item("loco-t2", "Theorem 2: expectation against variance", "analysis only"),
+        Item("topgap-1", "parameter counts of the modified models", "measurements parameters"),
+        Item("topgap-2", "ERF distance", "measurements erf_distance"),
+        Item("topgap-3", "FGSM, PGD and clean accuracy", "sweep of Top-GAP over k, 5 folds"),
+        Item("topgap-4", "CIFAR-10: PGD-20, PGD-50, clean", "sweep of Top-GAP over k, 5 seeds"),
+        Item("topgap-5", "weakly supervised comparison", "nothing: other authors' methods"),
+        Item("topgap-6", "accuracy under shift", "measurements shift_accuracy"),
+        Item("topgap-7", "2³ ablation of FPN, ℓ1, Top-GAP", "sweep of Top-GAP over its switches"),
+        Item("topgap-a1", "ERF at the centre", "measurements erf"),
+        Item("topgap-a2", "ERF in the corner", "measurements erf"),
+        Item("topgap-a3", "sparsity ‖X‖₁ of the CAM", "measurements cam_sparsity"),
+        Item("topgap-a4", "IoU with masks", "measurements iou"),
+        Item("topgap-a5", "CIFAR-10 over seeds, chosen for robustness", "sweep of Top-GAP over k, 5 seeds"),
+        Item("topgap-a6", "comparison with other defences", "nothing: other authors' methods"),
+        Item("topgap-a7", "ℓ1 on the last activation", "sweep over λ and its place"),
+        Item("topgap-a8", "sparsity by ℓ1 alone and ours", "sweep over λ and k"),
+        Item("topgap-a9", "ℓ1 on all activations", "sweep over λ and its place"),
+        Item("topgap-f1", "class activation maps as k grows", "maps cam"),
+        Item("topgap-f3", "sparsity as k grows", "measurements cam_sparsity"),
+        Item("topgap-f4", "class activation maps, Top-GAP and standard", "maps cam"),
+        Item("topgap-f5", "class activation maps of the ablation", "maps cam"),
+        Item("topgap-fa3", "robust accuracy as PGD steps grow", "measurements robust_accuracy by level"),
+        Item("deform-3", "sensitivity by layer, before and after training", "measurements deformation_sensitivity"),
+        Item("deform-4", "sensitivity by layer at initialisation as σ grows", "measurements deformation_sensitivity"),
+        Item("deform-5", "smoothness of trained filters as C grows", "measurements filter_total_variation"),
+        Item("deform-6", "smoothness by layer, real and random labels", "measurements filter_total_variation"),
+        Item("deform-7", "sensitivity by layer with random labels", "measurements deformation_sensitivity"),
+        Item("deform-t", "both along the epochs (future work there)", "both measurements by epoch"),
+        Item("gradreg-1", "accuracy against α, with the tipping point", "sweep of gradient_reg over α"),
+        Item("gradreg-2", "Faithfulness Estimate against α", "--measure faithfulness"),
+        Item("gradreg-3", "local Lipschitz, Max-Sensitivity against α", "--measure local_lipschitz max_sensitivity"),
+        Item("gradreg-4", "entropy against α", "--measure entropy"),
+        Item("gradreg-b", "saliency panels along α", "--measure saliency_maps"),
+    )
+}
+
+
+METHODS = {
+    "pilcro": "pilcro",
+    "loco": "loco_reg",
+    "topgap": "top_gap",
+    "deform": "deformation",
+    "gradreg": "gradient_reg",
+}
+"""The method of each paper, as in the trials table."""
+
+
+# --- the papers -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A number of a paper: the columns of `claims.csv`."""
+
+    paper: str
+    table: str
+    row: str
+    column: str
+    value: float
+    printed: str
+    std: float | None
+    unit: str
+    n: int | None
+    note: str
+    protocol: dict[str, Any]
+    """Columns of the trials table that make a trial of ours comparable."""
+    settings: dict[str, Any]
+    """Columns of the trials table that say which trials the number is about."""
+    quantity: str
+    direction: str
+    against: str
+    """`row`, or `row || column`, of the number that it is compared with."""
+
+
+@dataclass(frozen=True)
+class Trend:
+    """What a paper says without a number: the columns of `trends.csv`."""
+
+    paper: str
+    table: str
+    statement: str
+    trend: Literal["up", "down", "none", "tips"]
+    strength: str
+    quantity: str
+    protocol: dict[str, Any]
+    settings: dict[str, Any]
+
+
+def _typed(words: str) -> dict[str, Any]:
+    """ "alpha=1 variant=target" with values of the columns' types."""
+    found = {}
+    for word in words.split():
+        name, _, text = word.partition("=")
+        kind = TABLES["trials"].field(name).type
+        found[name] = float(text) if pa.types.is_floating(kind) else int(text) if pa.types.is_integer(kind) else text
+    return found
+
+
+def _read(name: str) -> list[dict[str, str]]:
+    text = importlib.resources.files("analysis").joinpath(name).read_text(encoding="utf-8")
+    return list(csv.DictReader(io.StringIO(text, newline="")))
+
+
+@functools.cache
+def claims() -> tuple[Claim, ...]:
+    """Every number of the papers' tables."""
+    found = []
+    for row in _read("claims.csv"):
+        typed: dict[str, Any] = {
+            "value": float(row["value"]),
+            "std": float(row["std"]) if row["std"] else None,
+            "n": int(row["n"]) if row["n"] else None,
+            "protocol": _typed(row["protocol"]),
+            "settings": _typed(row["settings"]),
+        }
+        found.append(Claim(**{**row, **typed}, printed=row["value"]))
+    return tuple(found)
+
+
+@functools.cache
+def trends() -> tuple[Trend, ...]:
+    """What the papers say about the effect of strength without a number."""
+    found = []
+    for row in _read("trends.csv"):
+        typed: dict[str, Any] = {"protocol": _typed(row["protocol"]), "settings": _typed(row["settings"])}
+        found.append(Trend(**{**row, **typed}))
+    return tuple(found)
+
+
+# --- ours -------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Line:
+    """A number of the paper, or something it says, beside ours. nan: there is none, `why` says the reason."""
+
+    row: str
+    column: str
+    paper: str
+    """As printed, with its deviation; or the statement."""
+    value: float
+    unit: str
+    setting: str
+    """Which trials of ours, where several settings of the record are candidates."""
+    n: int
+    ours: float
+    low: float
+    high: float
+    difference: float
+    order: str
+    """What the paper's order of this number and the one it compares it with comes to in ours."""
+    order_p: float
+    verdict: Judgement | Literal[""]
+    why: str
+
+
+def _same(name: str, ours: Any, theirs: Any) -> bool:
+    if isinstance(theirs, float) and isinstance(ours, float):
+        return math.isclose(ours, theirs, rel_tol=_ROUNDED, abs_tol=0)
+    return bool(ours == theirs)
+
+
+def _unlike(row: Row, protocol: dict[str, Any]) -> list[str]:
+    """In what a trial is not as in the paper: "dataset is digits (paper: cifar100)"."""
+    return [
+        f"{name} is {'not set' if row[name] is None else row[name]} (paper: {theirs})"
+        for name, theirs in protocol.items()
+        if not _same(name, row[name], theirs)
+    ]
+
+
+class _Ours:
+    """A sweep's finished trials, and their values by quantity."""
+
+    def __init__(self, sweep: Sweep) -> None:
+        self.sweep = sweep
+        self.rows = [row for row in sweep.trials.to_pylist() if row["status"] != "failed"]
+        self.known = quantities(sweep)
+        self._values: dict[str, dict[str, float]] = {}
+        self._groups: dict[tuple[tuple[str, Any], ...], list[Group]] = {}
+
+    def quantity(self, name: str) -> tuple[Quantity, float, float] | None:
+        """The record's quantity of this name, and (scale, shift) from it to the claim's; None if it has none.
+
+        "error" is 1 − top1; levels match within 2%, since printed ones are rounded (8/255 as 0.0314).
+        """
+        if name == "error":
+            return None if "top1" not in self.known else (self.known["top1"], -1.0, 1.0)
+        if name in self.known:
+            return self.known[name], 1.0, 0.0
+        stem, _, level = name.partition("@")
+        for quantity in self.known.values():
+            same = stem == f"{quantity.metric}{f':{quantity.component}' if quantity.component else ''}"
+            near = quantity.level is None or math.isclose(quantity.level, float(level or 0), rel_tol=_LEVEL_ROUNDED)
+            if same and quantity.measured and level and near:
+                return quantity, 1.0, 0.0
+        return None
+
+    def is_of(self, table: str) -> bool:
+        """Whether the record has trials of the table's method, and not only unregularised ones."""
+        method = METHODS[table.partition("-")[0]]
+        return any(row["method"] == method for row in self.rows)
+
+    def values(self, quantity: Quantity) -> dict[str, float]:
+        if quantity.name not in self._values:
+            found = {trial: value.value for trial, value in values_of(self.sweep, quantity).items()}
+            self._values[quantity.name] = {trial: value for trial, value in found.items() if math.isfinite(value)}
+        return self._values[quantity.name]
+
+    def candidates(self, settings: dict[str, Any]) -> list[Group]:
+        """The settings of the record that a claim's settings leave open, each with its seeds."""
+        key = tuple(sorted(settings.items()))
+        if key not in self._groups:
+            rows = [row for row in self.rows if all(_same(name, row[name], value) for name, value in settings.items())]
+            self._groups[key] = grouped(rows, differing(rows))
+        return self._groups[key]
+
+    def closest(self, claim: Claim) -> list[tuple[Group, list[str]]]:
+        """The settings that are least unlike the paper's, and in what."""
+        found = [(group, _unlike(group.trials[0], claim.protocol)) for group in self.candidates(claim.settings)]
+        least = min((len(unlike) for _, unlike in found), default=0)
+        return [(group, unlike) for group, unlike in found if len(unlike) == least]
+
+
+# what a setting and its reference have to share: all but the method and its hyperparameters
+_TRAINING = tuple(name for name in GROUPING if name != "method" and name not in HYPERPARAMETERS)
+
+
+def _by_seed(group: Group, values: dict[str, float]) -> dict[int, float]:
+    return {row["seed"]: values[row["trial_id"]] for row in group.trials if row["trial_id"] in values}
+
+
+def _scaled(values: dict[int, float], claim: Claim, scale: float, shift: float) -> dict[int, float]:
+    percent = 100.0 if claim.unit == "%" else 1.0
+    return {seed: percent * (shift + scale * value) for seed, value in values.items()}
+
+
+def _interval(values: Sequence[float]) -> tuple[float, float, float]:
+    """Mean and 95% t interval; nan where there is one value."""
+    mean = float(np.mean(values))
+    if len(values) < 2:
+        return mean, math.nan, math.nan
+    half = float(stats.t.ppf(0.975, len(values) - 1)) * float(np.std(values, ddof=1)) / math.sqrt(len(values))
+    return mean, mean - half, mean + half
+
+
+@dataclass(frozen=True)
+class _Order:
+    """A claimed order, tested: p one-sided, before adjustment."""
+
+    text: str
+    p_value: float
+
+
+def _order(claim: Claim, own: dict[int, float], group: Group, ours: _Ours) -> _Order:
+    row, _, column = claim.against.partition(" || ")
+    other = next(
+        it for it in claims() if it.table == claim.table and it.row == row and it.column == (column or claim.column)
+    )
+    if other.value == claim.value:
+        return _Order("the paper's are equal", math.nan)
+    sign, words = (1, "above") if claim.value > other.value else (-1, "below")
+    theirs: dict[int, float] = {}
+    quantity = ours.quantity(other.quantity)
+    for candidate in ours.candidates(other.settings) if quantity is not None else []:
+        if all(candidate.trials[0][name] == group.trials[0][name] for name in _TRAINING):
+            assert quantity is not None
+            values = _scaled(_by_seed(candidate, ours.values(quantity[0])), other, *quantity[1:])
+            theirs = values if len(values) > len(theirs) else theirs
+    name = other.row if other.column == claim.column else f"{other.row}, {other.column}"
+    if not theirs:
+        return _Order(f"{words} {name}: no trial of it", math.nan)
+    shared = sorted(own.keys() & theirs.keys())
+    paired = bool(shared)
+    first = [own[seed] for seed in shared] if paired else list(own.values())
+    second = [theirs[seed] for seed in shared] if paired else list(theirs.values())
+    found = compare(first, second, paired=paired, alternative="greater" if sign > 0 else "less")
+    if found.reason:
+        return _Order(f"{words} {name}: not testable, {found.reason}", math.nan)
+    return _Order(f"{words} {name}", found.p_value)
+
+
+def _numbers(ours: _Ours, table: str) -> list[Line]:
+    """The numbers of a table of which the record has something."""
+    drafts: list[tuple[Claim, Group, list[str], dict[int, float], _Order]] = []
+    for claim in claims():
+        found = ours.quantity(claim.quantity) if claim.table == table and claim.quantity else None
+        if found is None or not claim.settings:
+            continue
+        quantity, scale, shift = found
+        for group, unlike in ours.closest(claim):
+            own = _scaled(_by_seed(group, ours.values(quantity)), claim, scale, shift)
+            if own:
+                order = _order(claim, own, group, ours) if claim.against else _Order("", math.nan)
+                drafts.append((claim, group, unlike, own, order))
+    # a family of tests is what the verdicts rest on; those of another protocol are one of their own
+    adjusted = np.full(len(drafts), math.nan)
+    for comparable in (True, False):
+        own_family = [index for index, draft in enumerate(drafts) if (not draft[2]) == comparable]
+        adjusted[own_family] = adjust([drafts[index][-1].p_value for index in own_family])
+    lines = []
+    for (claim, group, unlike, own, order), p_value in zip(drafts, adjusted, strict=True):
+        mean, low, high = _interval(list(own.values()))
+        holds = p_value < SIGNIFICANCE
+        told = order.text
+        if not math.isnan(p_value):
+            told = f"{order.text}: {'holds' if holds else 'not shown'}, p = {p_value:.3g}"
+        verdict: Judgement
+        if unlike:
+            verdict, why = "not comparable", "; ".join(unlike)
+        elif low <= claim.value <= high:
+            verdict, why = "agrees", "the paper's value lies in our interval"
+        elif holds:
+            verdict, why = "agrees", "the order of settings holds"
+        elif math.isnan(low):
+            verdict, why = "not comparable", "one seed: no interval, add --seeds"
+        else:
+            verdict, why = "differs", "outside our interval" + (", the order is not shown" if claim.against else "")
+        spread = "" if claim.std is None else f" ± {claim.std:g}"
+        unit = {"fraction": "", "%": "%"}.get(claim.unit, f" {claim.unit}".rstrip())
+        lines.append(
+            Line(
+                claim.row,
+                claim.column,
+                f"{claim.printed}{spread}{unit}",
+                claim.value,
+                claim.unit,
+                _setting(group, claim),
+                len(own),
+                mean,
+                low,
+                high,
+                mean - claim.value,
+                told,
+                float(p_value),
+                verdict,
+                why,
+            )
+        )
+    return lines
+
+
+def _setting(group: Group, claim: Claim) -> str:
+    """What tells our setting apart that the paper's own words do not say."""
+    rest = {name: value for name, value in group.values.items() if name not in claim.settings and value is not None}
+    return label(rest) if rest else ""
+
+
+# --- what a paper says without a number -------------------------------------------------------------------------------
+
+
+def _statements(ours: _Ours, table: str) -> list[Line]:
+    told = [trend for trend in trends() if trend.table == table]
+    drafts: list[tuple[Trend, Line]] = []
+    for strength in dict.fromkeys(trend.strength for trend in told):
+        those = [trend for trend in told if trend.strength == strength]
+        if all(not ours.candidates(trend.settings) for trend in those):
+            continue
+        metrics = sorted({trend.quantity for trend in those if trend.trend != "tips"} & ours.known.keys())
+        points: TippingPoints | None = None
+        problem = ""
+        tests: Correlations | None = None
+        try:
+            points = tipping_points(ours.sweep, strength=strength)
+            if metrics:
+                tests = correlations(ours.sweep, strength=strength, metrics=metrics, by=points.by, points=points)
+        except InputError as error:
+            problem = str(error)
+        for trend in those:
+            if trend.trend == "tips":
+                drafts += [(trend, line) for line in _tips(trend, points, problem)]
+            elif trend.quantity in metrics:
+                drafts += [(trend, line) for line in _follows(trend, tests, problem)]
+    # of several data sets' statements, those about the one of the record; all of them if it has none of these
+    exact = [(trend, line) for trend, line in drafts if not line.why.startswith("dataset is")]
+    seen: set[tuple[str, str, str]] = set()
+    lines = []
+    for trend, line in exact or drafts:
+        key = (trend.quantity, trend.trend, line.setting)
+        if exact or key not in seen:
+            lines.append((trend, line))
+        seen.add(key)
+    adjusted = adjust([line.order_p for _, line in lines])
+    return [_judged(trend, line, float(p_value)) for (trend, line), p_value in zip(lines, adjusted, strict=True)]
+
+
+def _draft(trend: Trend, group: Group | None, **columns: Any) -> Line:
+    unlike = _unlike(group.trials[0], trend.protocol) if group is not None else []
+    text = f"{trend.quantity} {_TRENDS[trend.trend]} with {trend.strength}"
+    blank: dict[str, Any] = {
+        "row": trend.statement,
+        "column": trend.quantity,
+        "paper": text,
+        "value": math.nan,
+        "unit": "",
+        "setting": group.label() if group is not None and group.values else "",
+        "n": 0 if group is None else len(group.trials),
+        "ours": math.nan,
+        "low": math.nan,
+        "high": math.nan,
+        "difference": math.nan,
+        "order": "",
+        "order_p": math.nan,
+        "verdict": "not comparable" if unlike else "",
+        "why": "; ".join(unlike),
+    }
+    return Line(**{**blank, **columns})
+
+
+_TRENDS = {"up": "rises", "down": "falls", "none": "has no trend", "tips": "tips over"}
+
+
+def _matches(group: Group, trend: Trend) -> bool:
+    return all(_same(name, group.trials[0][name], value) for name, value in trend.settings.items())
+
+
+def _tips(trend: Trend, points: TippingPoints | None, problem: str) -> list[Line]:
+    if points is None:
+        return [_draft(trend, None, verdict="not comparable", why=problem)]
+    lines = []
+    for curve in points.curves:
+        if not _matches(curve.group, trend):
+            continue
+        if curve.fit is None:
+            lines.append(_draft(trend, curve.group, verdict="not comparable", why=curve.reason))
+            continue
+        where = located(curve.fit, trend.strength) or curve.fit.status
+        numbers = {"ours": curve.fit.log10_strength, "low": curve.fit.low, "high": curve.fit.high}
+        lines.append(_draft(trend, curve.group, **numbers, order=where, order_p=curve.fit.p_value))
+    return lines
+
+
+def _follows(trend: Trend, tests: Correlations | None, problem: str) -> list[Line]:
+    if tests is None:
+        return [_draft(trend, None, verdict="not comparable", why=problem)]
+    lines = []
+    for test in tests.tests:
+        if test.quantity.name != trend.quantity or not _matches(test.group, trend):
+            continue
+        if test.reason:
+            lines.append(_draft(trend, test.group, verdict="not comparable", why=test.reason))
+            continue
+        told = f"ρ = {test.rho.rho:.2f} ({test.kept} models, {test.dropped} beyond the threshold)"
+        lines.append(_draft(trend, test.group, n=test.kept, ours=test.rho.rho, order=told, order_p=test.rho.p_value))
+    return lines
+
+
+def _judged(trend: Trend, line: Line, p_value: float) -> Line:
+    """The line with its p adjusted over the table, and its verdict where it is comparable."""
+    columns = dict(vars(line))
+    shown = p_value < SIGNIFICANCE
+    holds = {
+        "tips": shown and not math.isnan(line.ours),
+        "up": shown and line.ours > 0,
+        "down": shown and line.ours < 0,
+        "none": not shown,
+    }[trend.trend]
+    if not math.isnan(p_value):
+        columns |= {"order": f"{line.order}, p = {p_value:.3g}: {'holds' if holds else 'does not hold'}"}
+        columns |= {"order_p": p_value}
+    if not line.verdict:
+        columns |= {"verdict": "agrees" if holds else "differs"}
+        columns |= {"why": f"{line.paper} (p < .05)" if holds and trend.trend != "none" else f"p = {p_value:.3g}"}
+    return Line(**columns)
+
+
+# --- tables -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of a paper beside ours; where the sweep has nothing of it, `lines` is empty and `why` says why."""
+
+    item: Item
+    lines: list[Line]
+    of: int
+    """How many numbers and statements of the paper there are to check."""
+    why: str
+
+
+def check(sweep: Sweep, table: str) -> Table:
+    """A table of a paper beside ours. Raises `InputError` for an unknown ID."""
+    return _check(_Ours(sweep), table)
+
+
+def check_all(sweep: Sweep) -> list[Table]:
+    """Every table of the papers whose methods the sweep has, beside ours."""
+    ours = _Ours(sweep)
+    return [_check(ours, table) for table in ITEMS if ours.is_of(table)]
+
+
+def _check(ours: _Ours, table: str) -> Table:
+    if table not in ITEMS:
+        raise InputError(f"--table {table}: no such table; there are {', '.join(ITEMS)}")
+    item = ITEMS[table]
+    checkable = [claim for claim in claims() if claim.table == table and claim.quantity and claim.settings]
+    told = [trend for trend in trends() if trend.table == table]
+    lines = [*_numbers(ours, table), *_statements(ours, table)]
+    why = ""
+    if not lines and (checkable or told):
+        why = _lacking(ours, [*checkable, *told])
+    elif not lines:
+        why = "the paper's text has no number of it that a sweep could be checked against"
+    return Table(item, lines, len(checkable) + len(told), why)
+
+
+def _lacking(ours: _Ours, wanted: Sequence[Claim | Trend]) -> str:
+    if not any(ours.candidates(entry.settings) for entry in wanted):
+        some = wanted[-1].settings
+        return f"no trial with {', '.join(f'{name}={value}' for name, value in some.items())}"
+    names = sorted({entry.quantity for entry in wanted} - set(ours.known))
+    return f"no measurement of {', '.join(names[:4])}{' …' if len(names) > 4 else ''}"
+
+
+def rows_of(table: Table) -> pa.Table:
+    """A checked table as Arrow: `verdict` and `why`, the paper's and our numbers."""
+    fields = [pa.field(name, pa.string()) for name in ("table", "row", "column", "paper", "unit", "setting")]
+    fields += [pa.field("n", pa.int64())]
+    fields += [pa.field(name, pa.float64()) for name in ("value", "ours", "low", "high", "difference", "order_p")]
+    fields += [pa.field(name, pa.string()) for name in ("order", "verdict", "why")]
+    rows = []
+    for line in table.lines:
+        row = {"table": table.item.id, **vars(line)}
+        rows.append({name: None if isinstance(v, float) and math.isnan(v) else v for name, v in row.items()})
+    return pa.Table.from_pylist(rows, schema=pa.schema(fields, {"schema_version": str(SCHEMA_VERSION)}))
+
+
+# --- command ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Flags:
+    """The papers' tables and figures beside ours."""
+
+    sweep: Positional[str | None] = None
+    """Folder or s3:// prefix of the sweep; may be left out with --list."""
+    table: str | None = None
+    """ID of one table or figure; default: all that the sweep has something of."""
+    list: bool = False
+    """Every ID, what it needs, and whether the sweep has it; nothing is written."""
+    out: str | None = None
+    """Folder or s3:// prefix for the tables and figures; default: analysis/ in the sweep's folder."""
+
+
+def _number(value: float, unit: str = "") -> str:
+    return "" if math.isnan(value) else f"{value:.2f}" if unit == "%" else f"{value:.4g}"
+
+
+def _print(table: Table) -> None:
+    print(f"{table.item.id}: {table.item.title}")
+    if not table.lines:
+        print(f"  {table.why}")
+        return
+    rows = []
+    # what makes a sweep not comparable is the same for many lines
+    reasons: dict[str, int] = {}
+    for line in table.lines:
+        ours = _number(line.ours, line.unit)
+        if not math.isnan(line.low):
+            ours += f" [{_number(line.low, line.unit)}, {_number(line.high, line.unit)}]"
+        where = f"{line.row} | {line.column}" + (f" ({line.setting})" if line.setting else "")
+        verdict = f"{line.verdict}: {line.why}" if line.why else line.verdict
+        if line.verdict == "not comparable":
+            verdict = f"{line.verdict} ({reasons.setdefault(line.why, len(reasons) + 1)})"
+        rows.append((where, line.paper, ours, str(line.n), _number(line.difference, line.unit), line.order, verdict))
+    print_table(
+        ("the paper's row | column", "paper", "ours [95%]", "n", "difference", "order", "verdict"),
+        rows,
+        wrap=(0, 1, 2, 5, 6),
+    )
+    for reason, number in reasons.items():
+        print(f"({number}) {reason}")
+    print(f"{summary(table)}; {len(table.lines)} lines for {table.of} numbers and statements of the paper")
+
+
+def summary(table: Table) -> str:
+    """ "3 agree, 1 differs, 2 not comparable"."""
+    counts = {
+        name: sum(line.verdict == name for line in table.lines) for name in ("agrees", "differs", "not comparable")
+    }
+    parts = [
+        f"{counts['agrees']} agree{'s' if counts['agrees'] == 1 else ''}",
+        f"{counts['differs']} differ{'s' if counts['differs'] == 1 else ''}",
+        f"{counts['not comparable']} not comparable",
+    ]
+    return ", ".join(part for part, n in zip(parts, counts.values(), strict=True) if n)
+
+
+def _print_list(sweep: Sweep | None) -> None:
+    ours = None if sweep is None else _Ours(sweep)
+    tables = {} if ours is None else {name: _check(ours, name) for name in ITEMS}
+    rows = []
+    for item in ITEMS.values():
+        numbers = sum(claim.table == item.id for claim in claims())
+        row: tuple[str, ...] = (item.id, item.title, item.needs, str(numbers))
+        if sweep is not None:
+            row += (_has(sweep, tables[item.id]),)
+        rows.append(row)
+    columns: tuple[str, ...] = ("ID", "table or figure", "needs", "numbers")
+    if sweep is not None:
+        columns += (f"in {sweep.name}",)
+    print_table(columns, rows, wrap=(0, 1, 2, 4))
+
+
+def _has(sweep: Sweep, table: Table) -> str:
+    figure = table.item.id in FIGURES
+    lacking = missing(sweep, table.item.id) if figure else ""
+    parts = []
+    if table.lines:
+        parts.append(f"yes: {count(len(table.lines), 'line')}, {summary(table)}")
+    elif table.of:
+        parts.append(f"no: {table.why}")
+    if figure:
+        parts.append(f"figure: {lacking}" if lacking else "figure: yes")
+    return "; ".join(parts) or "nothing to check in a sweep"
+
+
+def main() -> None:
+    flags = parse(Flags, prog="python -m analysis.paper")
+    if flags.table is not None and flags.table not in ITEMS:
+        raise InputError(f"--table {flags.table}: no such table; there are {', '.join(ITEMS)}")
+    if flags.list:
+        _print_list(None if flags.sweep is None else read_sweep(flags.sweep))
+        return
+    if flags.sweep is None:
+        raise InputError("sweep: missing; give the folder or s3:// prefix of a sweep, or --list")
+    sweep = read_sweep(flags.sweep)
+    ours = _Ours(sweep)
+    chosen = [flags.table] if flags.table else [name for name in ITEMS if ours.is_of(name)]
+    tables = [_check(ours, name) for name in chosen]
+    drawable = [name for name in chosen if name in FIGURES and not missing(sweep, name)]
+    if not drawable and not any(table.lines for table in tables):
+        table = tables[0] if tables else _check(ours, "pilcro-1")
+        lacking = missing(sweep, table.item.id) if table.item.id in FIGURES and not table.of else table.why
+        if flags.table:
+            raise InputError(
+                f"--table {flags.table}: {sweep.path} has nothing of it ({lacking}); needs {table.item.needs}"
+            )
+        raise InputError(f"{sweep.path}: has nothing of any paper's tables; --list says what each needs")
+    folder = (flags.out or f"{sweep.path}/analysis").rstrip("/")
+    written = []
+    for table in tables:
+        if table.lines:
+            buffer = io.BytesIO()
+            pq.write_table(rows_of(table), buffer)
+            written.append(write_file(f"{folder}/{table.item.id}.parquet", buffer.getvalue()))
+    for name in drawable:
+        for suffix, figure, images in draw(sweep, name):
+            written += save(figure, f"{folder}/{name}{suffix}", sweep, images=images)
+    for table in tables:
+        if table.lines:
+            _print(table)
+    rest = [table.item.id for table in tables if not table.lines and table.item.id not in drawable]
+    if rest and not flags.table:
+        print(f"nothing of {', '.join(rest)}: --list says what each needs")
+    for path in written:
+        print(path)
+
+
+if __name__ == "__main__":
+    run(main)

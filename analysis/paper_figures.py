@@ -1,0 +1,404 @@
+"""The papers' figures, drawn from a record: which of its data each is of, and how it is drawn."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from matplotlib.figure import Figure
+
+from analysis.command_line import InputError
+from analysis.correlations import correlations, panels
+from analysis.figures import (
+    cam_panels,
+    corruption_table,
+    curves,
+    layer_profile,
+    map_panels,
+    metric_figure,
+    saliency_figure,
+    strength_figure,
+)
+from analysis.groups import Row, differing, grouped, label, quantities
+from analysis.records import Sweep
+from analysis.tipping_points import figure_groups, tipping_points
+
+# a figure's name after the table's ID, the figure, and how many images its numbers are of (None: the test split)
+Drawn = tuple[str, Figure, int | None]
+
+_COLUMNS = 6
+_MAX_SETTINGS = 12
+
+
+@dataclass(frozen=True)
+class _Spec:
+    """What a figure needs of the record, and how it is drawn."""
+
+    method: str
+    """Trials of this method, besides the baseline's."""
+    table: str
+    """Where its data lie: "trials", "epochs", "measurements" or "maps"."""
+    names: tuple[str, ...]
+    """The epochs' columns, the measurements' metrics, or the first part of the maps' names."""
+    draw: Callable[[Sweep, _Spec], Iterator[Drawn]]
+    crop: bool | None = None
+    """Trials with random crops only, or without only; None: either."""
+    labels: str | None = None
+    """Trials with these labels only."""
+
+
+def missing(sweep: Sweep, name: str) -> str:
+    """Why a figure cannot be drawn from this record; "" if it can."""
+    spec = FIGURES[name]
+    rows = _rows(sweep, spec)
+    if not any(row["method"] == spec.method for row in rows):
+        where = {None: "", True: " with random crops", False: " without random crops"}[spec.crop]
+        return f"no finished trial with method={spec.method}{where}" + (
+            f", labels={spec.labels}" if spec.labels else ""
+        )
+    if spec.table == "trials":
+        return ""
+    ids = {row["trial_id"] for row in rows}
+    table = _of(sweep, spec.table, ids)
+    if spec.table == "epochs":
+        lacking = [column for column in spec.names if table[column].null_count == len(table)]
+        return f"no values of {', '.join(lacking)} by epoch" if len(lacking) == len(spec.names) else ""
+    column = "metric" if spec.table == "measurements" else "name"
+    known = {value.split("/")[0] for value in table[column].unique().to_pylist()}
+    lacking = [value for value in spec.names if value not in known]
+    enough = len(lacking) < len(spec.names) if spec.table == "measurements" else not lacking
+    return "" if enough else f"no {spec.table} of {', '.join(lacking)}"
+
+
+def draw(sweep: Sweep, name: str) -> list[Drawn]:
+    """A paper's figure from this record, in one or several parts.
+
+    Raises `InputError` if the record has not what it needs.
+    """
+    lacking = missing(sweep, name)
+    if lacking:
+        raise InputError(f"--table {name}: {sweep.path} has {lacking}")
+    return list(FIGURES[name].draw(sweep, FIGURES[name]))
+
+
+def _rows(sweep: Sweep, spec: _Spec) -> list[Row]:
+    return [
+        row
+        for row in sweep.trials.to_pylist()
+        if row["status"] != "failed"
+        and row["method"] in (spec.method, "baseline")
+        and (spec.crop is None or bool(row["crop"]) == spec.crop)
+        and (spec.labels is None or (row["labels"] or "real") == spec.labels)
+    ]
+
+
+def _of(sweep: Sweep, table: str, ids: set[str]) -> pa.Table:
+    whole: pa.Table = getattr(sweep, table)
+    return whole.filter(pc.is_in(whole["trial_id"], pa.array(sorted(ids), pa.string())))
+
+
+def _settings(rows: Sequence[Row]) -> list[tuple[str, list[Row]]]:
+    """The settings by name, the unregularised one first."""
+    plain = [row for row in rows if row["method"] == "baseline"]
+    others = [row for row in rows if row["method"] != "baseline"]
+    found = []
+    for start, part, columns in (("baseline", plain, differing(plain)), ("", others, differing(others))):
+        for group in grouped(part, columns):
+            values = {name: value for name, value in group.values.items() if value is not None}
+            parts = [start, label(values) if values else ""]
+            name = ", ".join(part for part in parts if part) or group.trials[0]["method"]
+            found.append((name, list(group.trials)))
+    return found
+
+
+def _some_settings(rows: Sequence[Row]) -> list[tuple[str, list[Row]]]:
+    """As many settings as one figure can tell apart: the first, usually the unregularised one, and an even choice."""
+    settings = _settings(rows)
+    return [settings[i] for i in sorted({round(i) for i in np.linspace(0, len(settings) - 1, _MAX_SETTINGS)})]
+
+
+# --- over epochs ------------------------------------------------------------------------------------------------------
+
+
+def _epochs(sweep: Sweep, spec: _Spec) -> Iterator[Drawn]:
+    rows = _rows(sweep, spec)
+    table = _of(sweep, "epochs", {row["trial_id"] for row in rows})
+    by_trial: dict[str, list[dict[str, Any]]] = {}
+    for row in table.select(["trial_id", "epoch", *spec.names]).to_pylist():
+        by_trial.setdefault(row["trial_id"], []).append(row)
+    for column in spec.names:
+        groups = {}
+        for name, trials in _some_settings(rows):
+            series = [by_trial[row["trial_id"]] for row in trials if row["trial_id"] in by_trial]
+            epochs = sorted({row["epoch"] for one in series for row in one})
+            values = np.full((len(series), len(epochs)), math.nan)
+            for index, one in enumerate(series):
+                for row in one:
+                    if row[column] is not None:
+                        values[index, epochs.index(row["epoch"])] = row[column]
+            if np.isfinite(values).any():
+                groups[name] = np.array(epochs), values
+        if groups:
+            yield f"-{column}", curves(groups, metric=column, log=column == "total_variation"), None
+            if spec.draw is _first_epochs:
+                zoomed = {
+                    name: (epochs[: max(2, len(epochs) // 5)], values[:, : max(2, len(epochs) // 5)])
+                    for name, (epochs, values) in groups.items()
+                }
+                yield f"-{column}-first", curves(zoomed, metric=column, log=column == "total_variation"), None
+
+
+def _first_epochs(sweep: Sweep, spec: _Spec) -> Iterator[Drawn]:
+    yield from _epochs(sweep, spec)
+
+
+def _epochs_and_landscapes(sweep: Sweep, spec: _Spec) -> Iterator[Drawn]:
+    yield from _epochs(sweep, spec)
+    found = _mean_maps(sweep, _rows(sweep, spec), "importance_landscape")
+    if found:
+        yield "-landscapes", map_panels(found, label="importance (mean square 1)", columns=_COLUMNS), None
+
+
+def _trajectories(sweep: Sweep, spec: _Spec) -> Iterator[Drawn]:
+    """Measurements along the epochs, the mean over their components."""
+    rows = _rows(sweep, spec)
+    table = _of(sweep, "measurements", {row["trial_id"] for row in rows})
+    for metric in spec.names:
+        by_trial: dict[str, dict[int, list[float]]] = {}
+        for row in table.filter(pc.equal(table["metric"], metric)).to_pylist():
+            by_trial.setdefault(row["trial_id"], {}).setdefault(row["epoch"], []).append(row["value"])
+        groups = {}
+        for name, trials in _some_settings(rows):
+            series = [by_trial[row["trial_id"]] for row in trials if row["trial_id"] in by_trial]
+            epochs = sorted({epoch for one in series for epoch in one})
+            if epochs:
+                values = [[float(np.mean(one[e])) if e in one else math.nan for e in epochs] for one in series]
+                groups[name] = np.array(epochs), np.array(values)
+        if groups:
+            yield f"-{metric}", curves(groups, metric=metric, band="sd2"), None
+
+
+# --- maps -------------------------------------------------------------------------------------------------------------
+
+
+def _maps(sweep: Sweep, rows: Sequence[Row], name: str, epoch: int | None = None) -> dict[str, np.ndarray]:
+    """A map of each trial (H, W), at its last epoch or the one given."""
+    table = _of(sweep, "maps", {row["trial_id"] for row in rows})
+    found: dict[str, tuple[int, np.ndarray]] = {}
+    for row in table.filter(pc.equal(table["name"], name)).to_pylist():
+        if epoch is not None and row["epoch"] != epoch:
+            continue
+        if row["trial_id"] not in found or row["epoch"] > found[row["trial_id"]][0]:
+            values = np.asarray(row["values"], dtype=float).reshape(row["height"], row["width"])
+            found[row["trial_id"]] = row["epoch"], values
+    return {trial: values for trial, (_, values) in found.items()}
+
+
+def _mean_maps(sweep: Sweep, rows: Sequence[Row], name: str, epoch: int | None = None) -> list[tuple[str, np.ndarray]]:
+    """The mean over seeds of each setting, its title."""
+    maps = _maps(sweep, rows, name, epoch)
+    found = []
+    for title, trials in _some_settings(rows):
+        own = [maps[row["trial_id"]] for row in trials if row["trial_id"] in maps]
+        own = [values for values in own if np.isfinite(values).any()]
+        if own:
+            found.append((title, np.mean(own, axis=0)))
+    return found
+
+
+def _paths(sweep: Sweep, spec: _Spec) -> Iterator[Drawn]:
+    rows = _rows(sweep, spec)
+    shown = []
+    for name, title in (("initial_landscape", "importance at initialisation"), ("path_importance", "path counts")):
+        maps = list(_maps(sweep, rows, name, 0).values())
+        if maps:
+            shown.append((title, np.mean(maps, axis=0)))
+    yield "", map_panels(shown, label="importance (mean square 1)", columns=2), None
+
+
+def _saliency(sweep: Sweep, spec: _Spec) -> Iterator[Drawn]:
+    """The saliency maps of the first images by strength, for each way of explaining."""
+    rows = [row for row in _rows(sweep, spec) if row["seed"] == min(r["seed"] for r in _rows(sweep, spec))]
+    table = _of(sweep, "maps", {row["trial_id"] for row in rows})
+    names = sorted(set(table["name"].to_pylist()))
+    images = [name for name in names if name.startswith("image/") and " on " not in name]
+    pictures = [_maps(sweep, rows, name) for name in images]
+    ways = sorted({name.split("/")[1] for name in names if name.startswith("saliency/") and " on " not in name})
+    settings = _settings(rows)
+    chosen = [settings[i] for i in sorted({round(i) for i in np.linspace(0, len(settings) - 1, 7)})]
+    for way in ways:
+        numbers = [name.split("/")[1] for name in images]
+        maps = {number: _maps(sweep, rows, f"saliency/{way}/{number}") for number in numbers}
+        first = [next(iter(picture.values())) for picture in pictures if picture]
+        shown: list[tuple[str, list[np.ndarray]]] = [("image", first)]
+        for title, trials in chosen:
+            own = [maps[number].get(trials[0]["trial_id"]) for number in numbers]
+            if all(one is not None for one in own):
+                shown.append((title, [one for one in own if one is not None]))
+        if len(shown) > 1:
+            yield f"-{way}", saliency_figure(shown, [way, *[""] * (len(first) - 1)]), len(first)
+
+
+def _cams(sweep: Sweep, spec: _Spec) -> Iterator[Drawn]:
+    """Class activation maps `cam/<image>` over `image/<image>` by setting."""
+    rows = _rows(sweep, spec)
+    rows = [row for row in rows if row["seed"] == min(r["seed"] for r in rows)]
+    names = sorted(set(_of(sweep, "maps", {row["trial_id"] for row in rows})["name"].to_pylist()))
+    numbers = [name.split("/")[1] for name in names if name.startswith("cam/")][:_COLUMNS]
+    shown = []
+    pictures = {number: _maps(sweep, rows, f"image/{number}") for number in numbers}
+    maps = {number: _maps(sweep, rows, f"cam/{number}") for number in numbers}
+    for title, trials in _some_settings(rows):
+        trial = trials[0]["trial_id"]
+        if all(trial in maps[number] for number in numbers):
+            own = []
+            for number in numbers:
+                image = next(iter(pictures[number].values()))
+                low, high = float(image.min()), float(image.max())
+                own.append(((image - low) / (high - low or 1), maps[number][trial]))
+            shown.append((title, own))
+    yield "", cam_panels(shown, numbers), len(numbers)
+
+
+# --- against strength -------------------------------------------------------------------------------------------------
+
+
+def _accuracy(sweep: Sweep, spec: _Spec) -> Iterator[Drawn]:
+    result = tipping_points(sweep)
+    yield "", strength_figure(figure_groups(result), share=result.share), None
+
+
+def _metrics(sweep: Sweep, spec: _Spec, strength: str = "alpha") -> Iterator[Drawn]:
+    chosen = [name for name, quantity in quantities(sweep).items() if quantity.metric in spec.names]
+    result = correlations(sweep, strength=strength, metrics=chosen)
+    images = {value.n for test in result.tests for value in test.values}
+    drawn = panels(result)
+    yield (
+        "",
+        metric_figure(drawn, strength=strength, excluded="beyond the tipping point"),
+        next(iter(images)) if len(images) == 1 else None,
+    )
+
+
+def _by_pixels(sweep: Sweep, spec: _Spec) -> Iterator[Drawn]:
+    yield from _metrics(sweep, spec, "pixels")
+
+
+def _by_deformation(sweep: Sweep, spec: _Spec) -> Iterator[Drawn]:
+    yield from _metrics(sweep, spec, "deformation_strength")
+
+
+# --- by component and level -------------------------------------------------------------------------------------------
+
+
+def _profile(sweep: Sweep, spec: _Spec, moments: Sequence[str] = ("initialisation", "trained")) -> Iterator[Drawn]:
+    rows = _rows(sweep, spec)
+    table = _of(sweep, "measurements", {row["trial_id"] for row in rows})
+    for metric in spec.names:
+        measured = table.filter(pc.equal(table["metric"], metric)).to_pylist()
+        layers = list(dict.fromkeys(row["component"] for row in measured if row["component"]))
+        for moment in moments:
+            groups = {}
+            for name, trials in _some_settings(rows):
+                values = []
+                for trial in trials:
+                    own = [row for row in measured if row["trial_id"] == trial["trial_id"]]
+                    last = max((row["epoch"] for row in own), default=0)
+                    at = 0 if moment == "initialisation" else last or None
+                    found = {row["component"]: row["value"] for row in own if row["epoch"] == at}
+                    if found:
+                        values.append([found.get(layer, math.nan) for layer in layers])
+                if values:
+                    groups[name] = layers, np.array(values, dtype=float)
+            if groups:
+                yield f"-{metric}-{moment}", layer_profile(groups, metric=metric, layers=layers), None
+
+
+def _profile_at_start(sweep: Sweep, spec: _Spec) -> Iterator[Drawn]:
+    yield from _profile(sweep, spec, ("initialisation",))
+
+
+def _levels(sweep: Sweep, spec: _Spec) -> Iterator[Drawn]:
+    """A measurement against its level (the share of pixels removed, an attack's steps), by setting."""
+    rows = _rows(sweep, spec)
+    table = _of(sweep, "measurements", {row["trial_id"] for row in rows})
+    for metric in spec.names:
+        measured = table.filter(pc.and_(pc.equal(table["metric"], metric), pc.is_valid(table["level"]))).to_pylist()
+        for component in sorted({row["component"] for row in measured}):
+            groups = {}
+            own = [row for row in measured if row["component"] == component]
+            levels = sorted({row["level"] for row in own})
+            if len(levels) < 2:
+                continue
+            for name, trials in _some_settings(rows):
+                values = []
+                for trial in trials:
+                    found = {row["level"]: row["value"] for row in own if row["trial_id"] == trial["trial_id"]}
+                    if found:
+                        values.append([found.get(level, math.nan) for level in levels])
+                if values:
+                    array = np.array(values, dtype=float)
+                    area = float(np.trapezoid(np.nanmean(array, 0), levels)) / (levels[-1] - levels[0])
+                    groups[f"{name}: mean {area:.3f}"] = np.array(levels), array
+            if groups:
+                figure = curves(groups, metric=metric, band="ci", x=_LEVELS.get(metric, "level"))
+                yield f"-{component}" if component else "", figure, None
+
+
+_LEVELS = {"salience_ablation": "pixels replaced, most relevant first", "robust_accuracy": "steps of the attack"}
+
+
+def _corruptions(sweep: Sweep, spec: _Spec) -> Iterator[Drawn]:
+    """`corruption_accuracy`, its component "category/corruption", its level the severity; the mean over seeds."""
+    rows = _rows(sweep, spec)
+    table = _of(sweep, "measurements", {row["trial_id"] for row in rows})
+    measured = table.filter(pc.equal(table["metric"], spec.names[0])).to_pylist()
+    settings: dict[str, dict[tuple[str, str], dict[int, float]]] = {}
+    for name, trials in _some_settings(rows):
+        ids = {row["trial_id"] for row in trials}
+        found: dict[tuple[str, str], dict[int, list[float]]] = {}
+        for row in measured:
+            if row["trial_id"] in ids:
+                category, _, corruption = row["component"].partition("/")
+                by_severity = found.setdefault((category, corruption), {})
+                by_severity.setdefault(int(row["level"] or 0), []).append(row["value"])
+        if found:
+            settings[name] = {
+                key: {severity: float(np.mean(values)) for severity, values in by_severity.items()}
+                for key, by_severity in found.items()
+            }
+    yield "", corruption_table(settings, metric=spec.names[0]), None
+
+
+FIGURES = {
+    "pilcro-3": _Spec("pilcro", "epochs", ("top1", "total_variation"), _epochs_and_landscapes, crop=False),
+    "pilcro-4": _Spec("pilcro", "epochs", ("top1", "total_variation"), _epochs_and_landscapes, crop=True),
+    "pilcro-5": _Spec("pilcro", "epochs", ("top1",), _first_epochs),
+    "pilcro-6": _Spec("pilcro", "measurements", ("salience_ablation",), _levels),
+    "pilcro-e": _Spec("pilcro", "measurements", ("corruption_accuracy",), _corruptions),
+    "pilcro-p1": _Spec("pilcro", "maps", ("path_importance", "initial_landscape"), _paths),
+    "topgap-f1": _Spec("top_gap", "maps", ("cam", "image"), _cams),
+    "topgap-f3": _Spec("top_gap", "measurements", ("cam_sparsity",), _by_pixels),
+    "topgap-f4": _Spec("top_gap", "maps", ("cam", "image"), _cams),
+    "topgap-f5": _Spec("top_gap", "maps", ("cam", "image"), _cams),
+    "topgap-fa3": _Spec("top_gap", "measurements", ("robust_accuracy",), _levels),
+    "deform-3": _Spec("deformation", "measurements", ("deformation_sensitivity",), _profile, labels="real"),
+    "deform-4": _Spec("deformation", "measurements", ("deformation_sensitivity",), _profile_at_start),
+    "deform-5": _Spec("deformation", "measurements", ("filter_total_variation",), _by_deformation),
+    "deform-6": _Spec("deformation", "measurements", ("filter_total_variation",), _profile),
+    "deform-7": _Spec("deformation", "measurements", ("deformation_sensitivity",), _profile, labels="random"),
+    "deform-t": _Spec(
+        "deformation", "measurements", ("deformation_sensitivity", "filter_total_variation"), _trajectories
+    ),
+    "gradreg-1": _Spec("gradient_reg", "trials", (), _accuracy),
+    "gradreg-2": _Spec("gradient_reg", "measurements", ("faithfulness",), _metrics),
+    "gradreg-3": _Spec("gradient_reg", "measurements", ("local_lipschitz", "max_sensitivity"), _metrics),
+    "gradreg-4": _Spec("gradient_reg", "measurements", ("entropy",), _metrics),
+    "gradreg-b": _Spec("gradient_reg", "maps", ("saliency", "image"), _saliency),
+}
+"""The IDs of the papers' figures that are drawn, beside or instead of a table."""
