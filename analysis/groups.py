@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -43,6 +43,7 @@ PER_IMAGE = "_per_image"
 _SAME = {"alpha_per_image": "alpha"}
 
 Row = dict[str, Any]
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,11 @@ def _setting(name: str, value: Any) -> str:
 def count(n: int, what: str) -> str:
     """ "1 trial", "2 trials"."""
     return f"{n} {what}{'' if n == 1 else 's'}"
+
+
+def evenly(items: Sequence[Item], most: int) -> list[Item]:
+    """No more than `most` of the items, evenly chosen, the first and the last among them."""
+    return [items[i] for i in sorted({round(i) for i in np.linspace(0, len(items) - 1, most)})] if items else []
 
 
 def differing(rows: Sequence[Row], *strengths: str) -> list[str]:

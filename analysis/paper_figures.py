@@ -24,7 +24,7 @@ from analysis.figures import (
     saliency_figure,
     strength_figure,
 )
-from analysis.groups import Row, differing, grouped, label, quantities
+from analysis.groups import Row, differing, evenly, grouped, label, quantities
 from analysis.records import Sweep
 from analysis.tipping_points import figure_groups, tipping_points
 
@@ -118,8 +118,7 @@ def _settings(rows: Sequence[Row]) -> list[tuple[str, list[Row]]]:
 
 def _some_settings(rows: Sequence[Row]) -> list[tuple[str, list[Row]]]:
     """As many settings as one figure can tell apart: the first, usually the unregularised one, and an even choice."""
-    settings = _settings(rows)
-    return [settings[i] for i in sorted({round(i) for i in np.linspace(0, len(settings) - 1, _MAX_SETTINGS)})]
+    return evenly(_settings(rows), _MAX_SETTINGS)
 
 
 # --- over epochs ------------------------------------------------------------------------------------------------------

@@ -49,6 +49,7 @@ from analysis.groups import (
     Row,
     count,
     differing,
+    evenly,
     grouped,
     label,
     quantities,
@@ -675,7 +676,7 @@ def _epochs(source: _Source, rows: Sequence[Row], columns: Sequence[str]) -> lis
     """Accuracy over the epochs by setting: all of them, or as many as can be told apart, evenly over the strengths."""
     finished = [row for row in rows if row["status"] != "failed"]
     groups = grouped(finished, columns)
-    chosen = [groups[i] for i in sorted({round(i) for i in np.linspace(0, len(groups) - 1, _MAX_CURVES)})]
+    chosen = evenly(groups, _MAX_CURVES)
     ids = {row["trial_id"]: index for index, group in enumerate(chosen) for row in group.trials}
     table = source.sweep.epochs
     table = table.filter(pc.is_in(table["trial_id"], value_set=pa.array(list(ids), pa.string())))
@@ -692,7 +693,7 @@ def _epochs(source: _Source, rows: Sequence[Row], columns: Sequence[str]) -> lis
         values = np.array([[one.get(epoch, math.nan) for epoch in epochs] for one in series])
         name = _named(group.trials[0], columns)
         shown[name] = np.array(epochs), values
-        for index in sorted({round(i) for i in np.linspace(0, len(epochs) - 1, 12)}):
+        for index in evenly(range(len(epochs)), 12):
             known = values[:, index][np.isfinite(values[:, index])]
             data.append((name, epochs[index], float(known.mean()), len(known)))
     if not shown:
@@ -732,7 +733,8 @@ def _papers(source: _Source, tables: Sequence[PaperTable]) -> Section | None:
     nothing = [table for table in tables if not table.lines and table.item.id not in drawable]
     if nothing:
         rows = [
-            (table.item.id, table.item.title, table.item.needs, _text(table.why, "nothing of it")) for table in nothing
+            (table.item.id, table.item.title, table.item.needs, _text(_lacking(source.sweep, table), "nothing of it"))
+            for table in nothing
         ]
         columns = (Column("ID"), Column("table or figure"), Column("needs"), Column("what is missing"))
         blocks.append(Table("What this sweep has nothing of", columns, rows, collapsed=True))
@@ -743,6 +745,11 @@ def _papers(source: _Source, tables: Sequence[PaperTable]) -> Section | None:
         "of settings that it claims holds (p < .05, Holm); not comparable: data, network or protocol differ."
     )
     return Section("Beside the papers", blocks, intro)
+
+
+def _lacking(sweep: Sweep, table: PaperTable) -> str:
+    name = table.item.id
+    return missing(sweep, name) if name in FIGURES and not table.of else table.why
 
 
 def _paper_table(table: PaperTable) -> Table:

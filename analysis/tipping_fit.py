@@ -27,6 +27,7 @@ SIGNIFICANCE = 0.05
 _STEEPNESS = (2.0, 6.0, 20.0)
 _STEEPEST = 500.0
 _SMALLEST_SCALE = 0.005
+_REMAINDER = 0.05
 
 
 @dataclass(frozen=True)
@@ -284,7 +285,9 @@ class _Logistic:
             return False
         high, low, k, middle = self.parameters
         ends = low + (high - low) / (1 + np.exp(np.clip(k * (np.array(bracket) - middle), -500, 500)))
-        return bool(high - ends[0] <= self.scale and ends[1] - low <= self.scale)
+        # where strengths are few, the scale is of the fall itself
+        least = min(self.scale, _REMAINDER * (high - low))
+        return bool(high - ends[0] <= least and ends[1] - low <= least)
 
     def effect(self, part: float) -> float:
         """log₁₀ strength at which the curve has lost this part of its fall."""

@@ -17,6 +17,9 @@ import pytest
 from analysis.comparisons import Comparison, compare, seeds_needed
 from analysis.correlations import spearman_permutation
 from analysis.multiplicity import Adjustment, adjust
+from analysis.tipping_fit import _Logistic
+from analysis.tipping_points import fit_tipping_point
+from tests.analysis.tipping_simulation import two_segments
 
 FIXTURES: dict[str, Any] = json.loads((Path(__file__).parent / "r" / "fixtures.json").read_text())
 CLOSED = 1e-10
@@ -100,3 +103,30 @@ def test_seeds_needed(case: Case) -> None:
     two = case["sd"] if case["type"] == "two.sample" else None
     found = seeds_needed(case["delta"], case["sd"], two, power=case["power"], level=case["level"])
     assert found == math.ceil(case["n"])
+
+
+@pytest.mark.parametrize("case", cases("ssfpl"))
+def test_the_logistic_fit(case: Case) -> None:
+    """nls with SSfpl and our least squares stop within about 1e-8 of the optimum of the same sum of squares. The robust
+    fit that locates the tipping point differs from it by a small part of the noise there."""
+    x, y, seed = np.array(case["x"]), np.array(case["y"]), np.array(case["seed"])
+    bracket = math.floor(case["x80"]), math.ceil(case["x80"])
+    fit = _Logistic(x, y, seed, 0.8, case["A"], bracket)
+    found = fit._best([(case["A"], case["B"], 1.0, float(np.mean(x)))], fit._curve, "linear")
+    assert found is not None
+    high, low, k, middle = found
+    assert (high, low, middle) == pytest.approx((case["A"], case["B"], case["xmid"]), abs=1e-6)
+    assert 1 / k == pytest.approx(case["scal"], abs=1e-6)
+    assert fit._t(*found) == pytest.approx(case["x80"], abs=1e-6)
+    robust = fit_tipping_point(10**x, y, seed, rng=np.random.default_rng(0))
+    assert robust.log10_strength == pytest.approx(case["x80"], abs=0.03)
+    assert robust.low < case["x80"] < robust.high
+
+
+@pytest.mark.parametrize("case", cases("segmented"))
+def test_the_two_segment_fit_of_the_simulation(case: Case) -> None:
+    """The comparison method of the simulation study is that of R's segmented: equal to where both stop searching."""
+    breakpoint, below, above, p_value = two_segments(np.array(case["x"]), np.array(case["y"]))
+    assert breakpoint == pytest.approx(case["psi"], abs=1e-5)
+    assert (below, above) == pytest.approx((case["slope_below"], case["slope_above"]), abs=1e-6)
+    assert p_value < 0.001

@@ -1,0 +1,216 @@
+"""The report: what stands on it for records of every kind, and how it behaves in a browser."""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from analysis import report
+from analysis.records import write_trial
+from tests.analysis.browser import browser_fixture, chromium_fixture, emulate, open_page, resize  # noqa: F401
+from tests.analysis.conftest import make_trial
+
+Record = Callable[..., bool]
+Command = Callable[..., tuple[int, str, str]]
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def text_of(page: str) -> str:
+    """The page's visible words, roughly."""
+    body = re.sub(r"<(script|style)\b.*?</\1>", " ", page, flags=re.DOTALL)
+    return html.unescape(" ".join(re.sub(r"<[^>]+>", " ", body).split()))
+
+
+@pytest.fixture(scope="session")
+def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two variants, 20 strengths, two seeds, a baseline; curvature tips at the 13th; a failed and a diverged trial."""
+    path = tmp_path_factory.mktemp("report") / "demo"
+    number = 0
+
+    def write(faithfulness: float | None = None, **columns: Any) -> None:
+        nonlocal number
+        number += 1
+        trial, epochs, _, maps = make_trial(f"{number:03}", **columns)
+        measured = []
+        if faithfulness is not None:
+            row = {"epoch": 2, "metric": "faithfulness", "component": "gradient", "direction": "max"}
+            measured = [{**row, "value": faithfulness, "std": 0.1, "n": 128}]
+        write_trial(str(path), trial, epochs, measured, maps)
+
+    for seed in (0, 1):
+        write(method="baseline", alpha=None, variant=None, seed=seed, top1=0.93 + 0.01 * seed, total_variation=0.5)
+        for index in range(20):
+            alpha = 10.0 ** (index / 4)
+            top1 = (0.1 if index >= 12 else 0.92) + 0.002 * seed
+            write(
+                alpha=alpha, seed=seed, top1=top1, faithfulness=0.05 * index + 0.001 * seed,
+                total_variation=1 / (2 + index), status="diverged" if index == 19 else "completed",
+            )  # fmt: skip
+            write(alpha=alpha, seed=seed, top1=0.9, variant="target", total_variation=0.4, faithfulness=0.3)
+    write(alpha=5.0, seed=0, top1=None, status="failed", error="RuntimeError: <b>boom</b> & more\nlast line")
+    return path
+
+
+@pytest.fixture(scope="session")
+def page(sweep: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("page") / "report.html"
+    path.write_text(report.report(report.read_sweep(str(sweep))), encoding="utf-8")
+    return path
+
+
+def test_the_words(page: Path) -> None:
+    words = text_of(page.read_text())
+    # the bracket is [2.75, 3], the interval its union with those of the fit and of the bootstrap
+    assert re.search(r"curvature: accuracy tips at α = 10\^2\.88 \[2\.[567]\d, 3\.00\] \(95% interval", words)
+    assert "target: accuracy does not tip over in the range swept" in words
+    # the paper's rule keeps the model at its threshold: 13 strengths of two seeds
+    assert "curvature: Faithfulness Estimate of gradient rises with α until α = 1e+03, for the better (ρ = " in words
+    assert "26 models)" in words
+    assert "1 trial failed and 2 trials diverged: see The trials." in words
+    assert "last line" in words
+    assert "Beside the paper, pilcro-1:" in words
+    assert "not comparable" in words
+    assert " nan" not in words
+    assert "None" not in words
+
+
+def test_everything_in_one_file(page: Path) -> None:
+    text = page.read_text()
+    assert "<b>boom</b>" not in text
+    assert re.findall(r'(?:src|href)="(?!data:|#)', text) == []
+    assert page.stat().st_size < 10_000_000
+    for heading in (
+        "In short", "What was run", "The trials", "Where accuracy tips over", "What strength changes until then",
+        "Settings and the baseline", "Accuracy, and what it costs", "Beside the papers",
+    ):  # fmt: skip
+        assert re.search(rf"<h2[^>]*>{heading}", text), heading
+    figures = text.count("<figure")
+    assert figures >= 6
+    # each with the command that draws it and the rows it shows
+    assert text.count("Rows and command behind this figure") == figures
+    assert text.count("python -m analysis.") >= figures
+
+
+def test_the_command(sweep: Path, command: Command, tmp_path: Path) -> None:
+    code, out, err = command(report.main, sweep, "--out", tmp_path / "mine.html")
+    assert (code, err, out) == (0, "", f"{tmp_path / 'mine.html'}\n")
+    first = (tmp_path / "mine.html").read_text()
+    assert command(report.main, sweep, "--out", tmp_path / "again.html")[0] == 0
+    assert (tmp_path / "again.html").read_text() == first
+    assert not (sweep / "analysis").exists()
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["--strength", "colour"], "--strength colour: no such strength"),
+        (["--seed", "-1"], "--seed -1"),
+    ],
+)
+def test_bad_input(sweep: Path, command: Command, argv: list[str], message: str) -> None:
+    code, out, err = command(report.main, sweep, *argv)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert message in err
+    assert not (sweep / "analysis").exists()
+
+
+@pytest.mark.parametrize(
+    ("trials", "words"),
+    [
+        ([{}], ["no hyperparameter with two values was swept"]),
+        ([{"status": "failed", "top1": None, "error": "boom"}] * 2, ["2 trials failed", "boom"]),
+        (
+            [{"alpha": a, "status": "diverged", "top1": 0.1} for a in (1.0, 10.0, 100.0)],
+            ["all 3 trials diverged: sweep weaker strengths, or add the baseline"],
+        ),
+        ([{"alpha": a, "top1": None} for a in (1.0, 10.0, 100.0)], ["no trial of", "has a value of it"]),
+        ([{"seed": seed} for seed in range(3)], ["no hyperparameter with two values was swept"]),
+        (
+            [{"alpha": a} for a in (1.0, 10.0)],
+            ["accuracy does not tip over in the range swept", "2 of 3 models needed"],
+        ),
+        ([{"method": "baseline", "alpha": None, "variant": None}], ["no hyperparameter with two values was swept"]),
+        (
+            [{"alpha": a, "dataset": d, "top1": 0.9} for a in (1.0, 10.0, 100.0) for d in ("digits", "mnist")],
+            ["digits: accuracy does not tip over", "mnist: accuracy does not tip over"],
+        ),
+    ],
+)
+def test_poor_records_are_said_and_not_dropped(
+    tmp_path: Path, record: Record, command: Command, trials: list[dict[str, Any]], words: list[str]
+) -> None:
+    for index, columns in enumerate(trials):
+        record(tmp_path / "demo", f"{index:02}", **columns)
+    code, out, err = command(report.main, tmp_path / "demo")
+    assert (code, err) == (0, "")
+    told = text_of(Path(out.strip()).read_text())
+    for word in words:
+        assert word in told
+    assert " nan" not in told
+
+
+def test_an_empty_sweep(tmp_path: Path, command: Command) -> None:
+    code, out, err = command(report.main, tmp_path)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert "no recorded trials" in err
+
+
+def test_on_s3(s3: str, record: Record, command: Command) -> None:
+    for alpha in (1.0, 10.0, 100.0):
+        record(f"{s3}/demo", f"{alpha}", alpha=alpha)
+    code, out, err = command(report.main, f"{s3}/demo")
+    assert (code, err, out.strip()) == (0, "", f"{s3}/demo/analysis/report.html")
+
+
+@pytest.mark.parametrize("name", ["pilcro-cifar10", "gradreg-mnist"])
+def test_our_reproductions(name: str, browser: Any, tmp_path: Path) -> None:
+    made = tmp_path / "report.html"
+    made.write_text(report.report(report.read_sweep(str(ROOT / "analysis" / "reproductions" / name))), encoding="utf-8")
+    assert made.stat().st_size < 10_000_000
+    open_page(browser, made)
+    assert browser.get_log("browser") == []
+
+
+def test_in_a_browser(page: Path, browser: Any) -> None:
+    open_page(browser, page)
+    assert browser.get_log("browser") == []
+    images = browser.execute_script(
+        "return [...document.images].map(image => [image.alt, image.naturalWidth, image.complete])"
+    )
+    assert len(images) >= 6
+    for alt, width, complete in images:
+        assert len(alt) > 20
+        assert width > 0
+        assert complete
+    # sorting the table of trials by accuracy: missing last both ways
+    for direction, first in (("ascending", 0.1), ("descending", 0.94)):
+        browser.execute_script(
+            """const tables = [...document.querySelectorAll('table')];
+            window.found = tables.find(table => table.rows[0].textContent.includes('attempts'));
+            const heads = [...window.found.tHead.rows[0].cells];
+            heads.find(c => c.textContent.includes('Top-1')).querySelector('button').click();"""
+        )
+        state = browser.execute_script(
+            """const heads = [...window.found.tHead.rows[0].cells];
+            const at = heads.findIndex(c => c.textContent.includes('Top-1'));
+            const cells = [...window.found.tBodies[0].rows].map(row => row.cells[at].textContent);
+            return [heads[at].getAttribute('aria-sort'), cells]"""
+        )
+        assert state[0] == direction
+        numbers = [float(cell) for cell in state[1] if re.fullmatch(r"[\d.]+", cell.strip())]
+        assert numbers[0] == pytest.approx(first, abs=0.002)
+        assert numbers == sorted(numbers, reverse=direction == "descending")
+    resize(browser, 360)
+    assert browser.execute_script("return document.documentElement.scrollWidth <= window.innerWidth")
+    resize(browser, 1280)
+    emulate(browser, scheme="dark")
+    background = browser.execute_script("return getComputedStyle(document.body).backgroundColor")
+    emulate(browser, scheme="light")
+    assert background != browser.execute_script("return getComputedStyle(document.body).backgroundColor")
+    assert browser.get_log("browser") == []
