@@ -222,10 +222,13 @@ def find_quantity(flag: str, name: str, sweep: Sweep) -> Quantity:
     known = quantities(sweep)
     if name in known:
         return known[name]
-    column = name in sweep.trials.column_names and direction(sweep.trials.schema.field(name)) is not None
-    if column:
-        raise InputError(f"{flag} {name}: no trial of {sweep.path} has a value of it; there are {', '.join(known)}")
-    raise InputError(f"{flag} {name}: no such metric; there are {', '.join(known) or 'none in this record'}")
+    way = direction(sweep.trials.schema.field(name)) if name in sweep.trials.column_names else None
+    listed = ", ".join(known) or "none in this record"
+    if way == "none":
+        raise InputError(f"{flag} {name}: neither more nor less of it is better; there are {listed}")
+    if way is not None:
+        raise InputError(f"{flag} {name}: no trial of {sweep.path} has a value of it; there are {listed}")
+    raise InputError(f"{flag} {name}: no such metric; there are {listed}")
 
 
 def values_of(sweep: Sweep, quantity: Quantity) -> dict[str, Value]:

@@ -83,6 +83,7 @@ _LARGEST_SVG = 250_000
 _MOST_AXES_AS_SVG = 6
 _DPI = 130
 _MAX_CURVES = 12
+_MAX_ROWS_BEHIND = 2_000
 _MAX_TRIALS_IN_FULL = 10_000
 _MAX_GROUPS_DRAWN = 24
 
@@ -341,7 +342,14 @@ def _by_strength(
         Column("standard deviation", "number"),
         Column("trials", "number"),
     )
-    return Table(caption, columns, rows)
+    return _behind(caption, columns, rows)
+
+
+def _behind(caption: str, columns: Sequence[Column], rows: Sequence[Sequence[Entry]]) -> Table:
+    """The rows behind a figure, no more than keep the page small."""
+    most = _MAX_ROWS_BEHIND
+    note = f"The first {most} of {len(rows)} rows; the record has all." if len(rows) > most else ""
+    return Table(caption, columns, rows[:most], note=note)
 
 
 def _tipping(source: _Source, result: TippingPoints) -> Section:
@@ -661,7 +669,7 @@ def _pareto(source: _Source, rows: Sequence[Row], strength: str) -> list[Block]:
             Column("top1", "number"),
             Column("trials", "number"),
         )
-        table = Table(f"Accuracy and {quantity.name} by setting", columns_of, data)
+        table = _behind(f"Accuracy and {quantity.name} by setting", columns_of, data)
         better = "more" if direction == "max" else "less"
         title = f"Accuracy against {quantity.name}"
         alt = (

@@ -369,7 +369,7 @@ def _summarise(flags: SweepFlags, plan: Plan, url: str, console: Console) -> int
     console.print(f"record: {shown}", soft_wrap=True)
     # as the user called this one: through uv, or with the Python of an environment that is active
     runner = "uv run python" if "UV_RUN_RECURSION_DEPTH" in os.environ else "python"
-    console.print(f"next:   {runner} -m analysis.tipping_points {shlex.quote(shown)}", soft_wrap=True)
+    console.print(f"next:   {runner} -m analysis.report {shlex.quote(shown)}", soft_wrap=True)
     return len(failed) + missing
 
 
