@@ -56,7 +56,9 @@ class Group:
     baseline: Sequence[Row]
 
     def label(self) -> str:
-        return label(self.values)
+        """Its values in words, without the columns it has none of; those tell groups apart all the same."""
+        given = {name: value for name, value in self.values.items() if value is not None}
+        return label(given or self.values)
 
 
 def label(values: Mapping[str, Any]) -> str:

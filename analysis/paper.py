@@ -736,8 +736,8 @@ def main() -> None:
             pq.write_table(rows_of(table), buffer)
             written.append(write_file(f"{folder}/{table.item.id}.parquet", buffer.getvalue()))
     for name in drawable:
-        for suffix, figure, images in draw(sweep, name):
-            written += save(figure, f"{folder}/{name}{suffix}", sweep, images=images)
+        for drawn in draw(sweep, name):
+            written += save(drawn.figure, f"{folder}/{name}{drawn.suffix}", sweep, images=drawn.images)
     for table in tables:
         if table.lines:
             _print(table)

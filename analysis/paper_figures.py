@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,8 +28,20 @@ from analysis.groups import Row, differing, evenly, grouped, label, quantities
 from analysis.records import Sweep
 from analysis.tipping_points import figure_groups, tipping_points
 
-# a figure's name after the table's ID, the figure, and how many images its numbers are of (None: the test split)
-Drawn = tuple[str, Figure, int | None]
+
+@dataclass(frozen=True)
+class Drawn:
+    """A figure, and the rows it shows."""
+
+    suffix: str
+    """Its name after the table's ID."""
+    figure: Figure
+    columns: tuple[tuple[str, bool], ...]
+    """Names of the rows' entries, and whether they are numbers."""
+    rows: Sequence[tuple[str | float, ...]]
+    images: int | None = None
+    """How many images its numbers are of; None: the whole split."""
+
 
 _COLUMNS = 6
 _MAX_SETTINGS = 12
@@ -121,6 +133,27 @@ def _some_settings(rows: Sequence[Row]) -> list[tuple[str, list[Row]]]:
     return evenly(_settings(rows), _MAX_SETTINGS)
 
 
+Columns = tuple[tuple[str, bool], ...]
+Rows = list[tuple[str | float, ...]]
+
+
+def _means(groups: Mapping[str, tuple[Any, np.ndarray]], place: str, metric: str) -> tuple[Columns, Rows]:
+    """The mean over seeds at each place of each group, as rows."""
+    rows: Rows = []
+    for name, (places, values) in groups.items():
+        for index, at in enumerate(places):
+            known = values[:, index][np.isfinite(values[:, index])]
+            mean = float(known.mean()) if len(known) else math.nan
+            rows.append((name, at if isinstance(at, str) else float(at), mean, float(len(known))))
+    return (("setting", False), (place, place != "layer"), (f"mean {metric}", True), ("seeds", True)), rows
+
+
+def _ranges(maps: Sequence[tuple[str, np.ndarray]]) -> tuple[Columns, Rows]:
+    """What numbers say of maps: the least, the mean, the greatest."""
+    rows: Rows = [(title, float(np.nanmin(m)), float(np.nanmean(m)), float(np.nanmax(m))) for title, m in maps]
+    return (("map", False), ("least", True), ("mean", True), ("greatest", True)), rows
+
+
 # --- over epochs ------------------------------------------------------------------------------------------------------
 
 
@@ -143,13 +176,15 @@ def _epochs(sweep: Sweep, spec: _Spec) -> Iterator[Drawn]:
             if np.isfinite(values).any():
                 groups[name] = np.array(epochs), values
         if groups:
-            yield f"-{column}", curves(groups, metric=column, log=column == "total_variation"), None
+            figure = curves(groups, metric=column, log=column == "total_variation")
+            yield Drawn(f"-{column}", figure, *_means(groups, "epoch", column))
             if spec.draw is _first_epochs:
                 zoomed = {
                     name: (epochs[: max(2, len(epochs) // 5)], values[:, : max(2, len(epochs) // 5)])
                     for name, (epochs, values) in groups.items()
                 }
-                yield f"-{column}-first", curves(zoomed, metric=column, log=column == "total_variation"), None
+                figure = curves(zoomed, metric=column, log=column == "total_variation")
+                yield Drawn(f"-{column}-first", figure, *_means(zoomed, "epoch", column))
 
 
 def _first_epochs(sweep: Sweep, spec: _Spec) -> Iterator[Drawn]:
@@ -160,7 +195,8 @@ def _epochs_and_landscapes(sweep: Sweep, spec: _Spec) -> Iterator[Drawn]:
     yield from _epochs(sweep, spec)
     found = _mean_maps(sweep, _rows(sweep, spec), "importance_landscape")
     if found:
-        yield "-landscapes", map_panels(found, label="importance (mean square 1)", columns=_COLUMNS), None
+        figure = map_panels(found, label="importance (mean square 1)", columns=_COLUMNS)
+        yield Drawn("-landscapes", figure, *_ranges(found))
 
 
 def _trajectories(sweep: Sweep, spec: _Spec) -> Iterator[Drawn]:
@@ -179,7 +215,7 @@ def _trajectories(sweep: Sweep, spec: _Spec) -> Iterator[Drawn]:
                 values = [[float(np.mean(one[e])) if e in one else math.nan for e in epochs] for one in series]
                 groups[name] = np.array(epochs), np.array(values)
         if groups:
-            yield f"-{metric}", curves(groups, metric=metric, band="sd2"), None
+            yield Drawn(f"-{metric}", curves(groups, metric=metric, band="sd2"), *_means(groups, "epoch", metric))
 
 
 # --- maps -------------------------------------------------------------------------------------------------------------
@@ -217,7 +253,7 @@ def _paths(sweep: Sweep, spec: _Spec) -> Iterator[Drawn]:
         maps = list(_maps(sweep, rows, name, 0).values())
         if maps:
             shown.append((title, np.mean(maps, axis=0)))
-    yield "", map_panels(shown, label="importance (mean square 1)", columns=2), None
+    yield Drawn("", map_panels(shown, label="importance (mean square 1)", columns=2), *_ranges(shown))
 
 
 def _saliency(sweep: Sweep, spec: _Spec) -> Iterator[Drawn]:
@@ -240,7 +276,11 @@ def _saliency(sweep: Sweep, spec: _Spec) -> Iterator[Drawn]:
             if all(one is not None for one in own):
                 shown.append((title, [one for one in own if one is not None]))
         if len(shown) > 1:
-            yield f"-{way}", saliency_figure(shown, [way, *[""] * (len(first) - 1)]), len(first)
+            figure = saliency_figure(shown, [way, *[""] * (len(first) - 1)])
+            panels_of = [
+                (f"{title}, image {n}", m) for title, maps_of in shown for n, m in zip(numbers, maps_of, strict=True)
+            ]
+            yield Drawn(f"-{way}", figure, *_ranges(panels_of), images=len(first))
 
 
 def _cams(sweep: Sweep, spec: _Spec) -> Iterator[Drawn]:
@@ -261,7 +301,8 @@ def _cams(sweep: Sweep, spec: _Spec) -> Iterator[Drawn]:
                 low, high = float(image.min()), float(image.max())
                 own.append(((image - low) / (high - low or 1), maps[number][trial]))
             shown.append((title, own))
-    yield "", cam_panels(shown, numbers), len(numbers)
+    panels_of = [(f"{title}, image {n}", cam) for title, own in shown for n, (_, cam) in zip(numbers, own, strict=True)]
+    yield Drawn("", cam_panels(shown, numbers), *_ranges(panels_of), images=len(numbers))
 
 
 # --- against strength -------------------------------------------------------------------------------------------------
@@ -269,7 +310,10 @@ def _cams(sweep: Sweep, spec: _Spec) -> Iterator[Drawn]:
 
 def _accuracy(sweep: Sweep, spec: _Spec) -> Iterator[Drawn]:
     result = tipping_points(sweep)
-    yield "", strength_figure(figure_groups(result), share=result.share), None
+    groups = figure_groups(result)
+    rows = [(group.label, x, y) for group in groups for x, y in zip(group.strength, group.score, strict=True)]
+    columns = (("setting", False), ("alpha", True), ("top1", True))
+    yield Drawn("", strength_figure(groups, share=result.share), columns, rows)
 
 
 def _metrics(sweep: Sweep, spec: _Spec, strength: str = "alpha") -> Iterator[Drawn]:
@@ -277,11 +321,10 @@ def _metrics(sweep: Sweep, spec: _Spec, strength: str = "alpha") -> Iterator[Dra
     result = correlations(sweep, strength=strength, metrics=chosen)
     images = {value.n for test in result.tests for value in test.values}
     drawn = panels(result)
-    yield (
-        "",
-        metric_figure(drawn, strength=strength, excluded="beyond the tipping point"),
-        next(iter(images)) if len(images) == 1 else None,
-    )
+    rows = [(panel.title, x, y) for panel in drawn for x, y in zip(panel.strength, panel.value, strict=True)]
+    columns = (("metric", False), (strength, True), ("value", True))
+    figure = metric_figure(drawn, strength=strength, excluded="beyond the tipping point")
+    yield Drawn("", figure, columns, rows, images=next(iter(images)) if len(images) == 1 else None)
 
 
 def _by_pixels(sweep: Sweep, spec: _Spec) -> Iterator[Drawn]:
@@ -315,7 +358,8 @@ def _profile(sweep: Sweep, spec: _Spec, moments: Sequence[str] = ("initialisatio
                 if values:
                     groups[name] = layers, np.array(values, dtype=float)
             if groups:
-                yield f"-{metric}-{moment}", layer_profile(groups, metric=metric, layers=layers), None
+                figure = layer_profile(groups, metric=metric, layers=layers)
+                yield Drawn(f"-{metric}-{moment}", figure, *_means(groups, "layer", metric))
 
 
 def _profile_at_start(sweep: Sweep, spec: _Spec) -> Iterator[Drawn]:
@@ -346,7 +390,7 @@ def _levels(sweep: Sweep, spec: _Spec) -> Iterator[Drawn]:
                     groups[f"{name}: mean {area:.3f}"] = np.array(levels), array
             if groups:
                 figure = curves(groups, metric=metric, band="ci", x=_LEVELS.get(metric, "level"))
-                yield f"-{component}" if component else "", figure, None
+                yield Drawn(f"-{component}" if component else "", figure, *_means(groups, "level", metric))
 
 
 _LEVELS = {"salience_ablation": "pixels replaced, most relevant first", "robust_accuracy": "steps of the attack"}
@@ -371,7 +415,14 @@ def _corruptions(sweep: Sweep, spec: _Spec) -> Iterator[Drawn]:
                 key: {severity: float(np.mean(values)) for severity, values in by_severity.items()}
                 for key, by_severity in found.items()
             }
-    yield "", corruption_table(settings, metric=spec.names[0]), None
+    shown: Rows = [
+        (name, corruption, float(severity), value)
+        for name, found in settings.items()
+        for (_, corruption), by_severity in found.items()
+        for severity, value in by_severity.items()
+    ]
+    columns = (("setting", False), ("corruption", False), ("severity", True), (spec.names[0], True))
+    yield Drawn("", corruption_table(settings, metric=spec.names[0]), columns, shown)
 
 
 FIGURES = {

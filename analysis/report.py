@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -46,6 +46,7 @@ from analysis.figures import (
     strength_figure,
 )
 from analysis.groups import (
+    Quantity,
     Row,
     count,
     differing,
@@ -471,8 +472,8 @@ def _correlated(test: Test, adjusted: float, result: Correlations) -> str:
     if adjusted >= 0.05:
         return f"{where}{name}: no trend with {_symbol(result.strength)} could be shown{until} ({numbers})"
     way = "rises" if test.rho.rho > 0 else "falls"
-    better = test.quantity.direction in ("max", "min") and (test.rho.rho > 0) == (test.quantity.direction == "max")
-    judged = "" if test.quantity.direction == "none" else ", for the better" if better else ", for the worse"
+    tone = _tone(test.rho.rho, adjusted, test.quantity)
+    judged = {"": "", "good": ", for the better", "bad": ", for the worse"}[tone]
     return f"{where}{name} {way} with {_symbol(result.strength)}{until}{judged} ({numbers})"
 
 
@@ -499,7 +500,7 @@ def _correlation_section(source: _Source, result: Correlations) -> Section:
                     else []
                 ),
                 _p(test.rho.p_value, reason),
-                _p(float(adjusted), reason, bold=True),
+                _p(float(adjusted), reason, _tone(test.rho.rho, float(adjusted), test.quantity)),
                 _number(r.r, reason, ".3f"),
                 Cell(f"[{r.low:.2f}, {r.high:.2f}]") if not math.isnan(r.low) else Cell("", reason=reason or "n < 4"),
                 _p(r.p_value, reason),
@@ -526,10 +527,15 @@ def _correlation_section(source: _Source, result: Correlations) -> Section:
     return Section("What strength changes until then", blocks)
 
 
-def _p(value: float, reason: str, *, bold: bool = False) -> Cell:
-    if math.isnan(value):
-        return Cell("", reason=reason)
-    return Cell(p_text(value), value, tone="good" if bold and value < 0.05 else "")
+def _p(value: float, reason: str, tone: Any = "") -> Cell:
+    return Cell("", reason=reason) if math.isnan(value) else Cell(p_text(value), value, tone=tone)
+
+
+def _tone(change: float, p_value: float, quantity: Quantity) -> Literal["", "good", "bad"]:
+    """Whether a change that was shown is for the better."""
+    if math.isnan(p_value) or p_value >= 0.05 or quantity.direction not in ("max", "min"):
+        return ""
+    return "good" if (change > 0) == (quantity.direction == "max") else "bad"
 
 
 def _metric_figure(source: _Source, drawn: Sequence[MetricPanel], result: Correlations) -> Figure:
@@ -575,7 +581,7 @@ def _comparison_section(source: _Source, results: Sequence[Comparisons]) -> Sect
                     if not math.isnan(found.low)
                     else Cell("", reason=reason),
                     _p(found.p_value, reason),
-                    _p(tested.p_adjusted, reason, bold=True),
+                    _p(tested.p_adjusted, reason, _tone(found.difference, tested.p_adjusted, result.quantity)),
                     Cell(comparison_verdict(tested, result.quantity), tone="muted" if tested.reason else ""),
                 )
             )
@@ -762,60 +768,61 @@ def _lacking(sweep: Sweep, table: PaperTable) -> str:
 
 def _paper_table(table: PaperTable) -> Table:
     tones: dict[str, Any] = {"agrees": "good", "differs": "bad", "not comparable": "muted"}
+    reasons: dict[str, int] = {}  # what makes a sweep not comparable is the same for many lines
     rows = []
     for line in table.lines:
         percent = line.unit == "%"
         interval = (
             Cell(f"[{line.low:.4g}, {line.high:.4g}]") if not math.isnan(line.low) else Cell("", reason="one seed")
         )
+        verdict: str = line.verdict or "not judged"
+        why = line.why
+        if line.verdict == "not comparable":
+            verdict, why = f"{verdict} ({reasons.setdefault(why, len(reasons) + 1)})", ""
         rows.append(
             (
-                line.row,
-                line.column,
-                _text(line.setting, "no other"),
+                f"{line.row} | {line.column}" + (f" ({line.setting})" if line.setting else ""),
                 line.paper,
                 _number(line.ours, line.why or "no number", ".2f" if percent else ".4g"),
                 interval,
                 Cell(str(line.n), line.n),
                 _number(line.difference, "a statement without a number", "+.4g"),
+                Cell(f"{verdict}: {why}" if why else verdict, tone=tones.get(line.verdict, "")),
                 _text(line.order, "none claimed"),
-                Cell(line.verdict or "not judged", tone=tones.get(line.verdict, "")),
-                _text(line.why, "none"),
             )
         )
     columns = (
-        Column("row"),
-        Column("column"),
-        Column("our setting", help="what the paper's words leave open"),
+        Column("the paper's row | column", help="in brackets: our setting, where the paper's words leave it open"),
         Column("paper"),
-        Column("ours", "number"),
+        Column("ours", "number", "mean over seeds; of a trend, ρ or log10 of the tipping point"),
         Column("95% interval"),
-        Column("n", "number", "seeds, or models of a trend"),
+        Column("n", "number", "seeds; of a trend, models"),
         Column("difference", "number"),
-        Column("order", help="the order of settings the paper claims"),
         Column("verdict"),
-        Column("why"),
+        Column("order", help="the order of settings that the paper claims, in ours; p one-sided, Holm"),
     )
-    return Table(f"{table.item.id}: {summary(table)}", columns, rows)
+    note = "; ".join(f"({number}) {reason}" for reason, number in reasons.items())
+    return Table(f"{table.item.id}: {summary(table)}", columns, rows, note=note and f"Not comparable: {note}.")
 
 
 def _paper_figures(source: _Source, table: PaperTable) -> list[Block]:
     blocks: list[Block] = []
-    for suffix, picture, images in draw(source.sweep, table.item.id):
-        name = f"{table.item.id}{suffix}"
-        rows = Table(
-            f"Where the numbers of {name} lie",
-            (Column("table of the record"), Column("what")),
-            [(FIGURES[table.item.id].table, ", ".join(FIGURES[table.item.id].names) or "top1")],
+    for drawn in draw(source.sweep, table.item.id):
+        what = axis_name(drawn.suffix.lstrip("-"))
+        name = f"{table.item.id}: {what}" if what else table.item.id
+        rows = _behind(
+            f"What {name} shows",
+            [Column(column, "number" if numeric else "text") for column, numeric in drawn.columns],
+            [[entry if isinstance(entry, str) else _number(entry, "no value") for entry in row] for row in drawn.rows],
         )
         blocks.append(
             source.figure(
-                picture,
+                drawn.figure,
                 name,
-                f"{table.item.title}: {name}, drawn from this record.",
+                f"{table.item.title}{f': {what}' if what else ''}, drawn from this record.",
                 command=source.command("paper", "--table", table.item.id),
                 rows=rows,
-                images=images,
+                images=drawn.images,
             )
         )
     return blocks
