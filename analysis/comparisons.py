@@ -32,7 +32,7 @@ from scipy import special, stats
 from tyro.conf import Positional
 
 from analysis.command_line import InputError, parse, run
-from analysis.figures import ForestRow, axis_name, forest_figure, save
+from analysis.figures import ForestRow, axis_name, files, forest_figure
 from analysis.groups import (
     GROUPING,
     Group,
@@ -41,12 +41,15 @@ from analysis.groups import (
     check_columns,
     check_finished,
     check_pure,
+    check_rows,
+    check_values,
     count,
     differing,
     find_quantity,
     grouped,
     key_order,
     label,
+    out_folder,
     values_of,
 )
 from analysis.multiplicity import ADJUSTMENTS, Adjustment, adjust
@@ -417,9 +420,8 @@ def comparisons(
     check_finished(sweep)
     quantity = find_quantity("--metric", metric, sweep)
     values = {trial: found.value for trial, found in values_of(sweep, quantity).items()}
-    for trial, value in values.items():
-        if not math.isfinite(value):
-            raise InputError(f"trial {trial}: {quantity.name} is {value}; allowed are finite numbers")
+    check_values(values_of(sweep, quantity), quantity.name)
+    check_rows(every)
     groups, references, by = _settings(every, conditions, by)
     if not references and conditions:
         known = "; ".join(f"{name} {_values(name, sweep.trials)}" for name in conditions)
@@ -881,10 +883,11 @@ def main() -> None:
         alternative=flags.alternative,
         adjustment=flags.adjust,
     )
-    out = f"{(flags.out or f'{sweep.path}/analysis').rstrip('/')}/comparisons"
+    out = f"{out_folder(flags.out, sweep)}/comparisons"
     content = io.BytesIO()
     pq.write_table(table(result, sweep.trials.schema), content)
-    written = [write_file(f"{out}.parquet", content.getvalue()), *save(forest(result), out, sweep)]
+    contents = {f"{out}.parquet": content.getvalue(), **files(forest(result), out, sweep)}
+    written = [write_file(name, whole) for name, whole in contents.items()]
     _print(result.tested, result.quantity)
     for note in _notes(result, sweep):
         print(note)

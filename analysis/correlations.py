@@ -23,7 +23,7 @@ from scipy import stats
 from tyro.conf import Positional
 
 from analysis.command_line import InputError, parse, print_table, run
-from analysis.figures import MetricPanel, metric_figure, save
+from analysis.figures import MetricPanel, files, metric_figure
 from analysis.groups import (
     Group,
     ImageValues,
@@ -32,21 +32,22 @@ from analysis.groups import (
     Value,
     check_columns,
     check_finished,
-    check_finite,
     check_pure,
+    check_rows,
     check_strength,
     count,
     differing,
     find_quantity,
     grouped,
     image_values,
+    out_folder,
     quantities,
     values_of,
 )
 from analysis.multiplicity import Adjustment, adjust
 from analysis.records import Sweep, read_sweep, write_file
 from analysis.schema import SCHEMA_VERSION
-from analysis.tipping_points import Curve, TippingPoints, tipping_points
+from analysis.tipping_points import Curve, NothingToJudge, TippingPoints, tipping_points
 
 Floats = NDArray[np.float64]
 
@@ -161,7 +162,7 @@ def rho_over_images(x: ArrayLike, values: ArrayLike, *, rng: np.random.Generator
     means = means[np.isfinite(means).all(1)]
     if len(means) == 0:
         return math.nan, math.nan
-    rho = _standard_ranks(means) @ _standard_ranks(left)
+    rho = np.clip(_standard_ranks(means) @ _standard_ranks(left), -1, 1)
     low, high = np.quantile(rho, [0.025, 0.975])
     return float(low), float(high)
 
@@ -231,6 +232,8 @@ def correlations(
     check_strength(strength, sweep.trials)
     check_columns("--by", by or (), sweep.trials, strength)
     check_finished(sweep)
+    if metrics is not None and not metrics:
+        raise InputError(f"--metrics: none given; there are {', '.join(quantities(sweep)) or 'none in this record'}")
     if metrics is None:
         known = quantities(sweep)
         chosen = [q for name, q in known.items() if name not in ("top1", "top5", "loss")] or list(known.values())
@@ -238,11 +241,14 @@ def correlations(
         chosen = [find_quantity("--metrics", name, sweep) for name in dict.fromkeys(metrics)]
     finished = [row for row in sweep.trials.to_pylist() if row["status"] != "failed"]
     swept = [row for row in finished if row["method"] != "baseline" and row[strength] is not None]
-    check_finite(swept, strength)
+    check_rows(finished, strength)
     rows = [row for row in swept if row[strength] > 0]
-    if not rows or not chosen:
-        what = "no metric" if rows else f"no finished trial with {strength} above 0"
-        raise InputError(f"{sweep.path}: {what}; choose another --strength, or sweep it")
+    if not rows:
+        raise InputError(
+            f"{sweep.path}: no finished trial with {strength} above 0; choose another --strength, or sweep it"
+        )
+    if not chosen:
+        raise InputError(f"{sweep.path}: no metric has a value in this record; measure something, see --measure")
     columns = list(by) if by is not None else differing(rows, strength)
     groups = grouped(rows, columns)
     check_pure(groups, columns)
@@ -255,7 +261,7 @@ def correlations(
                     sweep, strength=strength, by=columns, share=share, reference_below=reference_below, seed=seed
                 )
             curves = points.curves
-        except InputError as error:
+        except NothingToJudge as error:
             notes.append(f"all models count, as none can be left out by --until {until}: {error}")
     limits = {tuple(curve.group.values.values()): _limit(curve, until) for curve in curves}
     for curve in curves:
@@ -267,6 +273,10 @@ def correlations(
     for group in groups:
         limit = limits.get(tuple(group.values.values()), (math.inf, ""))[0]
         tests += _tests(group, measured, strength, limit, seed)
+    for test in tests:
+        if test.missing and not test.reason:
+            without = count(test.missing, "model")
+            notes.append(f"{test.group.label()}, {test.quantity.name}: {without} without a finite value left out")
     if all(test.reason for test in tests):
         raise InputError(
             f"{sweep.path}: nothing can be correlated: {tests[0].group.label()}, {tests[0].quantity.name}: "
@@ -513,6 +523,17 @@ def panels(result: Correlations) -> list[MetricPanel]:
     return drawn
 
 
+def beyond(result: Correlations) -> str:
+    """What the models are that do not count."""
+    return {"paper": "beyond the paper's threshold", "t80": "beyond t80", "all": "excluded"}[result.until]
+
+
+def images_of(result: Correlations) -> int | None:
+    """How many images the metrics were measured on; None where they differ or it is not recorded."""
+    found = {value.n for test in result.tests for value in test.values}
+    return next(iter(found)) if len(found) == 1 else None
+
+
 def words(test: Test, adjusted: float, adjustment: Adjustment) -> str:
     """A test in a few words: "ρ = .83, p = .0002 (Holm)"."""
     return f"ρ = {test.rho.rho:.2f}, p = {p_text(float(adjusted))} ({NAMES[adjustment]})"
@@ -538,15 +559,13 @@ def main() -> None:
         reference_below=flags.reference_below,
         seed=flags.seed,
     )
-    out = f"{(flags.out or f'{sweep.path}/analysis').rstrip('/')}/correlations"
+    out = f"{out_folder(flags.out, sweep)}/correlations"
     buffer = io.BytesIO()
     pq.write_table(table(result, sweep.trials.schema), buffer)
-    written = [write_file(f"{out}.parquet", buffer.getvalue())]
     drawn = panels(result)
-    figure = metric_figure(
-        drawn, strength=flags.strength, excluded="beyond the tipping point", columns=2 if len(drawn) <= 6 else 4
-    )
-    written += save(figure, out, sweep)
+    figure = metric_figure(drawn, strength=flags.strength, excluded=beyond(result), columns=2 if len(drawn) <= 6 else 4)
+    contents = {f"{out}.parquet": buffer.getvalue(), **files(figure, out, sweep, images=images_of(result))}
+    written = [write_file(name, content) for name, content in contents.items()]
     _print(result)
     if len(drawn) < sum(1 for test in result.tests if test.trials):
         print(f"the figure shows the {len(drawn)} tests of the smallest p of {len(result.tests)}")

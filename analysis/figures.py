@@ -1367,8 +1367,9 @@ class ForestRow:
 
 
 def forest_figure(rows: Sequence[ForestRow], *, label: str, beside: str = "", title: str = "") -> Figure:
-    """Differences with their intervals, one under the other; the axis is logarithmic beyond where most of them lie if
-    some are far larger. `label` is what stands at the axis, `beside` above the entries on the right.
+    """Differences with their intervals, one under the other; an interval far wider than the differences runs off the
+    edge, and a difference far larger than most is an arrow there. `label` is what stands at the axis, `beside` above
+    the entries on the right.
 
     Raises `ValueError` if there is no row, or one of another kind.
     """
@@ -1399,9 +1400,8 @@ def forest_figure(rows: Sequence[ForestRow], *, label: str, beside: str = "", ti
         axes.set_yticks(range(len(rows)), names)
         axes.tick_params(axis="y", length=0)
         axes.spines["left"].set_visible(False)
-        linear = _difference_axis(axes, rows)
-        beyond = "" if math.isinf(linear) else f"\n(logarithmic beyond ±{linear:g})"
-        axes.set_xlabel(f"{label}{beyond}")
+        _difference_axis(axes, rows)
+        axes.set_xlabel(label)
         if any(row.beside for row in rows):
             right = axes.secondary_yaxis("right")
             marks = [row.beside for row in rows]
@@ -1425,30 +1425,36 @@ def forest_figure(rows: Sequence[ForestRow], *, label: str, beside: str = "", ti
     return figure
 
 
-def _difference_axis(axes: Axes, rows: Sequence[ForestRow]) -> float:
-    """Limits and ticks; beyond which difference it is logarithmic (inf: nowhere).
-
-    Settings that collapse would leave no room for the others, whose differences are a hundredth of theirs.
-    """
-    found = [row for row in rows if not math.isnan(row.difference)]
-    ends = [0.0, *(row.difference for row in found)]
-    ends += [end for row in found if math.isfinite(row.low) for end in (row.low, row.high)]
-    sizes = [(row.high - row.low) / 2 if math.isfinite(row.low) else abs(row.difference) for row in found]
-    sizes = [size for size in sizes if size > 0]
-    low, high = min(ends), max(ends)
-    linear = 10.0 ** round(math.log10(4 * float(np.quantile(sizes, 0.2)))) if sizes else math.inf
-    if max(-low, high) <= 10 * linear:
-        margin = 0.04 * (high - low) or 0.01
-        axes.set_xlim(low - margin, high + margin)
-        axes.xaxis.set_major_locator(MaxNLocator(6))
-        return math.inf
-    axes.set_xscale("symlog", linthresh=linear, linscale=1.0)
-    axes.set_xlim(min(1.3 * low, -0.3 * linear), max(1.3 * high, 0.3 * linear))
-    powers = linear * 10.0 ** np.arange(math.ceil(math.log10(max(-low, high) / linear)) + 1)
-    axes.xaxis.set_major_locator(FixedLocator([*-powers[::-1], 0, *powers]))
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}".replace("-", "−")))
-    return linear
+def _difference_axis(axes: Axes, rows: Sequence[ForestRow]) -> None:
+    """Linear limits around zero and most differences. One that is far larger than most, as that of a setting that
+    collapsed, would leave no room for the others: it is an arrow at the edge, with its number."""
+    known = [(place, row) for place, row in enumerate(rows) if not math.isnan(row.difference)]
+    sizes = sorted(abs(row.difference) for _, row in known)
+    usual = sizes[(len(sizes) - 1) // 2] if sizes else 0.0
+    near = [row.difference for _, row in known if not usual or abs(row.difference) <= 8 * usual]
+    values = [0.0, *near]
+    span = max(values) - min(values) or max((abs(row.low) for _, row in known if math.isfinite(row.low)), default=0.1)
+    ends = [end for _, row in known if row.difference in near and math.isfinite(row.low) for end in (row.low, row.high)]
+    low = max(min([*values, *ends]), min(values) - 0.5 * span)
+    high = min(max([*values, *ends]), max(values) + 0.5 * span)
+    margin = 0.05 * (high - low) or 0.01
+    axes.set_xlim(low - margin, high + margin)
+    axes.xaxis.set_major_locator(MaxNLocator(6))
+    for place, row in known:
+        if low - margin <= row.difference <= high + margin:
+            continue
+        left = row.difference < low
+        axes.annotate(
+            f"{row.difference:.3g}".replace("-", "−"),
+            (low - margin if left else high + margin, place),
+            (18 if left else -18, 0),
+            textcoords="offset points",
+            ha="left" if left else "right",
+            va="center",
+            fontsize=7,
+            color=_FOREST[row.kind][1],
+            arrowprops={"arrowstyle": "->", "color": _FOREST[row.kind][1], "shrinkA": 0, "shrinkB": 0},
+        )
 
 
 # --- files ------------------------------------------------------------------------------------------------------------
@@ -1468,7 +1474,8 @@ def render(
     if kind not in _FILES:
         raise ValueError(f"kind: {kind!r}, allowed are {', '.join(_FILES)}")
     seeds = len(set(sweep.trials["seed"].drop_null().to_pylist()))
-    parts = [f"sweep {sweep.name}", f"{len(sweep.trials)} trials", f"{seeds} seeds"]
+    parts = [f"sweep {sweep.name}"]
+    parts += [f"{n} {what}{'' if n == 1 else 's'}" for n, what in ((len(sweep.trials), "trial"), (seeds, "seed"))]
     if images is not None:
         parts.append(images if isinstance(images, str) else f"{images} images")
     source = ", ".join([*parts, f"record {sweep.content_hash}"])
@@ -1486,10 +1493,12 @@ def render(
     return content.getvalue()
 
 
-def save(figure: Figure, stem: str, sweep: Sweep, *, images: int | str | None = None) -> list[str]:
-    """Write `<stem>.png`, `.svg` and `.pdf` (see `render`), locally or on S3, each atomically; their paths.
-
-    Raises `InputError` if they cannot be written.
-    """
+def files(figure: Figure, stem: str, sweep: Sweep, *, images: int | str | None = None) -> dict[str, bytes]:
+    """`<stem>.png`, `.svg` and `.pdf` (see `render`), by their names."""
     title = f"{stem.rstrip('/').rsplit('/', 1)[-1]} of sweep {sweep.name}"
-    return [write_file(f"{stem}.{kind}", render(figure, sweep, title, kind, images)) for kind in _FILES]
+    return {f"{stem}.{kind}": render(figure, sweep, title, kind, images) for kind in _FILES}
+
+
+def save(figure: Figure, stem: str, sweep: Sweep, *, images: int | str | None = None) -> list[str]:
+    """Write `files` locally or on S3, each atomically; their paths. Raises `InputError` if they cannot be written."""
+    return [write_file(name, content) for name, content in files(figure, stem, sweep, images=images).items()]

@@ -69,7 +69,9 @@ def label(values: Mapping[str, Any]) -> str:
 def _setting(name: str, value: Any) -> str:
     if value is None:
         return f"no {name}"
-    return value if isinstance(value, str) else f"{name}={value:.4g}"
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return str(value)
+    return f"{name}={value:.6g}"
 
 
 def count(n: int, what: str) -> str:
@@ -165,6 +167,10 @@ class Quantity:
     direction: str = "none"
     measured: bool = False
     """From the measurements; else a column of the trials table."""
+    at: float | None = None
+    """The level it was measured at where the record has one only, so that `level` says nothing."""
+    epoch: int | None = None
+    """The epoch it was measured at; None: the last one after training."""
 
     @property
     def name(self) -> str:
@@ -197,11 +203,12 @@ def quantities(sweep: Sweep) -> dict[str, Quantity]:
     return found
 
 
-def _measured(sweep: Sweep) -> pa.Table:
-    """The measurements after training, without those of single images."""
+def _measured(sweep: Sweep, epoch: int | None = None) -> pa.Table:
+    """The measurements of this epoch, or those after training, without those of single images."""
     table = sweep.measurements
     single = pc.ends_with(table["metric"], PER_IMAGE)
-    return table.filter(pc.and_(pc.and_(pc.greater(table["epoch"], 0), pc.is_valid(table["value"])), pc.invert(single)))
+    when = pc.greater(table["epoch"], 0) if epoch is None else pc.equal(table["epoch"], epoch)
+    return table.filter(pc.and_(pc.and_(when, pc.is_valid(table["value"])), pc.invert(single)))
 
 
 def _levels(sweep: Sweep) -> list[Quantity]:
@@ -215,7 +222,8 @@ def _levels(sweep: Sweep) -> list[Quantity]:
         component = row["component"] or ""
         # one level only: how it was measured, not what
         level = row["level"] if len(by_metric[row["metric"], component]) > 1 else None
-        found.append(Quantity(row["metric"], component, level, row["unit"] or "", row["direction"] or "none", True))
+        way = row["direction"] or "none"
+        found.append(Quantity(row["metric"], component, level, row["unit"] or "", way, True, row["level"]))
     return found
 
 
@@ -241,7 +249,7 @@ def values_of(sweep: Sweep, quantity: Quantity) -> dict[str, Value]:
             for row in sweep.trials.select(["trial_id", "status", quantity.metric]).to_pylist()
             if row["status"] != "failed" and row[quantity.metric] is not None
         }
-    table = _measured(sweep)
+    table = _measured(sweep, quantity.epoch)
     mask = pc.and_(
         pc.equal(table["metric"], quantity.metric), pc.equal(pc.fill_null(table["component"], ""), quantity.component)
     )
@@ -307,9 +315,46 @@ def check_finished(sweep: Sweep) -> None:
         )
 
 
-def check_finite(rows: Sequence[Row], *columns: str) -> None:
-    """Raises `InputError` naming a trial whose number in one of these columns is not finite."""
+LARGEST = 1e150
+"""Of numbers that are computed with: their squares are finite, too."""
+
+
+def check_rows(rows: Sequence[Row], strength: str | None = None) -> None:
+    """Raises `InputError` naming a trial without a seed, with a setting that is no finite number, or with a strength
+    that is negative or cannot be drawn on a log axis."""
+    numbers = [
+        name
+        for name in (*GROUPING, *([strength] if strength else []))
+        if any(isinstance(row[name], int | float) for row in rows)
+    ]
     for row in rows:
-        for name in columns:
-            if row[name] is not None and not math.isfinite(row[name]):
-                raise InputError(f"trial {row['trial_id']}: {name} is {row[name]}; allowed are finite numbers")
+        if row["seed"] is None:
+            raise InputError(f"trial {row['trial_id']}: seed is missing; statistics over seeds need one")
+        for name in numbers:
+            value = row[name]
+            if value is not None and not abs(value) <= LARGEST:
+                raise InputError(f"trial {row['trial_id']}: {name} is {value}; allowed are numbers up to {LARGEST:g}")
+        if strength is not None and row[strength] is not None:
+            value = row[strength]
+            if value < 0 or 0 < value < 1 / LARGEST:
+                raise InputError(
+                    f"trial {row['trial_id']}: {strength} is {value}; allowed are 0 and numbers from {1 / LARGEST:g} "
+                    f"to {LARGEST:g}"
+                )
+
+
+def check_values(values: Mapping[str, Value], name: str) -> None:
+    """Raises `InputError` naming a trial whose value is not a finite number that can be computed with."""
+    for trial, value in values.items():
+        if not abs(value.value) <= LARGEST:
+            raise InputError(f"trial {trial}: {name} is {value.value}; allowed are numbers up to {LARGEST:g}")
+
+
+def out_folder(out: str | None, sweep: Sweep) -> str:
+    """Where a command writes. Raises `InputError` for a URL without a bucket."""
+    if out is None:
+        return f"{sweep.path}/analysis"
+    scheme, separator, rest = out.partition("://")
+    if separator and not rest.strip("/"):
+        raise InputError(f"--out {out}: no bucket; give a folder or {scheme}://bucket/prefix")
+    return out.rstrip("/") or "/"

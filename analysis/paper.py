@@ -21,6 +21,7 @@ import csv
 import functools
 import importlib.resources
 import io
+import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -35,16 +36,19 @@ from tyro.conf import Positional
 from analysis.command_line import InputError, parse, print_table, run
 from analysis.comparisons import compare
 from analysis.correlations import Correlations, correlations
-from analysis.figures import save
+from analysis.figures import files
 from analysis.groups import (
     GROUPING,
     Group,
     Quantity,
     Row,
+    check_finished,
+    check_rows,
     count,
     differing,
     grouped,
     label,
+    out_folder,
     quantities,
     values_of,
 )
@@ -60,6 +64,9 @@ SIGNIFICANCE = 0.05
 # printed strengths are rounded: 1.15e7 for 10^(2 + 31·8/49)
 _ROUNDED = 0.01
 _LEVEL_ROUNDED = 0.02
+
+# of which Spearman's ρ = 0.5 has a two-sided p of .05
+_MODELS_FOR_NO_TREND = 16
 
 
 @dataclass(frozen=True)
@@ -88,13 +95,13 @@ ITEMS = {
         Item("loco-5", "test errors, plain and LOCO-REG", "two-stage sweep of LOCO-REG, 20 seeds"),
         Item("loco-6", "(γ_l, η_l) per layer for c", "first-stage sweep of LOCO-REG"),
         Item("loco-5x5", "distance classes of 5×5 filters", "sweep of LOCO-REG with 5×5 filters"),
-        Item("loco-t1", "Theorem 1: bound on ε", "analysis only"),
-        Item("loco-t2", "Theorem 2: expectation against variance", "analysis only"),
+        Item("loco-t1", "Theorem 1: bound on ε", "nothing: it is about a theorem, and no sweep"),
+        Item("loco-t2", "Theorem 2: expectation against variance", "nothing: it is about a theorem, and no sweep"),
         Item("topgap-1", "parameter counts of the modified models", "measurements parameters"),
         Item("topgap-2", "ERF distance", "measurements erf_distance"),
         Item("topgap-3", "FGSM, PGD and clean accuracy", "sweep of Top-GAP over k, 5 folds"),
         Item("topgap-4", "CIFAR-10: PGD-20, PGD-50, clean", "sweep of Top-GAP over k, 5 seeds"),
-        Item("topgap-5", "weakly supervised comparison", "nothing: other authors' methods"),
+        Item("topgap-5", "CUB, ResNet-18, beside non-adversarial defences", "sweep of Top-GAP"),
         Item("topgap-6", "accuracy under shift", "measurements shift_accuracy"),
         Item("topgap-7", "2³ ablation of FPN, ℓ1, Top-GAP", "sweep of Top-GAP over its switches"),
         Item("topgap-a1", "ERF at the centre", "measurements erf"),
@@ -102,10 +109,10 @@ ITEMS = {
         Item("topgap-a3", "sparsity ‖X‖₁ of the CAM", "measurements cam_sparsity"),
         Item("topgap-a4", "IoU with masks", "measurements iou"),
         Item("topgap-a5", "CIFAR-10 over seeds, chosen for robustness", "sweep of Top-GAP over k, 5 seeds"),
-        Item("topgap-a6", "comparison with other defences", "nothing: other authors' methods"),
-        Item("topgap-a7", "ℓ1 on the last activation", "sweep over λ and its place"),
+        Item("topgap-a6", "combination with adversarial training", "nothing: other authors' methods"),
+        Item("topgap-a7", "ℓ1 on the last or all activations: ERF, accuracy", "sweep over λ and its place"),
         Item("topgap-a8", "sparsity by ℓ1 alone and ours", "sweep over λ and k"),
-        Item("topgap-a9", "ℓ1 on all activations", "sweep over λ and its place"),
+        Item("topgap-a9", "ℓ1 on the last or all activations: robustness", "sweep over λ and its place"),
         Item("topgap-f1", "class activation maps as k grows", "maps cam"),
         Item("topgap-f3", "sparsity as k grows", "measurements cam_sparsity"),
         Item("topgap-f4", "class activation maps, Top-GAP and standard", "maps cam"),
@@ -253,39 +260,82 @@ def _same(name: str, ours: Any, theirs: Any) -> bool:
 
 def _unlike(row: Row, protocol: dict[str, Any]) -> list[str]:
     """In what a trial is not as in the paper: "dataset is digits (paper: cifar100)"."""
-    return [
-        f"{name} is {'not set' if row[name] is None else row[name]} (paper: {theirs})"
+    found = [
+        f"{name} is {'not set' if row[name] is None else _shown(row[name])} (paper: {_shown(theirs)})"
         for name, theirs in protocol.items()
         if not _same(name, row[name], theirs)
     ]
+    if protocol:
+        # no paper trains on a part of its data set, or holds a part of it out
+        data = json.loads(_configuration(row)).get("data", {}) if (row["config"] or "").startswith("{") else {}
+        if data.get("train_images"):
+            found.append(f"{data['train_images']} training images (paper: all)")
+        if data.get("validation"):
+            found.append(f"{100 * data['validation']:g}% of the training images held out (paper: none, --validation 0)")
+    return found
+
+
+def _shown(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _configuration(row: Row) -> str:
+    """The whole configuration but the seed."""
+    try:
+        whole = json.loads(row["config"] or "{}")
+    except ValueError:
+        return str(row["config"])
+    whole.pop("seed", None)
+    return json.dumps(whole, sort_keys=True)
 
 
 class _Ours:
     """A sweep's finished trials, and their values by quantity."""
 
     def __init__(self, sweep: Sweep) -> None:
+        check_finished(sweep)
         self.sweep = sweep
         self.rows = [row for row in sweep.trials.to_pylist() if row["status"] != "failed"]
+        check_rows(self.rows)
         self.known = quantities(sweep)
         self._values: dict[str, dict[str, float]] = {}
         self._groups: dict[tuple[tuple[str, Any], ...], list[Group]] = {}
 
-    def quantity(self, name: str) -> tuple[Quantity, float, float] | None:
-        """The record's quantity of this name, and (scale, shift) from it to the claim's; None if it has none.
+    def quantity(self, name: str) -> tuple[Quantity, float, float, str] | None:
+        """The record's quantity of this name, (scale, shift) from it to the claim's, and in what it is unlike; None if
+        the record has none.
 
-        "error" is 1 − top1; levels match within 2%, since printed ones are rounded (8/255 as 0.0314).
+        "error" is 1 − top1; "metric#0" is measured at initialisation. Levels match within 2%, since printed ones are
+        rounded (8/255 as 0.0314); at another level than the paper's a quantity is not comparable.
         """
         if name == "error":
-            return None if "top1" not in self.known else (self.known["top1"], -1.0, 1.0)
-        if name in self.known:
-            return self.known[name], 1.0, 0.0
+            return None if "top1" not in self.known else (self.known["top1"], -1.0, 1.0, "")
+        name, _, epoch = name.partition("#")
         stem, _, level = name.partition("@")
-        for quantity in self.known.values():
-            same = stem == f"{quantity.metric}{f':{quantity.component}' if quantity.component else ''}"
-            near = quantity.level is None or math.isclose(quantity.level, float(level or 0), rel_tol=_LEVEL_ROUNDED)
-            if same and quantity.measured and level and near:
-                return quantity, 1.0, 0.0
-        return None
+        if epoch:
+            metric, _, component = stem.partition(":")
+            return Quantity(metric, component, measured=True, epoch=int(epoch)), 1.0, 0.0, ""
+        if not level:
+            found = self.known.get(name)
+            return None if found is None else (found, 1.0, 0.0, "")
+        same = [
+            quantity
+            for quantity in self.known.values()
+            if quantity.measured
+            and stem == f"{quantity.metric}{f':{quantity.component}' if quantity.component else ''}"
+        ]
+        for quantity in same:
+            at = quantity.at
+            if at is not None and math.isclose(at, float(level), rel_tol=_LEVEL_ROUNDED):
+                return quantity, 1.0, 0.0, ""
+        if not same:
+            return None
+        return (
+            same[0],
+            1.0,
+            0.0,
+            f"level is {'not recorded' if same[0].at is None else f'{same[0].at:.4g}'} (paper: {level})",
+        )
 
     def is_of(self, table: str) -> bool:
         """Whether the record has trials of the table's method, and not only unregularised ones."""
@@ -293,17 +343,27 @@ class _Ours:
         return any(row["method"] == method for row in self.rows)
 
     def values(self, quantity: Quantity) -> dict[str, float]:
-        if quantity.name not in self._values:
+        key = f"{quantity.name}#{quantity.epoch}"
+        if key not in self._values:
             found = {trial: value.value for trial, value in values_of(self.sweep, quantity).items()}
-            self._values[quantity.name] = {trial: value for trial, value in found.items() if math.isfinite(value)}
-        return self._values[quantity.name]
+            self._values[key] = {trial: value for trial, value in found.items() if math.isfinite(value)}
+        return self._values[key]
 
     def candidates(self, settings: dict[str, Any]) -> list[Group]:
         """The settings of the record that a claim's settings leave open, each with its seeds."""
+        if not settings:
+            return []  # of another author's method, or of one that no column tells
         key = tuple(sorted(settings.items()))
         if key not in self._groups:
             rows = [row for row in self.rows if all(_same(name, row[name], value) for name, value in settings.items())]
-            self._groups[key] = grouped(rows, differing(rows))
+            found = []
+            for group in grouped(rows, differing(rows)):
+                # what no column tells apart, the whole configuration does
+                parts: dict[str, list[Row]] = {}
+                for row in group.trials:
+                    parts.setdefault(_configuration(row), []).append(row)
+                found += [Group(group.values, part, ()) for part in parts.values()]
+            self._groups[key] = found
         return self._groups[key]
 
     def closest(self, claim: Claim) -> list[tuple[Group, list[str]]]:
@@ -352,23 +412,24 @@ def _order(claim: Claim, own: dict[int, float], group: Group, ours: _Ours) -> _O
         return _Order("the paper's are equal", math.nan)
     sign, words = (1, "above") if claim.value > other.value else (-1, "below")
     theirs: dict[int, float] = {}
-    quantity = ours.quantity(other.quantity)
-    for candidate in ours.candidates(other.settings) if quantity is not None else []:
+    found = ours.quantity(other.quantity)
+    for candidate in ours.candidates(other.settings) if found is not None and not found[3] else []:
         if all(candidate.trials[0][name] == group.trials[0][name] for name in _TRAINING):
-            assert quantity is not None
-            values = _scaled(_by_seed(candidate, ours.values(quantity[0])), other, *quantity[1:])
+            assert found is not None
+            values = _scaled(_by_seed(candidate, ours.values(found[0])), other, found[1], found[2])
             theirs = values if len(values) > len(theirs) else theirs
     name = other.row if other.column == claim.column else f"{other.row}, {other.column}"
     if not theirs:
         return _Order(f"{words} {name}: no trial of it", math.nan)
+    # as `comparisons` pairs: one shared seed makes no pair
     shared = sorted(own.keys() & theirs.keys())
-    paired = bool(shared)
+    paired = len(shared) > 1
     first = [own[seed] for seed in shared] if paired else list(own.values())
     second = [theirs[seed] for seed in shared] if paired else list(theirs.values())
-    found = compare(first, second, paired=paired, alternative="greater" if sign > 0 else "less")
-    if found.reason:
-        return _Order(f"{words} {name}: not testable, {found.reason}", math.nan)
-    return _Order(f"{words} {name}", found.p_value)
+    test = compare(first, second, paired=paired, alternative="greater" if sign > 0 else "less")
+    if test.reason:
+        return _Order(f"{words} {name}: not testable, {test.reason}", math.nan)
+    return _Order(f"{words} {name}", test.p_value)
 
 
 def _numbers(ours: _Ours, table: str) -> list[Line]:
@@ -378,8 +439,9 @@ def _numbers(ours: _Ours, table: str) -> list[Line]:
         found = ours.quantity(claim.quantity) if claim.table == table and claim.quantity else None
         if found is None or not claim.settings:
             continue
-        quantity, scale, shift = found
+        quantity, scale, shift, level = found
         for group, unlike in ours.closest(claim):
+            unlike = [*unlike, level] if level else unlike
             own = _scaled(_by_seed(group, ours.values(quantity)), claim, scale, shift)
             if own:
                 order = _order(claim, own, group, ours) if claim.against else _Order("", math.nan)
@@ -537,21 +599,32 @@ def _follows(trend: Trend, tests: Correlations | None, problem: str) -> list[Lin
 
 
 def _judged(trend: Trend, line: Line, p_value: float) -> Line:
-    """The line with its p adjusted over the table, and its verdict where it is comparable."""
+    """The line with its p adjusted over the table, and its verdict where it is comparable.
+
+    That there is no trend is not shown by too few models to show one: enough are those of which ρ = 0.5 would be
+    significant (p < .05, not adjusted, as adjusting would make it easier to find nothing).
+    """
     columns = dict(vars(line))
+    raw = line.order_p
     shown = p_value < SIGNIFICANCE
     holds = {
         "tips": shown and not math.isnan(line.ours),
         "up": shown and line.ours > 0,
         "down": shown and line.ours < 0,
-        "none": not shown,
+        "none": raw >= SIGNIFICANCE,
     }[trend.trend]
-    if not math.isnan(p_value):
-        columns |= {"order": f"{line.order}, p = {p_value:.3g}: {'holds' if holds else 'does not hold'}"}
-        columns |= {"order_p": p_value}
+    few = trend.trend == "none" and holds and line.n < _MODELS_FOR_NO_TREND
+    p = raw if trend.trend == "none" else p_value
+    if not math.isnan(p):
+        told = "too few models to tell" if few else "holds" if holds else "does not hold"
+        columns |= {"order": f"{line.order}, p = {p:.3g}: {told}", "order_p": p}
     if not line.verdict:
-        columns |= {"verdict": "agrees" if holds else "differs"}
-        columns |= {"why": f"{line.paper} (p < .05)" if holds and trend.trend != "none" else f"p = {p_value:.3g}"}
+        if few:
+            why = f"{line.n} models, {_MODELS_FOR_NO_TREND} would show ρ = 0.5: no trend is not shown by that"
+            columns |= {"verdict": "not comparable", "why": why}
+        else:
+            why = f"{line.paper} (p < .05)" if holds and trend.trend != "none" else f"p = {p:.3g}"
+            columns |= {"verdict": "agrees" if holds else "differs", "why": why}
     return Line(**columns)
 
 
@@ -591,7 +664,7 @@ def _check(ours: _Ours, table: str) -> Table:
     if not lines and (checkable or told):
         why = _lacking(ours, [*checkable, *told])
     elif not lines:
-        why = "the paper's text has no number of it that a sweep could be checked against"
+        why = "no number of the paper's text that a sweep could be checked against"
     return Table(item, lines, len(checkable) + len(told), why)
 
 
@@ -661,7 +734,7 @@ def _print(table: Table) -> None:
     )
     for reason, number in reasons.items():
         print(f"({number}) {reason}")
-    print(f"{summary(table)}; {len(table.lines)} lines for {table.of} numbers and statements of the paper")
+    print(f"{summary(table)}; {count(len(table.lines), 'line')} for {table.of} numbers and statements of the paper")
 
 
 def summary(table: Table) -> str:
@@ -684,8 +757,8 @@ def _print_list(sweep: Sweep | None) -> None:
     for item in ITEMS.values():
         numbers = sum(claim.table == item.id for claim in claims())
         row: tuple[str, ...] = (item.id, item.title, item.needs, str(numbers))
-        if sweep is not None:
-            row += (_has(sweep, tables[item.id]),)
+        if sweep is not None and ours is not None:
+            row += (_has(sweep, tables[item.id], ours.is_of(item.id)),)
         rows.append(row)
     columns: tuple[str, ...] = ("ID", "table or figure", "needs", "numbers")
     if sweep is not None:
@@ -693,12 +766,13 @@ def _print_list(sweep: Sweep | None) -> None:
     print_table(columns, rows, wrap=(0, 1, 2, 4))
 
 
-def _has(sweep: Sweep, table: Table) -> str:
+def _has(sweep: Sweep, table: Table, is_of: bool) -> str:
     figure = table.item.id in FIGURES
     lacking = missing(sweep, table.item.id) if figure else ""
     parts = []
     if table.lines:
-        parts.append(f"yes: {count(len(table.lines), 'line')}, {summary(table)}")
+        what = "yes" if is_of else "unregularised trials only"
+        parts.append(f"{what}: {count(len(table.lines), 'line')}, {summary(table)}")
     elif table.of:
         parts.append(f"no: {table.why}")
     if figure:
@@ -728,16 +802,17 @@ def main() -> None:
                 f"--table {flags.table}: {sweep.path} has nothing of it ({lacking}); needs {table.item.needs}"
             )
         raise InputError(f"{sweep.path}: has nothing of any paper's tables; --list says what each needs")
-    folder = (flags.out or f"{sweep.path}/analysis").rstrip("/")
-    written = []
+    folder = out_folder(flags.out, sweep)
+    contents = {}
     for table in tables:
         if table.lines:
             buffer = io.BytesIO()
             pq.write_table(rows_of(table), buffer)
-            written.append(write_file(f"{folder}/{table.item.id}.parquet", buffer.getvalue()))
+            contents[f"{folder}/{table.item.id}.parquet"] = buffer.getvalue()
     for name in drawable:
         for drawn in draw(sweep, name):
-            written += save(drawn.figure, f"{folder}/{name}{drawn.suffix}", sweep, images=drawn.images)
+            contents |= files(drawn.figure, f"{folder}/{name}{drawn.suffix}", sweep, images=drawn.images)
+    written = [write_file(name, whole) for name, whole in contents.items()]
     for table in tables:
         if table.lines:
             _print(table)

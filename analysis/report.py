@@ -31,7 +31,9 @@ from analysis.correlations import (
     NAMES,
     Correlations,
     Test,
+    beyond,
     correlations,
+    images_of,
     p_text,
     panels,
 )
@@ -48,6 +50,7 @@ from analysis.figures import (
 from analysis.groups import (
     Quantity,
     Row,
+    check_rows,
     count,
     differing,
     evenly,
@@ -126,6 +129,15 @@ class _Source:
         return Figure(title, alt, png=png, caption=caption, rows=rows, command=command)
 
 
+def _strength_flag(strength: str) -> tuple[str, ...]:
+    return () if strength == "alpha" else (f"--strength {strength}",)
+
+
+def _interval(low: float, high: float, reason: str, form: str) -> Cell:
+    """An interval, sorted by its lower end."""
+    return Cell("", reason=reason) if math.isnan(low) else Cell(f"[{low:{form}}, {high:{form}}]", low)
+
+
 def _number(value: float | None, reason: str, form: str = ".4g") -> Cell:
     if value is None or math.isnan(value):
         return Cell("", reason=reason)
@@ -171,13 +183,14 @@ def _run(source: _Source, rows: Sequence[Row]) -> Section:
         ("Trials", f"{len(rows)}, of {count(len({row['seed'] for row in rows}), 'seed')}"),
         ("Methods", _text(_some(_distinct(rows, "method")))),
         ("Data sets", _text(_some(_distinct(rows, "dataset")))),
-        ("Networks", _text(", ".join(f"{m} (width {w})" for m, w in sorted({(r["model"], r["width"]) for r in rows})))),
+        ("Networks", _text(", ".join(sorted({f"{r['model']} (width {r['width']})" for r in rows if r["model"]})))),
         ("Epochs", _text(_some(_distinct(rows, "epochs")))),
         ("Batch size", _text(_some(_distinct(rows, "batch_size")))),
         ("Optimiser", _text(", ".join(f"{o}, learning rate {lr:g}" for o, lr in _optimisers(rows)))),
     ]
     for name in differing([row for row in rows if row["method"] != "baseline"]):
-        if name not in ("dataset", "model", "width", "method", "epochs", "batch_size"):
+        several = len(_distinct(rows, name)) > 1
+        if several and name not in ("dataset", "model", "width", "method", "epochs", "batch_size"):
             pairs.append((f"Swept: {name}", _text(_some(_distinct(rows, name)), "not set anywhere")))
     pairs += [
         ("Started", _text(starts[0].strftime("%Y-%m-%d %H:%M UTC") if starts else "", "not recorded")),
@@ -362,34 +375,36 @@ def _tipping(source: _Source, result: TippingPoints) -> Section:
             absent = [Cell("", reason=curve.reason) for _ in range(4)]
             found: list[Cell | str] = [Cell("not judged", tone="muted"), *absent]
         else:
-            tone: Any = "" if fit.status == "tipping point" else "warn" if fit.status != "none in range" else "good"
+            tone: Any = "warn" if fit.status in ("inconclusive", "below range") else ""
             reason = f"{fit.status}: {curve.reason}"
             found = [
                 Cell(fit.status, tone=tone),
                 _number(fit.log10_strength, reason, ".2f"),
-                Cell(f"[{fit.low:.2f}, {fit.high:.2f}]") if not math.isnan(fit.low) else Cell("", reason=reason),
+                _interval(fit.low, fit.high, reason, ".2f"),
                 Cell(p_text(fit.p_value), fit.p_value),
                 _number(fit.plateau, "", ".4f"),
             ]
-        paper = Cell("", reason="does not apply")
+        paper = limit = Cell("", reason="does not apply")
         if rule is not None:
             paper = _number(rule.strength, "none in range", ".4g")
+            limit = _number(rule.reference_below, "", ".4g")
         flags = _text("" if fit is None else "; ".join(fit.flags))
         size = len(curve.trials)
-        rows.append((curve.group.label(), *found, paper, Cell(str(size), size), flags))
+        rows.append((curve.group.label(), *found, paper, limit, Cell(str(size), size), flags))
     columns = (
         Column("setting"),
         Column("decision", help="by a permutation test of which trials have collapsed"),
         Column(f"log10 {strength}", "number", f"where accuracy falls to {100 * result.share:g}% of its plateau"),
-        Column("95% interval"),
+        Column("95% interval", "number"),
         Column("p", "number", "of the decision; 9999 permutations"),
         Column("plateau", "number"),
         Column("paper's rule", "number", "smallest strength whose mean lies below that share of the reference level"),
+        Column("its limit", "number", "the reference level is the mean below it; the paper's own is 1e5"),
         Column("trials", "number"),
         Column("flags"),
     )
     blocks: list[Block] = [Table("Tipping points", columns, rows)]
-    command = source.command("tipping_points", *(() if strength == "alpha" else ("--strength", strength)))
+    command = source.command("tipping_points", *_strength_flag(strength))
     drawn = figure_groups(result)
     shown = drawn[:_MAX_GROUPS_DRAWN]
     if shown:
@@ -419,7 +434,7 @@ def _tipping(source: _Source, result: TippingPoints) -> Section:
                     first.group.label(),
                     second.group.label(),
                     Cell(f"{difference.value:+.2f}", difference.value),
-                    f"[{difference.low:+.2f}, {difference.high:+.2f}]",
+                    _interval(difference.low, difference.high, "", "+.2f"),
                     Cell("yes", tone="good") if clear else Cell("no", tone="muted"),
                 )
             )
@@ -427,7 +442,7 @@ def _tipping(source: _Source, result: TippingPoints) -> Section:
             Column("first"),
             Column("second"),
             Column("difference", "number", f"of log10 {strength}: how much later the first tips over"),
-            Column("95% interval", help="bootstrap over seeds and the gaps of the grid"),
+            Column("95% interval", "number", "bootstrap over seeds and the gaps of the grid"),
             Column("leaves out 0"),
         )
         blocks.append(Table("Differences of tipping points", pair, lines, collapsed=len(lines) > 12))
@@ -443,16 +458,17 @@ def _told(curve: Curve, strength: str) -> str:
     if curve.fit is None:
         return f"{start}{curve.reason}"
     fit, symbol = curve.fit, _symbol(strength)
+    rule = curve.rule.strength if curve.rule is not None else math.nan
+    paper = "none in range" if math.isnan(rule) else f"{symbol} = {rule:.3g}"
     if fit.status == "tipping point":
-        rule = curve.rule.strength if curve.rule is not None else math.nan
-        paper = "none in range" if math.isnan(rule) else f"{symbol} = {rule:.3g}"
         where = f"{symbol} = {located(fit, strength)}"
         return f"{start}accuracy tips at {where} (95% interval, p = {p_text(fit.p_value)}; the paper's rule: {paper})"
     if fit.status == "none in range":
-        return f"{start}accuracy does not tip over in the range swept"
+        return f"{start}no tipping point is found in the range swept (the paper's rule: {paper})"
+    numbers = f"p = {p_text(fit.p_value)}; the paper's rule: {paper}"
     if fit.status == "below range":
-        return f"{start}accuracy has collapsed from the smallest {symbol} on (p = {p_text(fit.p_value)})"
-    return f"{start}whether accuracy tips over is inconclusive (p = {p_text(fit.p_value)}): add seeds or strengths"
+        return f"{start}accuracy has collapsed from the smallest {symbol} on ({numbers})"
+    return f"{start}whether accuracy tips over is inconclusive ({numbers}): add seeds or strengths"
 
 
 def _symbol(strength: str) -> str:
@@ -489,20 +505,13 @@ def _correlation_section(source: _Source, result: Correlations) -> Section:
                 test.quantity.name,
                 Cell(str(test.kept), test.kept),
                 Cell(str(test.dropped), test.dropped),
+                Cell(str(test.missing), test.missing),
                 _number(test.rho.rho, reason, ".3f"),
-                *(
-                    [
-                        Cell(f"[{test.images[0]:.2f}, {test.images[1]:.2f}]")
-                        if not math.isnan(test.images[0])
-                        else Cell("", reason=test.reason or "not recorded")
-                    ]
-                    if single
-                    else []
-                ),
+                *([_interval(test.images[0], test.images[1], test.reason or "not recorded", ".2f")] if single else []),
                 _p(test.rho.p_value, reason),
                 _p(float(adjusted), reason, _tone(test.rho.rho, float(adjusted), test.quantity)),
                 _number(r.r, reason, ".3f"),
-                Cell(f"[{r.low:.2f}, {r.high:.2f}]") if not math.isnan(r.low) else Cell("", reason=reason or "n < 4"),
+                _interval(r.low, r.high, reason, ".2f"),
                 _p(r.p_value, reason),
             )
         )
@@ -510,13 +519,18 @@ def _correlation_section(source: _Source, result: Correlations) -> Section:
         Column("setting"),
         Column("metric"),
         Column("kept", "number", "models that count"),
-        Column("dropped", "number", "models beyond the threshold of the paper's rule"),
+        Column("dropped", "number", "models beyond t80"),
+        Column("missing", "number", "models up to it without a finite value"),
         Column("ρ", "number", "Spearman's"),
-        *([Column("over images", help="95% interval of ρ when the images measured are resampled")] if single else []),
+        *(
+            [Column("over images", "number", "95% interval of ρ when the images measured are resampled")]
+            if single
+            else []
+        ),
         Column("p", "number", "two-sided, by permutation"),
         Column(f"p, {NAMES[result.adjustment]}", "number", "adjusted over all tests of this table"),
         Column("r", "number", f"Pearson's, with log10 {result.strength}"),
-        Column("95% interval"),
+        Column("95% interval", "number"),
         Column("p of r", "number"),
     )
     blocks: list[Block] = [Table("Correlation with strength", columns, rows)]
@@ -540,9 +554,8 @@ def _tone(change: float, p_value: float, quantity: Quantity) -> Literal["", "goo
 
 def _metric_figure(source: _Source, drawn: Sequence[MetricPanel], result: Correlations) -> Figure:
     picture = metric_figure(
-        drawn, strength=result.strength, excluded="beyond the tipping point", columns=2 if len(drawn) <= 6 else 3
+        drawn, strength=result.strength, excluded=beyond(result), columns=2 if len(drawn) <= 6 else 3
     )
-    images = {value.n for test in result.tests for value in test.values if value.n}
     told = "; ".join(f"{panel.title}: {panel.note}" for panel in drawn[:8])
     data = _by_strength(
         [(panel.title, panel.strength, panel.value) for panel in drawn], result.strength, "value", "Metrics by strength"
@@ -555,8 +568,8 @@ def _metric_figure(source: _Source, drawn: Sequence[MetricPanel], result: Correl
             "correlations", *(() if result.strength == "alpha" else ("--strength", result.strength))
         ),
         rows=data,
-        caption="Hollow grey points lie beyond the threshold of the paper's rule and do not count.",
-        images=next(iter(images)) if len(images) == 1 else None,
+        caption="Hollow grey points lie beyond t80 and do not count.",
+        images=images_of(result),
     )
 
 
@@ -577,9 +590,7 @@ def _comparison_section(source: _Source, results: Sequence[Comparisons]) -> Sect
                     _number(found.mean, reason),
                     _number(found.sd, "one seed"),
                     _number(found.difference, reason, "+.4g"),
-                    Cell(f"[{found.low:+.4g}, {found.high:+.4g}]")
-                    if not math.isnan(found.low)
-                    else Cell("", reason=reason),
+                    _interval(found.low, found.high, reason, "+.4g"),
                     _p(found.p_value, reason),
                     _p(tested.p_adjusted, reason, _tone(found.difference, tested.p_adjusted, result.quantity)),
                     Cell(comparison_verdict(tested, result.quantity), tone="muted" if tested.reason else ""),
@@ -591,7 +602,7 @@ def _comparison_section(source: _Source, results: Sequence[Comparisons]) -> Sect
             Column("mean", "number"),
             Column("sd", "number"),
             Column("difference", "number", "from the unregularised trials"),
-            Column("95% interval"),
+            Column("95% interval", "number"),
             Column("p", "number", "t-test, paired where seeds are shared, else Welch's"),
             Column("p, Holm", "number", "adjusted over this table"),
             Column("in words"),
@@ -618,11 +629,11 @@ def _compared(result: Comparisons) -> str:
     for kind, n in kinds.most_common():
         one = n == 1
         if kind.startswith("no difference"):
-            parts.append(f"{n} {'shows' if one else 'show'} no difference")
+            parts.append(f"for {n} no difference is shown")
         else:
             parts.append(f"{n} {'is' if one else 'are'} {kind}")
     settings = count(len(result.tested), "setting")
-    return f"{axis_name(result.quantity.metric)}: of {settings} {', '.join(parts)} ({NAMES[result.adjustment]})"
+    return f"{axis_name(result.quantity.metric)}, {settings}: {', '.join(parts)} ({NAMES[result.adjustment]})"
 
 
 # --- what it buys -----------------------------------------------------------------------------------------------------
@@ -665,9 +676,10 @@ def _pareto(source: _Source, rows: Sequence[Row], strength: str) -> list[Block]:
             continue
         direction: Any = quantity.direction
         spread = [x for _, x, _, _ in data if x > 0]
+        bars: Any = "ci" if min(n for *_, n in data) > 2 else "range"  # the t interval of two seeds has no end
         log_x = len(spread) == len(data) and max(spread) / min(spread) > 100
         picture = pareto_figure(
-            groups, x=quantity.metric, y="top1", x_direction=direction, y_direction="max", log_x=log_x
+            groups, x=quantity.metric, y="top1", x_direction=direction, y_direction="max", bars=bars, log_x=log_x
         )
         columns_of = (
             Column("setting"),
@@ -772,9 +784,7 @@ def _paper_table(table: PaperTable) -> Table:
     rows = []
     for line in table.lines:
         percent = line.unit == "%"
-        interval = (
-            Cell(f"[{line.low:.4g}, {line.high:.4g}]") if not math.isnan(line.low) else Cell("", reason="one seed")
-        )
+        interval = _interval(line.low, line.high, "one seed" if line.n == 1 else "none", ".4g")
         verdict: str = line.verdict or "not judged"
         why = line.why
         if line.verdict == "not comparable":
@@ -795,7 +805,7 @@ def _paper_table(table: PaperTable) -> Table:
         Column("the paper's row | column", help="in brackets: our setting, where the paper's words leave it open"),
         Column("paper"),
         Column("ours", "number", "mean over seeds; of a trend, ρ or log10 of the tipping point"),
-        Column("95% interval"),
+        Column("95% interval", "number"),
         Column("n", "number", "seeds; of a trend, models"),
         Column("difference", "number"),
         Column("verdict"),
@@ -807,11 +817,13 @@ def _paper_table(table: PaperTable) -> Table:
 
 def _paper_figures(source: _Source, table: PaperTable) -> list[Block]:
     blocks: list[Block] = []
+    rows_of = source.sweep.trials.to_pylist()
+    ours = f"{_some(_distinct(rows_of, 'dataset'))}; {_some(_distinct(rows_of, 'model'))}"
     for drawn in draw(source.sweep, table.item.id):
         what = axis_name(drawn.suffix.lstrip("-"))
-        name = f"{table.item.id}: {what}" if what else table.item.id
+        name = f"As the paper's {table.item.id}{f': {what}' if what else ''}, of this record"
         rows = _behind(
-            f"What {name} shows",
+            f"What this figure shows{f': {what}' if what else ''}",
             [Column(column, "number" if numeric else "text") for column, numeric in drawn.columns],
             [[entry if isinstance(entry, str) else _number(entry, "no value") for entry in row] for row in drawn.rows],
         )
@@ -819,10 +831,12 @@ def _paper_figures(source: _Source, table: PaperTable) -> list[Block]:
             source.figure(
                 drawn.figure,
                 name,
-                f"{table.item.title}{f': {what}' if what else ''}, drawn from this record.",
+                f"{what[:1].upper()}{what[1:] or 'Panels'} of this record ({ours}), drawn as the paper's "
+                f"{table.item.id} is, which is of: {table.item.title}.",
                 command=source.command("paper", "--table", table.item.id),
                 rows=rows,
                 images=drawn.images,
+                caption=f"Data and network here: {ours}; in the paper: {table.item.title}.",
             )
         )
     return blocks
@@ -873,7 +887,7 @@ def report(sweep: Sweep, *, strength: str | None = None, seed: int = 0) -> str:
         if chosen is None:
             raise InputError("no hyperparameter with two values was swept")
         by = None if points is None else points.by
-        result = correlations(sweep, strength=chosen, by=by, points=points, seed=seed)
+        result = correlations(sweep, strength=chosen, by=by, points=points, until="t80", seed=seed)
         words = [
             _correlated(test, float(adjusted), result)
             for test, adjusted in zip(result.tests, result.adjusted, strict=True)
@@ -968,6 +982,7 @@ def main() -> None:
     if flags.seed < 0:
         raise InputError(f"--seed {flags.seed}: allowed are whole numbers of at least 0")
     sweep = read_sweep(flags.sweep)
+    check_rows(sweep.trials.to_pylist())
     page = report(sweep, strength=flags.strength, seed=flags.seed)
     print(write_file(flags.out or f"{sweep.path}/analysis/report.html", page.encode()))
 

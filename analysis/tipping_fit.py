@@ -28,6 +28,7 @@ _STEEPNESS = (2.0, 6.0, 20.0)
 _STEEPEST = 500.0
 _SMALLEST_SCALE = 0.005
 _REMAINDER = 0.05
+_PARAMETERS = 4
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,8 @@ def fit_curve(
     """Decide whether scores collapse with strength, and where; one entry per trial, diverged ones with their score.
 
     The location is t80 of a logistic curve fitted by soft-ℓ1, clipped to the bracket; its middle (flagged) where the
-    whole fall lies between two strengths, so that every place between them fits as well.
+    whole fall lies between two strengths, so that every place between them fits as well; with four strengths or fewer,
+    which cannot tell the curve's four parameters, interpolated between the means (flagged, and without EC10 and EC50).
 
     Plateau P: the median over the strengths below `reference_below` (default: the lowest quarter of them, at least
     three) of each one's median score; if more than a fifth of those medians lie below `share` of their largest, the
@@ -136,7 +138,12 @@ def fit_curve(
     bracket = float(swept[best[0] - 1]), float(swept[best[-1]])
     fit = _Logistic(x, y, group, share, plateau, bracket)
     where = fit.location
-    if not math.isfinite(where):
+    if len(swept) <= _PARAMETERS:
+        at = np.searchsorted(swept, x)
+        where = _isotonic_crossing(swept, at, y, np.ones(len(y)), share * plateau)
+        where = min(max(where, bracket[0]), bracket[1])
+        flags.append(f"{len(swept)} strengths are too few for the fit: interpolated between the means")
+    elif not math.isfinite(where):
         where = sum(bracket) / 2
         flags.append("no fit: the middle of the bracket")
     elif fit.is_steeper_than(bracket):
@@ -146,13 +153,13 @@ def fit_curve(
         where = min(max(where, bracket[0]), bracket[1])
         flags.append("clipped to the bracket")
     ends = [*bracket]
-    if len(x) > 4 and math.isfinite(fit.location):
+    if len(x) > _PARAMETERS and math.isfinite(fit.location):
         ends += fit.profile(swept[0], swept[-1], bracket)
     else:
         flags.append("interval without profile")
     if seeds > 1:
         ends += _bootstrap(x, y, swept, share, plateau, rng)
-    effects = fit.effect(0.1), fit.effect(0.5)
+    effects = (fit.effect(0.1), fit.effect(0.5)) if len(swept) > _PARAMETERS else (math.nan,) * 2
     return answer("tipping point", p_value, (float(where), float(min(ends)), float(max(ends))), bracket, effects)
 
 
@@ -353,9 +360,9 @@ class _Logistic:
 
 
 def _noise(x: Floats, y: Floats, group: NDArray[np.int64]) -> float:
-    """Standard deviation of a score, from the median absolute difference of successive strengths within a seed."""
+    """MADσ of the differences of successive strengths within a seed: 1.4826 times their median absolute deviation."""
     steps = np.concatenate([np.diff(y[group == one][np.argsort(x[group == one])]) for one in np.unique(group)])
-    return float(1.4826 * np.median(np.abs(steps)) / math.sqrt(2)) if len(steps) else 0.0
+    return float(1.4826 * np.median(np.abs(steps - np.median(steps)))) if len(steps) else 0.0
 
 
 def _bootstrap(

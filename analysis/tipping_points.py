@@ -4,8 +4,9 @@
 
 The quantity is t80, the log₁₀ strength at which the curve falls to 80% of its plateau (`fit_tipping_point`). Beside it
 stands the rule of the input-gradient regularisation paper (its threshold t_α: the smallest swept α above 1e5 whose
-accuracy is below 80% of the mean accuracy of all models with α < 1e5), with the limit and the share as parameters. A
-swept strength that equals the limit is not among the reference and counts as above.
+accuracy is below 80% of the mean accuracy of all models with α < 1e5), with the limit and the share as parameters. The
+limit 1e5 suits that paper's sweep; where none is given, it is the smallest strength above the lowest quarter of those
+swept, and counts as above.
 """
 
 from __future__ import annotations
@@ -25,20 +26,22 @@ from numpy.typing import ArrayLike
 from tyro.conf import Positional
 
 from analysis.command_line import InputError, parse, print_table, run
-from analysis.figures import StrengthGroup, save, strength_figure
+from analysis.figures import StrengthGroup, files, strength_figure
 from analysis.groups import (
     Group,
     Quantity,
     Row,
     check_columns,
     check_finished,
-    check_finite,
     check_pure,
+    check_rows,
     check_strength,
+    check_values,
     count,
     differing,
     find_quantity,
     grouped,
+    out_folder,
     quantities,
     values_of,
 )
@@ -63,7 +66,7 @@ class PaperThreshold:
     """The threshold by the paper's rule, and what it was judged by."""
 
     strength: float
-    """The smallest strength from `reference_below` on whose mean score is below share × reference; nan: none."""
+    """The smallest strength above `reference_below` whose mean score is below share × reference; nan: none."""
     reference: float
     """Mean score of the trials with a strength below `reference_below`."""
     reference_below: float
@@ -85,11 +88,12 @@ def paper_threshold(
 ) -> PaperThreshold:
     """The smallest swept strength whose mean score over seeds falls below a share of the reference level.
 
-    The rule of the input-gradient regularisation paper (there: share 0.8, reference_below 1e5, on no α swept), one
-    entry of `strength` and `score` (higher is better) per trial, in any order. The reference level is the mean score of
-    all trials with a strength below `reference_below` (default: the smallest strength above the lowest quarter, rounded
-    up, of the distinct ones); the threshold is sought from `reference_below` on. Diverged trials count with their
-    score; failed ones are for the caller to leave out. Strengths of zero are left out and counted.
+    The rule of the input-gradient regularisation paper (there: share 0.8, reference_below 1e5), one entry of `strength`
+    and `score` (higher is better) per trial, in any order. The reference level is the mean score of all trials with a
+    strength below `reference_below`; the threshold is sought among those above it. The default limit is a swept
+    strength, the smallest above the lowest quarter (rounded up) of the distinct ones, and may be the threshold itself.
+    Diverged trials count with their score; failed ones are for the caller to leave out. Strengths of zero are left out
+    and counted.
 
     Raises `ValueError` for lengths that differ or are zero, strengths that are negative or not finite, scores that are
     not finite, a share outside (0, 1), fewer than two distinct strengths above zero, no strength below
@@ -114,6 +118,7 @@ def paper_threshold(
     swept = sorted(scores)
     if len(swept) < 2:
         raise ValueError(f"strength: {len(swept)} distinct values above 0, allowed are at least 2")
+    own = reference_below is None
     if reference_below is None:
         reference_below = swept[math.ceil(len(swept) / 4)]
     below = [y for x in swept if x < reference_below for y in scores[x]]
@@ -125,7 +130,8 @@ def paper_threshold(
     if reference <= 0:
         raise ValueError(f"score: reference level {reference}, allowed are levels above 0")
     level = share * reference * (1 - _ROUNDING)
-    beyond = (x for x in swept if x >= reference_below and math.fsum(scores[x]) / len(scores[x]) < level)
+    above = [x for x in swept if x > reference_below or (own and x == reference_below)]
+    beyond = (x for x in above if math.fsum(scores[x]) / len(scores[x]) < level)
     return PaperThreshold(
         strength=next(beyond, math.nan),
         reference=reference,
@@ -180,6 +186,10 @@ class Curve:
     """Why there is no tipping point, and what to do."""
 
 
+class NothingToJudge(InputError):
+    """No curve of the record can be judged."""
+
+
 @dataclass(frozen=True)
 class TippingPoints:
     """The curves of a sweep, and what was left out of them."""
@@ -187,6 +197,7 @@ class TippingPoints:
     metric: Quantity
     strength: str
     share: float
+    reference_below: float | None
     by: list[str]
     curves: list[Curve]
     differences: list[tuple[Curve, Curve, Difference]]
@@ -216,22 +227,17 @@ def tipping_points(
     finished = [row for row in every if row["status"] != "failed"]
     check_finished(sweep)
     quantity = _quantity(metric, sweep)
+    check_rows(finished, strength)
     value = values_of(sweep, quantity)
+    check_values(value, metric)
     swept = [row for row in finished if row["method"] != "baseline" and row[strength] is not None]
     rows = [row for row in swept if row["trial_id"] in value]
     if not rows:
         without = f"{strength} and {metric}" if swept else strength
-        raise InputError(
+        raise NothingToJudge(
             f"{sweep.path}: no finished trial with {without}; the record has {count(len(finished), 'finished trial')}, "
             f"choose another --{'metric' if swept else 'strength'} or sweep it"
         )
-    check_finite(rows, strength)
-    for row in rows:
-        if row[strength] < 0 or not math.isfinite(value[row["trial_id"]].value):
-            raise InputError(
-                f"trial {row['trial_id']}: {strength} {row[strength]}, {metric} {value[row['trial_id']].value}; "
-                "allowed are finite numbers, and strengths of at least 0"
-            )
     plain = [row for row in finished if row["method"] == "baseline" and row["trial_id"] in value]
     columns = list(by) if by is not None else differing(rows, strength)
     groups = grouped(rows, columns, plain)
@@ -244,7 +250,7 @@ def tipping_points(
         fit, rule, reason = _judge(group, trials, scores, baseline, strength, share, reference_below, seed)
         found.append(Curve(group, trials, scores, baseline, len(group.trials) - len(trials), fit, rule, reason))
     if all(curve.fit is None for curve in found):
-        raise InputError(
+        raise NothingToJudge(
             f"{sweep.path}: no tipping point can be looked for: {found[0].reason}; groups are by "
             f"{', '.join(columns) or 'nothing'}, choose others with --by"
         )
@@ -259,7 +265,14 @@ def tipping_points(
     )
     notes = [f"{count(n, 'trial')} {what}" for n, what in left_out if n]
     return TippingPoints(
-        quantity, strength, share, columns, found, list(_differences(found, columns, strength, share, seed)), notes
+        quantity,
+        strength,
+        share,
+        reference_below,
+        columns,
+        found,
+        list(_differences(found, columns, strength, share, seed)),
+        notes,
     )
 
 
@@ -419,6 +432,13 @@ def _print(result: TippingPoints) -> None:
             print(f"{curve.group.label()}: {flag}")
     if all(curve.fit is None or curve.fit.seeds == 1 for curve in result.curves):
         print("one seed per setting: the intervals know nothing of how seeds differ; add --seeds")
+    limits = {curve.rule.reference_below for curve in result.curves if curve.rule is not None}
+    if limits:
+        shown = ", ".join(f"{limit:.6g}" for limit in sorted(limits)[:4]) + (", …" if len(limits) > 4 else "")
+        print(
+            f"paper's rule: mean below {100 * result.share:g}% of that of {result.strength} < {shown}"
+            + ("" if result.reference_below is not None else " (of the lowest quarter; the paper's own limit is 1e5)")
+        )
     for note in result.notes:
         print(note)
 
@@ -523,19 +543,20 @@ def main() -> None:
         reference_below=flags.reference_below,
         seed=flags.seed,
     )
-    out = f"{(flags.out or f'{sweep.path}/analysis').rstrip('/')}/tipping_points"
+    out = f"{out_folder(flags.out, sweep)}/tipping_points"
     tables = {out: table(result, sweep.trials.schema)}
     if result.differences:
         tables[f"{out}_differences"] = differences_table(result)
-    written = []
+    contents = {}
     for stem, content in tables.items():
         buffer = io.BytesIO()
         pq.write_table(content, buffer)
-        written.append(write_file(f"{stem}.parquet", buffer.getvalue()))
+        contents[f"{stem}.parquet"] = buffer.getvalue()
     figure = strength_figure(
         figure_groups(result), strength=flags.strength, metric=result.metric.name, share=flags.share
     )
-    written += save(figure, out, sweep)
+    contents |= files(figure, out, sweep)
+    written = [write_file(name, content) for name, content in contents.items()]
     _print(result)
     for path in written:
         print(path)

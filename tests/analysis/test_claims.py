@@ -361,7 +361,7 @@ def test_quantities_are_named_alike() -> None:
         if not claim["quantity"]:
             assert claim["direction"] == "none", claim
             continue
-        match = re.fullmatch(r"([a-z0-9_]+)(?::([a-z0-9/-]+)(?:@(\d+(?:\.\d+)?))?)?", claim["quantity"])
+        match = re.fullmatch(r"([a-z0-9_]+)(?::([a-z0-9/-]+)(?:@(\d+(?:\.\d+)?))?)?(?:#0)?", claim["quantity"])
         assert match, claim
         assert match[1] in METRICS, claim
     for quantity in {claim["quantity"] for claim in claims()}:

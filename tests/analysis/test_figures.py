@@ -93,7 +93,7 @@ def test_figures_are_saved_the_same_each_time_and_change_no_setting(
         files.append([Path(path).read_bytes() for path in paths])
     assert files[0] == files[1]
     assert files[0][0].startswith(b"\x89PNG")
-    assert b"sweep demo, 1 trials, 1 seeds" in files[0][0]
+    assert b"sweep demo, 1 trial, 1 seed" in files[0][0]
     assert dict(mpl.rcParams) == before
 
 

@@ -155,10 +155,100 @@ def test_rounded_levels_and_strengths_match(tmp_path: Path) -> None:
     ours = paper._Ours(read_sweep(str(tmp_path / "demo")))
     found = ours.quantity("robust_accuracy:pgd20@0.0314")
     assert found is not None
-    assert found[0].level == 8 / 255
-    assert ours.quantity("robust_accuracy:pgd20@0.1") is None
+    assert (found[0].level, found[3]) == (8 / 255, "")
+    found = ours.quantity("robust_accuracy:pgd20@0.1")
+    assert found is not None
+    assert found[3] == "level is 0.003922 (paper: 0.1)"
+    assert ours.quantity("robust_accuracy:fgsm@0.1") is None
     assert paper._same("alpha", 10 ** (2 + 31 * 8 / 49), 1.15e7)
     assert not paper._same("alpha", 1.3e7, 1.15e7)
+
+
+def test_another_level_is_not_comparable(tmp_path: Path) -> None:
+    """PGD at 8/255 alone beside the paper's at 1/255: the record's one level is not in the quantity's name."""
+    for seed in range(3):
+        trial, epochs, _, maps = make_trial(
+            f"{seed}", seed=seed, method="top_gap", variant=None, alpha=None, dataset="coco", model="efficientnet-b0"
+        )
+        row = {"epoch": 2, "metric": "robust_accuracy", "component": "pgd40", "direction": "max"}
+        measured = [{**row, "level": 8 / 255, "value": 0.11 + 0.001 * seed}]
+        write_trial(str(tmp_path / "demo"), trial, epochs, measured, maps)
+    found = [line for line in lines(tmp_path / "demo", "topgap-3") if "PGD" in line.column and line.row == "COCO | EN"]
+    assert found
+    assert {(line.verdict, line.why) for line in found} == {("not comparable", "level is 0.03137 (paper: 0.00392)")}
+
+
+def test_the_value_at_initialisation_is_that_of_epoch_0(tmp_path: Path) -> None:
+    for seed in range(3):
+        trial, epochs, _, maps = make_trial(
+            f"{seed}", seed=seed, method="deformation", variant=None, alpha=None, sigma=0.0
+        )
+        row = {"metric": "filter_total_variation", "component": "", "direction": "min"}
+        measured = [{**row, "epoch": 0, "value": 1.86 + 0.01 * seed}, {**row, "epoch": 2, "value": 1.2}]
+        write_trial(str(tmp_path / "demo"), trial, epochs, measured, maps)
+    found = [line for line in lines(tmp_path / "demo", "deform-5") if line.paper == "1.87"]
+    assert [(line.ours, line.verdict) for line in found] == [(pytest.approx(1.87), "agrees")]
+
+
+def test_another_authors_method_is_none_of_ours(tmp_path: Path, record: Record) -> None:
+    """topgap-5 compares Top-GAP with FLC Pooling, of which a record has no trial."""
+    for seed in range(3):
+        same = {"dataset": "cub-200-2011", "model": "resnet18-imagenet", "width": 64, "seed": seed, "alpha": None}
+        record(tmp_path / "demo", f"b{seed}", method="baseline", variant=None, top1=0.60 + 0.001 * seed, **same)
+        record(tmp_path / "demo", f"t{seed}", method="top_gap", variant=None, top1=0.64 + 0.001 * seed, **same)
+    orders = [line.order for line in lines(tmp_path / "demo", "topgap-5") if line.order]
+    assert orders
+    assert all(order.endswith("no trial of it") for order in orders)
+
+
+def test_part_of_the_data_is_not_comparable(tmp_path: Path, record: Record) -> None:
+    config = '{"data": {"train_images": 500, "validation": 0.1}, "seed": 0}'
+    for seed in range(3):
+        record(tmp_path / "demo", f"{seed}", seed=seed, top1=0.68 + 0.01 * seed, config=config, **BASELINE)
+    (line,) = lines(tmp_path / "demo", "pilcro-1", row="SOTA", column="RC− | Top-1")
+    assert line.verdict == "not comparable"
+    assert line.why == (
+        "500 training images (paper: all); 10% of the training images held out (paper: none, --validation 0)"
+    )
+
+
+def test_trials_that_no_column_tells_apart_are_not_pooled(tmp_path: Path, record: Record) -> None:
+    for seed in range(3):
+        for index, momentum in enumerate((0.9, 0.0)):
+            config = f'{{"training": {{"momentum": {momentum}}}, "seed": {seed}}}'
+            record(tmp_path / "demo", f"{seed}{index}", seed=seed, top1=0.68 - 0.3 * index, config=config, **BASELINE)
+    found = lines(tmp_path / "demo", "pilcro-1", row="SOTA", column="RC− | Top-1")
+    assert sorted((round(line.ours, 3), line.n) for line in found) == [(0.38, 3), (0.68, 3)]
+
+
+def test_one_shared_seed_is_no_pair(tmp_path: Path, record: Record) -> None:
+    for seed in range(5):
+        record(tmp_path / "demo", f"b{seed}", seed=seed, top1=0.68 + 0.001 * seed, **BASELINE)
+        columns = {"seed": seed + 4, "top1": 0.75 + 0.001 * seed, "variant": "target", "alpha": 10.0}
+        record(tmp_path / "demo", f"t{seed}", **columns, **PROTOCOL)
+    (line,) = lines(tmp_path / "demo", "pilcro-1", row="¶t | α=10", column="RC− | Top-1")
+    p = stats.ttest_ind([0.75 + 0.001 * k for k in range(5)], [0.68 + 0.001 * k for k in range(5)],
+                        equal_var=False, alternative="greater").pvalue  # fmt: skip
+    assert line.order_p == pytest.approx(p)
+    assert line.verdict == "agrees"
+
+
+def test_no_trend_is_not_shown_by_few_models(tmp_path: Path) -> None:
+    """CIFAR-10: the paper says that faithfulness has no trend. Five models cannot say so, twenty can."""
+    for number, verdict in ((5, "not comparable"), (20, "agrees")):
+        path = tmp_path / f"{number}"
+        for index in range(number):
+            trial, epochs, _, maps = make_trial(
+                f"{index:02}", method="gradient_reg", dataset="cifar10", model="resnet18", width=64, epochs=50,
+                variant=None, alpha=10.0 ** (2 + index / 4), optimizer="adam", learning_rate=0.0001, top1=0.9,
+            )  # fmt: skip
+            row = {"epoch": 50, "metric": "faithfulness", "component": "gradient", "direction": "max"}
+            write_trial(str(path), trial, epochs, [{**row, "value": 0.1 * (index * 7 % 5)}], maps)
+        (line,) = [one for one in lines(path, "gradreg-2") if "disappears" in one.row]
+        assert line.verdict == verdict, line
+    # 16 models: of ρ = 0.5 the p-value is just below .05
+    t = 0.5 * (14 / 0.75) ** 0.5
+    assert 2 * stats.t.sf(t, 14) < 0.05 < 2 * stats.t.sf(0.5 * (13 / 0.75) ** 0.5, 13) + 0.01
 
 
 @pytest.fixture
@@ -169,7 +259,7 @@ def gradreg(tmp_path: Path) -> Path:
         x = 2 + index / 3
         trial, epochs, _, _ = make_trial(
             f"{index:02}", method="gradient_reg", dataset="mnist", model="lenet5", width=6, epochs=25, variant=None,
-            alpha=10**x, convention="batch", top1=0.99 if x < 7 else 0.11,
+            alpha=10**x, convention="batch", optimizer="adam", learning_rate=0.001, top1=0.99 if x < 7 else 0.11,
         )  # fmt: skip
         measured = [
             {"metric": "faithfulness", "component": "gradient", "value": 0.1 * x, "direction": "max"},

@@ -68,10 +68,10 @@ def test_the_words(page: Path) -> None:
     words = text_of(page.read_text())
     # the bracket is [2.75, 3], the interval its union with those of the fit and of the bootstrap
     assert re.search(r"curvature: accuracy tips at α = 10\^2\.88 \[2\.[567]\d, 3\.00\] \(95% interval", words)
-    assert "target: accuracy does not tip over in the range swept" in words
-    # the paper's rule keeps the model at its threshold: 13 strengths of two seeds
-    assert "curvature: Faithfulness Estimate of gradient rises with α until α = 1e+03, for the better (ρ = " in words
-    assert "26 models)" in words
+    assert "target: no tipping point is found in the range swept (the paper's rule: none in range)" in words
+    # t80 lies between the 12th and the 13th strength: 12 strengths of two seeds count
+    assert "curvature: Faithfulness Estimate of gradient rises with α until α = " in words
+    assert "24 models)" in words
     assert "1 trial failed and 2 trials diverged: see The trials." in words
     assert "last line" in words
     assert "Beside the paper, pilcro-1:" in words
@@ -133,12 +133,12 @@ def test_bad_input(sweep: Path, command: Command, argv: list[str], message: str)
         ([{"seed": seed} for seed in range(3)], ["no hyperparameter with two values was swept"]),
         (
             [{"alpha": a} for a in (1.0, 10.0)],
-            ["accuracy does not tip over in the range swept", "2 of 3 models needed"],
+            ["no tipping point is found in the range swept", "2 of 3 models needed"],
         ),
         ([{"method": "baseline", "alpha": None, "variant": None}], ["no hyperparameter with two values was swept"]),
         (
             [{"alpha": a, "dataset": d, "top1": 0.9} for a in (1.0, 10.0, 100.0) for d in ("digits", "mnist")],
-            ["digits: accuracy does not tip over", "mnist: accuracy does not tip over"],
+            ["digits: no tipping point is found", "mnist: no tipping point is found"],
         ),
     ],
 )
