@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import os
 import platform
 import socket
 import sys
@@ -65,6 +66,21 @@ def checkpoints_of(sweep: str, trial_id: str) -> Checkpoints:
     return Checkpoints(f"{sweep}/checkpoints/{trial_id}")
 
 
+def trial_device(gpu: bool) -> torch.device:
+    """Where a trial trains: on the GPU that Ray gave it, else on the CPU. A GPU that Ray counts but torch does not find
+    is an error, except in drills on machines without one (SWEEPS_DRILL_FAKE_GPUS=1)."""
+    if not gpu:
+        return torch.device("cpu")
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    if os.environ.get("SWEEPS_DRILL_FAKE_GPUS") == "1":
+        return torch.device("cpu")
+    raise RuntimeError(
+        f"Ray gave the trial a GPU of {socket.gethostname()}, where torch finds none (driver? CUDA build of torch?); "
+        "--gpus-per-trial 0 trains on the CPU"
+    )
+
+
 def trial_row(
     trial_id: str, config: TrialConfig, config_json: str, options: TrialOptions, attempts: int, device: torch.device
 ) -> dict[str, Any]:
@@ -105,6 +121,8 @@ class Trial(tune.Trainable):
         assert data is not None
         assert options is not None
         self.data, self.options = data, options
+        # raised here it is the worker's fault, not the trial's: Tune tries again, elsewhere if it can
+        self.device = trial_device(options.gpu)
         torch.set_num_threads(options.threads)
         self.reset_config(config)
 
@@ -149,7 +167,6 @@ class Trial(tune.Trainable):
     def _start(self) -> Run:
         """Build the run and continue it from its last checkpoint, if it has one."""
         self.config_of_trial = TrialConfig.from_canonical(json.loads(self.trial["json"]))
-        self.device = torch.device("cuda" if self.options.gpu else "cpu")
         self.checkpoints = checkpoints_of(self.options.sweep, self.trial["id"])
         self.attempts = self.checkpoints.count_start()
         self.saved = time.monotonic()
