@@ -1,0 +1,160 @@
+"""What Ray's validation of a cluster file lets pass, though `ray up` or a sweep would pay for it later.
+
+`python -m tests.cluster.checks cluster.yaml` looks at a file before `ray up`.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import yaml
+from ray.autoscaler._private.util import prepare_config, validate_config
+
+PROVIDER_KEYS = {"type", "region", "availability_zone", "cache_stopped_nodes", "use_internal_ips", "security_group"}
+# arguments of EC2's RunInstances, and `SubnetIds`, which is Ray's
+NODE_KEYS = {
+    "InstanceType",
+    "ImageId",
+    "IamInstanceProfile",
+    "SecurityGroupIds",
+    "SubnetIds",
+    "KeyName",
+    "MetadataOptions",
+    "BlockDeviceMappings",
+    "InstanceMarketOptions",
+    "TagSpecifications",
+}
+SECRET = re.compile(
+    r"\b(AKIA|ASIA)[0-9A-Z]{16}\b|(?i:aws_?(secret_?access_?key|access_?key_?id|session_?token|credentials))"
+    r"|-----BEGIN|(?i:\b(password|passwd|api_?key|auth_?token)\b\s*[:=]\s*[\"']?[0-9A-Za-z+/_-]{12,})"
+)
+RAY_COMMAND = re.compile(r"(?<![\w./-])ray (?:start|stop|status|health-check|job|exec)\b")
+HEALTH = {
+    "RAY_health_check_period_ms": 1000,
+    "RAY_health_check_timeout_ms": 3000,
+    "RAY_health_check_failure_threshold": 2,
+}
+
+
+def problems(text: str) -> list[str]:
+    """Everything that is wrong with a cluster file, a line each."""
+    try:
+        config = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        return [f"not YAML: {error}"]
+    found = [f"a secret in the file: {match.group(0)[:24]}…" for match in SECRET.finditer(text)]
+    return found + list(_of(config))
+
+
+def _of(config: Any) -> Iterator[str]:
+    if not isinstance(config, dict):
+        yield "not a mapping of settings"
+        return
+    for key in ("head_node_type", "available_node_types", "auth", "provider", "max_workers", "idle_timeout_minutes"):
+        if key not in config:  # Ray would fill in an example's values
+            yield f"{key} is missing"
+            return
+    try:
+        validate_config(prepare_config(yaml.safe_load(yaml.safe_dump(config))))
+    except (jsonschema.ValidationError, ValueError, KeyError, AssertionError, RuntimeError) as error:
+        yield f"Ray's validation: {str(error).splitlines()[0]}"
+        return
+    yield from _unknown("provider", config["provider"], PROVIDER_KEYS)
+    if not config["provider"].get("region"):
+        yield "provider.region is missing"
+    if config["provider"].get("cache_stopped_nodes") is not False:
+        yield "provider.cache_stopped_nodes must be false: stopped instances cost their disks after `ray down`"
+    if not config["auth"].get("ssh_user"):
+        yield "auth.ssh_user is missing"
+    yield from _of_nodes(config)
+    yield from _of_commands(config)
+
+
+def _of_nodes(config: dict[str, Any]) -> Iterator[str]:
+    types = config["available_node_types"]
+    head = types[config["head_node_type"]]
+    workers = {name: kind for name, kind in types.items() if name != config["head_node_type"]}
+    if head.get("resources", {}).get("CPU") != 0 or head.get("resources", {}).get("GPU"):
+        yield "the head must have no CPU and no GPU for trials: resources: {CPU: 0}"
+    if not workers:
+        yield "no worker type"
+    for name, kind in types.items():
+        node = kind["node_config"]
+        yield from _unknown(f"{name}.node_config", node, NODE_KEYS)
+        for key in ("InstanceType", "ImageId", "IamInstanceProfile"):
+            if not node.get(key):
+                yield f"{name}.node_config.{key} is missing"
+        if not node.get("SecurityGroupIds"):
+            yield f"{name}.node_config.SecurityGroupIds is missing: Ray's own group is open to 0.0.0.0/0 on port 22"
+    for name, kind in workers.items():
+        if kind.get("min_workers", 0) != 0:
+            yield f"{name}.min_workers must be 0: workers cost money only while trials want them"
+        resources = kind.get("resources", {})
+        if resources.get("GPU") != 1 or not 4 <= resources.get("CPU", 0) <= 8:
+            yield f"{name}.resources must be one GPU with 4 to 8 CPUs, not {resources}"
+    if len({str(kind.get("resources")) for kind in workers.values()}) > 1:
+        yield "the workers' resources differ: then their sizes decide, not their priority"
+    spot = [kind.get("priority", 0) for kind in workers.values() if _is_spot(kind)]
+    demand = [kind.get("priority", 0) for kind in workers.values() if not _is_spot(kind)]
+    if not spot or not demand:
+        yield "spot workers and an on-demand type to fall back on are wanted"
+    elif min(spot) <= max(demand):
+        yield "spot types must have a higher priority than on-demand types"
+    if "0.0.0.0/0" in str(config) or "::/0" in str(config):
+        yield "open to the whole internet: 0.0.0.0/0"
+
+
+def _of_commands(config: dict[str, Any]) -> Iterator[str]:
+    if config.get("head_setup_commands") != [] or config.get("worker_setup_commands") != []:
+        yield "head_setup_commands and worker_setup_commands must be []: the same environment everywhere"
+    if any("worker_setup_commands" in kind for kind in config["available_node_types"].values()):
+        yield "a node type has set-up commands of its own"
+    if not any("uv sync" in command or "pip install" in command for command in config.get("setup_commands", [])):
+        yield "setup_commands do not install the project"
+    if "~/.ray/auth_token" not in config.get("file_mounts", {}):
+        yield "file_mounts lack ~/.ray/auth_token: Ray would start without authentication"
+    starts = {}
+    for where in ("head_start_ray_commands", "worker_start_ray_commands"):
+        commands = " ; ".join(config.get(where, []))
+        starts[where] = commands
+        if "ray start" not in commands:
+            yield f"{where} do not start Ray"
+        for key, value in {"OMP_WAIT_POLICY": "PASSIVE", "RAY_USAGE_STATS_ENABLED": "0"}.items():
+            if f"{key}={value} " not in commands:
+                yield f"{where} lack {key}={value}"
+    head = starts["head_start_ray_commands"]
+    if "--dashboard-host=127.0.0.1" not in head:
+        yield "the dashboard must listen on 127.0.0.1 alone; `ray dashboard` forwards it"
+    if "--autoscaling-config" not in head:
+        yield "the head does not start the autoscaler"
+    for key, value in HEALTH.items():
+        if f"{key}={value} " not in head:
+            yield f"head_start_ray_commands lack {key}={value}: a hung node would be noticed after 65 s"
+    for where, value in config.items():
+        if where.endswith("_commands"):
+            for command in value:
+                for match in RAY_COMMAND.finditer(command):
+                    if not command[: match.start()].endswith("RAY_AUTH_MODE=token "):
+                        yield f"{where}: `{match.group(0)}` without RAY_AUTH_MODE=token before it"
+
+
+def _is_spot(kind: dict[str, Any]) -> bool:
+    return bool(kind["node_config"].get("InstanceMarketOptions", {}).get("MarketType") == "spot")
+
+
+def _unknown(where: str, given: dict[str, Any], known: set[str]) -> Iterator[str]:
+    for key in sorted(set(given) - known):
+        yield f"{where}.{key} is unknown; known are {', '.join(sorted(known))}"
+
+
+if __name__ == "__main__":
+    file = Path(sys.argv[1])
+    complaints = problems(file.read_text())
+    complaints += [f"still to be filled in: {found}" for found in re.findall(r"\w+-CHANGE-ME", file.read_text())]
+    print("\n".join(complaints) or f"{file}: nothing to complain about")
+    raise SystemExit(1 if complaints else 0)

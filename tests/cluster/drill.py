@@ -1,0 +1,270 @@
+"""`cluster.yaml` from `ray up` to `ray down` as a user goes through it, on machines that only AWS's part of is emulated.
+
+Run by `test_ray_up.py` as the first process of namespaces of its own; writes what it saw to <folder>/seen.json.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import boto3
+
+from tests.cluster.machines import GATEWAY, HOME, Machines, make_network, run
+
+ROOT = Path(__file__).resolve().parents[2]
+REGION = "us-east-1"
+ENDPOINT = f"http://{GATEWAY}:5000"
+BUCKET = "drill"
+# ten trials of seconds: the baseline and two variants at two strengths, two seeds each
+TRIALS = "--alpha 1 10 --seeds 2 --train-images 300 --epochs 2 --interval 3 --width 4 --initialisations 1".split()
+DASHBOARD = "http://127.0.0.1:8265"
+
+
+def say(text: str) -> None:
+    print(f"[{time.strftime('%H:%M:%S')}] {text}", flush=True)
+
+
+def wait_for(condition: Callable[[], bool], what: str, seconds: float) -> float:
+    started = time.monotonic()
+    while not condition():
+        if time.monotonic() - started > seconds:
+            raise TimeoutError(f"{what} did not happen in {seconds:.0f} s")
+        time.sleep(0.5)
+    return time.monotonic() - started
+
+
+def account(folder: Path) -> dict[str, str]:
+    """What README.md has a user make once in their account: bucket, roles, security group; and an image's id."""
+    boto3.client("s3", endpoint_url=ENDPOINT).create_bucket(Bucket=BUCKET)
+    iam = boto3.client("iam", endpoint_url=ENDPOINT)
+    for name in ("sweeps-head", "sweeps-worker"):
+        trust = {"Effect": "Allow", "Principal": {"Service": "ec2.amazonaws.com"}, "Action": "sts:AssumeRole"}
+        iam.create_role(RoleName=name, AssumeRolePolicyDocument=json.dumps({"Statement": [trust]}))
+        iam.create_instance_profile(InstanceProfileName=name)
+        iam.add_role_to_instance_profile(InstanceProfileName=name, RoleName=name)
+    ec2 = boto3.client("ec2", endpoint_url=ENDPOINT)
+    vpc = ec2.describe_vpcs()["Vpcs"][0]["VpcId"]
+    group = ec2.create_security_group(GroupName="sweeps", Description="sweeps", VpcId=vpc)["GroupId"]
+    ssh = {"IpProtocol": "tcp", "FromPort": 22, "ToPort": 22, "IpRanges": [{"CidrIp": f"{GATEWAY}/32"}]}
+    within = {"IpProtocol": "-1", "UserIdGroupPairs": [{"GroupId": group}]}
+    ec2.authorize_security_group_ingress(GroupId=group, IpPermissions=[ssh, within])
+    image = ec2.describe_images(Filters=[{"Name": "architecture", "Values": ["x86_64"]}])["Images"][0]["ImageId"]
+    return {"group": group, "image": image}
+
+
+def write_cluster_file(path: Path, made: dict[str, str]) -> None:
+    """cluster.yaml with nothing changed but what its head says a user has to change."""
+    text = (ROOT / "cluster.yaml").read_text()
+    for pattern, value in {
+        "ami-CHANGE-ME": made["image"],
+        "sg-CHANGE-ME": made["group"],
+        r"(?m)^max_workers: \d+$": "max_workers: 2",
+        r"(?m)^idle_timeout_minutes: \d+$": "idle_timeout_minutes: 0.25",
+    }.items():
+        text, times = re.subn(pattern, value, text)
+        assert times == 1, pattern
+    path.write_text(text)
+
+
+@contextlib.contextmanager
+def process(command: list[str], log: Path, environment: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
+    with log.open("wb") as out:
+        child = subprocess.Popen(
+            command, cwd=ROOT, env=environment, stdout=out, stderr=subprocess.STDOUT, start_new_session=True
+        )
+    try:
+        yield child
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGKILL)
+        child.wait()
+
+
+def states(kind: str = "") -> dict[str, str]:
+    found = {}
+    for reservation in boto3.client("ec2", endpoint_url=ENDPOINT).describe_instances()["Reservations"]:
+        for instance in reservation["Instances"]:
+            tags = {tag["Key"]: tag["Value"] for tag in instance.get("Tags", [])}
+            if not kind or tags.get("ray-node-type") == kind:
+                found[instance["InstanceId"]] = instance["State"]["Name"]
+    return found
+
+
+def drill(folder: Path, cache: Path) -> dict[str, Any]:
+    seen: dict[str, Any] = {}
+    tools = Path(sys.executable).parent
+    home = folder / "user"
+    home.mkdir()
+    credentials = {
+        "AWS_ENDPOINT_URL": ENDPOINT,
+        "AWS_DEFAULT_REGION": REGION,
+        "AWS_ACCESS_KEY_ID": "user",
+        "AWS_SECRET_ACCESS_KEY": "drill",
+    }
+    os.environ.update(credentials)
+    environment = {
+        "HOME": str(home),
+        "PATH": f"{tools}:/usr/sbin:/usr/bin:/sbin:/bin",
+        "RAY_AUTH_MODE": "token",
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "TERM": "dumb",
+        "LANG": "C.UTF-8",
+        **credentials,
+    }
+
+    def ray(*arguments: str, name: str, seconds: float = 300) -> str:
+        log = folder / f"{name}.log"
+        started = time.monotonic()
+        with log.open("wb") as out:
+            done = subprocess.run(
+                [str(tools / "ray"), *arguments],
+                cwd=ROOT,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                timeout=seconds,
+                check=False,
+            )
+        took = time.monotonic() - started
+        say(f"ray {' '.join(arguments)[:100]}: exit code {done.returncode}, {took:.0f} s")
+        seen[f"{name}_seconds"] = round(took, 1)
+        text = log.read_text(errors="replace")
+        if done.returncode:
+            raise RuntimeError(f"ray {arguments[0]} failed:\n{text[-4000:]}")
+        return text
+
+    make_network()
+    run("mount", "--make-rprivate", "/")
+    run("mount", "-t", "tmpfs", "tmpfs", "/run")
+    for path in ("/run/sshd", HOME):
+        os.mkdir(path)
+    bashrc = "\n".join(
+        [
+            # what the image has: uv, Python and uv's cache instead of a network
+            f'export PATH="{Path(sys.executable).resolve().parent}:{_folder_of("uv")}:$PATH"',
+            "export UV_OFFLINE=1 UV_PYTHON_DOWNLOADS=never",
+            # where AWS is
+            f"export AWS_ENDPOINT_URL={ENDPOINT} AWS_DEFAULT_REGION={REGION}",
+            # Ray counts GPUs that are not there
+            "export SWEEPS_DRILL_FAKE_GPUS=1",
+            "",
+        ]
+    )
+    with contextlib.ExitStack() as stack:
+        moto = [str(tools / "moto_server"), "-H", GATEWAY, "-p", "5000"]
+        stack.enter_context(
+            process(moto, folder / "moto.log", {**environment, "MOTO_IAM_LOAD_MANAGED_POLICIES": "true"})
+        )
+        wait_for(lambda: _answers(ENDPOINT) is not None, "moto's start", 60)
+        made = account(folder)
+        cluster = folder / "cluster.yaml"
+        write_cluster_file(cluster, made)
+        machines = Machines(folder, ENDPOINT, REGION, bashrc, cache)
+        stack.callback(machines.close)
+
+        ray("get-auth-token", "--generate", name="token")
+        ray("up", "-y", str(cluster), name="up")
+        head = list(states("head"))
+        session = "readlink /tmp/ray/session_latest"
+        before = _last(ray("exec", str(cluster), session, name="session"), "session_")
+        ray("up", "-y", str(cluster), name="up_again")
+        seen["up_twice_is_harmless"] = list(states()) == head and (
+            _last(ray("exec", str(cluster), session, name="session_again"), "session_") == before
+        )
+
+        stack.enter_context(
+            process([str(tools / "ray"), "dashboard", str(cluster)], folder / "dashboard.log", environment)
+        )
+        wait_for(lambda: _answers(DASHBOARD) is not None, "the dashboard", 60)
+        seen["status_without_token"] = _answers(f"{DASHBOARD}/api/jobs/")
+        token = (home / ".ray" / "auth_token").read_text().strip()
+        seen["status_with_token"] = _answers(f"{DASHBOARD}/api/jobs/", token)
+
+        job = [str(tools / "ray"), "job", "submit", "--address", DASHBOARD, "--working-dir", ".", "--"]
+        sweep = ["python", "sweeps/pilcro.py", "--storage", f"s3://{BUCKET}/results", "--gpus-per-trial", "1"]
+        started = time.monotonic()
+        most: dict[str, int] = {}
+        with process([*job, *sweep, *TRIALS], folder / "job.log", environment) as child:
+
+            def ended() -> bool:
+                for kind, number in machines.by_type().items():
+                    most[kind] = max(most.get(kind, 0), number)
+                return child.poll() is not None
+
+            wait_for(ended, "the end of the sweep", 600)
+            seen["job_exit_code"] = child.returncode
+        if child.returncode:
+            raise RuntimeError(f"the sweep failed:\n{(folder / 'job.log').read_text()[-4000:]}")
+        seen["sweep_seconds"] = round(time.monotonic() - started, 1)
+        seen["most_machines"] = most
+        say(f"sweep: {seen['sweep_seconds']} s, at most {most}")
+        seen["scale_down_seconds"] = round(
+            wait_for(
+                lambda: "running" not in states("worker").values() and set(machines.by_type()) == {"head"},
+                "the end of the idle workers",
+                180,
+            ),
+            1,
+        )
+        say(f"back to the head alone after {seen['scale_down_seconds']} s")
+        seen["workers_started"] = len(states("worker"))
+
+        from analysis.records import read_sweep
+
+        trials = read_sweep(f"s3://{BUCKET}/results/pilcro").trials.to_pylist()
+        seen["recorded"] = [(trial["trial_id"], trial["status"], trial["attempts"]) for trial in trials]
+        seen["hosts"] = sorted({trial["host"] for trial in trials})
+        seen["workers"] = sorted(
+            "ip-" + one["PrivateIpAddress"].replace(".", "-")
+            for name, one in machines.instances.items()
+            if name in states("worker")
+        )
+        ray("down", "-y", str(cluster), name="down")
+        wait_for(lambda: not machines.running, "the end of all machines", 60)
+        seen["states_in_the_end"] = sorted(set(states().values()))
+        volumes = boto3.client("ec2", endpoint_url=ENDPOINT).describe_volumes()["Volumes"]
+        seen["volumes_in_the_end"] = len(volumes)
+        first = machines.history[0][0]
+        seen["history"] = [(round(when - first, 1), kind, what) for when, kind, what in machines.history]
+    return seen
+
+
+def _folder_of(tool: str) -> Path:
+    found = shutil.which(tool)
+    assert found, tool
+    return Path(found).parent
+
+
+def _answers(url: str, token: str | None = None) -> int | None:
+    """The HTTP status, or None where nobody listens."""
+    request = urllib.request.Request(url, headers={"Authorization": f"Bearer {token}"} if token else {})
+    try:
+        return int(urllib.request.urlopen(request, timeout=5).status)
+    except urllib.error.HTTPError as error:
+        return error.code
+    except OSError:
+        return None
+
+
+def _last(text: str, wanted: str) -> str:
+    return [line.strip() for line in text.splitlines() if wanted in line][-1]
+
+
+if __name__ == "__main__":
+    where = Path(sys.argv[1])
+    result = drill(where, Path(sys.argv[2]))
+    (where / "seen.json").write_text(json.dumps(result, indent=1))

@@ -1,0 +1,147 @@
+"""cluster.yaml against Ray's validation and against what that misses; every check is seen to fail."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.cluster.checks import problems
+
+FILE = Path(__file__).resolve().parents[2] / "cluster.yaml"
+TEXT = FILE.read_text()
+
+
+def test_nothing_is_wrong_with_cluster_yaml() -> None:
+    assert problems(TEXT) == []
+
+
+def test_what_a_user_must_change_is_at_the_top() -> None:
+    top, rest = TEXT.split("# ---- Hardly ever to change")
+    assert "CHANGE-ME" in top
+    assert "CHANGE-ME" not in rest
+    for key in ("cluster_name", "region", "max_workers", "idle_timeout_minutes", "available_node_types", "head_profile"):
+        assert f"{key}:" in top
+    # a comment above or beside each
+    lines = top.splitlines()
+    for number, line in enumerate(lines):
+        if line.strip() and not line.startswith((" ", "#")):
+            assert lines[number - 1].startswith("#"), line
+
+
+def test_what_is_mounted_is_there() -> None:
+    for remote, local in yaml.safe_load(TEXT)["file_mounts"].items():
+        assert local.startswith("~") or (FILE.parent / local).exists(), remote
+
+
+Change = Callable[[dict[str, Any]], object]
+
+
+def of(*path: str) -> Callable[[Any], Change]:
+    """A change that sets the value at a path of keys."""
+
+    def setting(value: Any) -> Change:
+        def change(config: dict[str, Any]) -> None:
+            place = config
+            for key in path[:-1]:
+                place = place[key]
+            place[path[-1]] = value
+
+        return change
+
+    return setting
+
+
+def without(*path: str) -> Change:
+    def change(config: dict[str, Any]) -> None:
+        place = config
+        for key in path[:-1]:
+            place = place[key]
+        del place[path[-1]]
+
+    return change
+
+
+def replaced(where: str, old: str, new: str) -> Change:
+    def change(config: dict[str, Any]) -> None:
+        assert any(old in command for command in config[where])
+        config[where] = [command.replace(old, new) for command in config[where]]
+
+    return change
+
+
+SPOT = ("available_node_types", "gpu_spot")
+RULE = {"FromPort": 22, "ToPort": 22, "IpProtocol": "tcp", "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        (of("max_worker")(2), "Ray's validation"),
+        (of("head_node_type")("heady"), "Ray's validation"),
+        (of(*SPOT, "resources")({"GPU": "one"}), "Ray's validation"),
+        (without("head_node_type"), "head_node_type is missing"),
+        (without("auth"), "auth is missing"),
+        (without("idle_timeout_minutes"), "idle_timeout_minutes is missing"),
+        (without("auth", "ssh_user"), "auth.ssh_user is missing"),
+        (of("auth", "ssh_usr")("ubuntu"), "Ray's validation"),
+        (of("provider", "regoin")("us-east-1"), "provider.regoin is unknown"),
+        (without("provider", "region"), "provider.region is missing"),
+        (without("provider", "cache_stopped_nodes"), "cache_stopped_nodes must be false"),
+        (of(*SPOT, "node_config", "InstanceTyp")("g6.xlarge"), "gpu_spot.node_config.InstanceTyp is unknown"),
+        (without(*SPOT, "node_config", "InstanceType"), "gpu_spot.node_config.InstanceType is missing"),
+        (without(*SPOT, "node_config", "IamInstanceProfile"), "gpu_spot.node_config.IamInstanceProfile is missing"),
+        (without(*SPOT, "node_config", "SecurityGroupIds"), "open to 0.0.0.0/0 on port 22"),
+        (of("provider", "security_group")({"IpPermissions": [RULE]}), "open to the whole internet"),
+        (of("available_node_types", "head", "resources")({"CPU": 2}), "no CPU and no GPU for trials"),
+        (of("available_node_types", "head", "resources")({}), "no CPU and no GPU for trials"),
+        (of(*SPOT, "resources")({"CPU": 4, "GPU": 2}), "one GPU with 4 to 8 CPUs"),
+        (of(*SPOT, "resources")({"CPU": 2, "GPU": 1}), "one GPU with 4 to 8 CPUs"),
+        (of(*SPOT, "resources")({"CPU": 8, "GPU": 1}), "resources differ"),
+        (of(*SPOT, "min_workers")(1), "min_workers must be 0"),
+        (of(*SPOT, "priority")(0), "higher priority"),
+        (without("available_node_types", "gpu_on_demand"), "on-demand type to fall back on"),
+        (of("head_setup_commands")(["pip install boto3"]), "the same environment everywhere"),
+        (without("head_setup_commands"), "the same environment everywhere"),
+        (of(*SPOT, "worker_setup_commands")(["true"]), "set-up commands of its own"),
+        (of("setup_commands")(["true"]), "do not install the project"),
+        (without("file_mounts", "~/.ray/auth_token"), "without authentication"),
+        (without("worker_start_ray_commands"), "worker_start_ray_commands do not start Ray"),
+        (replaced("head_start_ray_commands", "=127.0.0.1 ", "=0.0.0.0 "), "dashboard must listen on 127.0.0.1"),
+        (replaced("head_start_ray_commands", "--autoscaling-config", "--auto"), "does not start the autoscaler"),
+        (replaced("head_start_ray_commands", "threshold=2", "threshold=20"), "lack RAY_health_check_failure_threshold"),
+        (replaced("worker_start_ray_commands", "OMP_WAIT_POLICY=PASSIVE", ""), "lack OMP_WAIT_POLICY=PASSIVE"),
+        (replaced("head_start_ray_commands", "_STATS_ENABLED=0", "_STATS=0"), "lack RAY_USAGE_STATS_ENABLED=0"),
+        (replaced("head_start_ray_commands", "token ray start", "ray start"), "`ray start` without RAY_AUTH_MODE"),
+        (replaced("worker_start_ray_commands", "RAY_AUTH_MODE=token ray stop", "ray stop"), "`ray stop` without"),
+        (of("initialization_commands")(["ray status"]), "initialization_commands: `ray status` without"),
+    ],
+)
+def test_each_check_can_fail(change: Change, complaint: str) -> None:
+    config = yaml.safe_load(TEXT)
+    change(config)
+    found = problems(yaml.safe_dump(config))
+    assert any(complaint in line for line in found), found
+
+
+@pytest.mark.parametrize(
+    "secret",
+    [
+        "# AKIAIOSFODNN7EXAMPLE",
+        "  - export AWS_SECRET_ACCESS_KEY=wJalrXUtnFEMI",
+        "  aws_credentials: {}",
+        "-----BEGIN RSA PRIVATE KEY-----",
+        'password: "correcthorsebattery"',
+        "auth_token: 0123456789abcdef0123",
+    ],
+)
+def test_secrets_are_found(secret: str) -> None:
+    comment = "" if secret.startswith("#") else "# "
+    assert any("a secret" in line for line in problems(f"{TEXT}\n{comment}{secret}\n"))
+
+
+def test_not_yaml() -> None:
+    assert problems("a: [")[0].startswith("not YAML")
