@@ -15,7 +15,7 @@ import jsonschema
 import yaml
 from ray.autoscaler._private.util import prepare_config, validate_config
 
-PROVIDER_KEYS = {"type", "region", "availability_zone", "cache_stopped_nodes", "use_internal_ips", "security_group"}
+PROVIDER_KEYS = {"type", "module", "region", "availability_zone", "cache_stopped_nodes", "use_internal_ips", "when_sold_out"}
 # arguments of EC2's RunInstances, and `SubnetIds`, which is Ray's
 NODE_KEYS = {
     "InstanceType",
@@ -65,6 +65,8 @@ def _of(config: Any) -> Iterator[str]:
         yield f"Ray's validation: {str(error).splitlines()[0]}"
         return
     yield from _unknown("provider", config["provider"], PROVIDER_KEYS)
+    if config["provider"].get("module") != "sweeps.aws.SpotThenOnDemand":
+        yield "provider.module must be sweeps.aws.SpotThenOnDemand: Ray's own does not fall back when spot is sold out"
     if not config["provider"].get("region"):
         yield "provider.region is missing"
     if config["provider"].get("cache_stopped_nodes") is not False:
@@ -97,14 +99,13 @@ def _of_nodes(config: dict[str, Any]) -> Iterator[str]:
         resources = kind.get("resources", {})
         if resources.get("GPU") != 1 or not 4 <= resources.get("CPU", 0) <= 8:
             yield f"{name}.resources must be one GPU with 4 to 8 CPUs, not {resources}"
-    if len({str(kind.get("resources")) for kind in workers.values()}) > 1:
-        yield "the workers' resources differ: then their sizes decide, not their priority"
-    spot = [kind.get("priority", 0) for kind in workers.values() if _is_spot(kind)]
-    demand = [kind.get("priority", 0) for kind in workers.values() if not _is_spot(kind)]
-    if not spot or not demand:
-        yield "spot workers and an on-demand type to fall back on are wanted"
-    elif min(spot) <= max(demand):
-        yield "spot types must have a higher priority than on-demand types"
+        if not _is_spot(node := kind["node_config"]):
+            yield f"{name} is not on spot: InstanceMarketOptions: {{MarketType: spot}}"
+        changes = config["provider"].get("when_sold_out", [])
+        for change in changes:
+            yield from _unknown("provider.when_sold_out", change, NODE_KEYS)
+        if not any(not _is_spot({**node, **change}) for change in changes):
+            yield "provider.when_sold_out lacks on-demand machines to fall back on: {InstanceMarketOptions: null}"
     if "0.0.0.0/0" in str(config) or "::/0" in str(config):
         yield "open to the whole internet: 0.0.0.0/0"
 
@@ -143,8 +144,8 @@ def _of_commands(config: dict[str, Any]) -> Iterator[str]:
                         yield f"{where}: `{match.group(0)}` without RAY_AUTH_MODE=token before it"
 
 
-def _is_spot(kind: dict[str, Any]) -> bool:
-    return bool(kind["node_config"].get("InstanceMarketOptions", {}).get("MarketType") == "spot")
+def _is_spot(node_config: dict[str, Any]) -> bool:
+    return bool((node_config.get("InstanceMarketOptions") or {}).get("MarketType") == "spot")
 
 
 def _unknown(where: str, given: dict[str, Any], known: set[str]) -> Iterator[str]:

@@ -30,6 +30,8 @@ ENDPOINT = f"http://{GATEWAY}:5000"
 BUCKET = "drill"
 # ten trials of seconds: the baseline and two variants at two strengths, two seeds each
 TRIALS = "--alpha 1 10 --seeds 2 --train-images 300 --epochs 2 --interval 3 --width 4 --initialisations 1".split()
+# the second worker has to come on demand
+STOCK = {"g6.xlarge spot": 1, "g5.xlarge spot": 0}
 DASHBOARD = "http://127.0.0.1:8265"
 
 
@@ -165,7 +167,7 @@ def drill(folder: Path, cache: Path) -> dict[str, Any]:
         ]
     )
     with contextlib.ExitStack() as stack:
-        moto = [str(tools / "moto_server"), "-H", GATEWAY, "-p", "5000"]
+        moto = [sys.executable, "-m", "tests.cluster.aws", GATEWAY, "5000", json.dumps(STOCK)]
         stack.enter_context(
             process(moto, folder / "moto.log", {**environment, "MOTO_IAM_LOAD_MANAGED_POLICIES": "true"})
         )

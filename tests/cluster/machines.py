@@ -123,8 +123,9 @@ class Machines:
         host = "ip-" + private.replace(".", "-")
         (node / "etc" / "hosts").write_text(f"127.0.0.1 localhost\n{private} {host}\n")
         (node / "etc" / "resolv.conf").write_text("nameserver 127.0.0.1\noptions timeout:1 attempts:1\n")
+        # root by another name, and the first of that number, so that ~ is its home
         accounts = Path("/etc/passwd").read_text()
-        (node / "etc" / "passwd").write_text(f"{accounts}ubuntu:*:0:0::{HOME}:/bin/bash\n")
+        (node / "etc" / "passwd").write_text(f"ubuntu:*:0:0::{HOME}:/bin/bash\n{accounts}")
         environment = {
             "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
             "NODE": str(node),
@@ -209,4 +210,7 @@ class Machines:
 
 def _node_type(instance: dict[str, Any]) -> str:
     tags = {tag["Key"]: tag["Value"] for tag in instance.get("Tags", [])}
-    return tags.get("ray-user-node-type", "unknown")
+    kind = tags.get("ray-user-node-type", "unknown")
+    if kind == "head":
+        return kind
+    return f"{instance['InstanceType']} {'on spot' if instance.get('InstanceLifecycle') == 'spot' else 'on demand'}"

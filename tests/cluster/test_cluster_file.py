@@ -73,7 +73,7 @@ def replaced(where: str, old: str, new: str) -> Change:
     return change
 
 
-SPOT = ("available_node_types", "gpu_spot")
+GPU = ("available_node_types", "gpu")
 RULE = {"FromPort": 22, "ToPort": 22, "IpProtocol": "tcp", "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}
 
 
@@ -82,31 +82,35 @@ RULE = {"FromPort": 22, "ToPort": 22, "IpProtocol": "tcp", "IpRanges": [{"CidrIp
     [
         (of("max_worker")(2), "Ray's validation"),
         (of("head_node_type")("heady"), "Ray's validation"),
-        (of(*SPOT, "resources")({"GPU": "one"}), "Ray's validation"),
+        (of(*GPU, "resources")({"GPU": "one"}), "Ray's validation"),
         (without("head_node_type"), "head_node_type is missing"),
         (without("auth"), "auth is missing"),
         (without("idle_timeout_minutes"), "idle_timeout_minutes is missing"),
         (without("auth", "ssh_user"), "auth.ssh_user is missing"),
         (of("auth", "ssh_usr")("ubuntu"), "Ray's validation"),
         (of("provider", "regoin")("us-east-1"), "provider.regoin is unknown"),
+        (of("provider", "security_group")({"IpPermissions": []}), "provider.security_group is unknown"),
         (without("provider", "region"), "provider.region is missing"),
         (without("provider", "cache_stopped_nodes"), "cache_stopped_nodes must be false"),
-        (of(*SPOT, "node_config", "InstanceTyp")("g6.xlarge"), "gpu_spot.node_config.InstanceTyp is unknown"),
-        (without(*SPOT, "node_config", "InstanceType"), "gpu_spot.node_config.InstanceType is missing"),
-        (without(*SPOT, "node_config", "IamInstanceProfile"), "gpu_spot.node_config.IamInstanceProfile is missing"),
-        (without(*SPOT, "node_config", "SecurityGroupIds"), "open to 0.0.0.0/0 on port 22"),
-        (of("provider", "security_group")({"IpPermissions": [RULE]}), "open to the whole internet"),
+        (of(*GPU, "node_config", "InstanceTyp")("g6.xlarge"), "gpu.node_config.InstanceTyp is unknown"),
+        (without(*GPU, "node_config", "InstanceType"), "gpu.node_config.InstanceType is missing"),
+        (without(*GPU, "node_config", "IamInstanceProfile"), "gpu.node_config.IamInstanceProfile is missing"),
+        (without(*GPU, "node_config", "SecurityGroupIds"), "open to 0.0.0.0/0 on port 22"),
+        (of("metadata", "rules")([RULE]), "open to the whole internet"),
         (of("available_node_types", "head", "resources")({"CPU": 2}), "no CPU and no GPU for trials"),
         (of("available_node_types", "head", "resources")({}), "no CPU and no GPU for trials"),
-        (of(*SPOT, "resources")({"CPU": 4, "GPU": 2}), "one GPU with 4 to 8 CPUs"),
-        (of(*SPOT, "resources")({"CPU": 2, "GPU": 1}), "one GPU with 4 to 8 CPUs"),
-        (of(*SPOT, "resources")({"CPU": 8, "GPU": 1}), "resources differ"),
-        (of(*SPOT, "min_workers")(1), "min_workers must be 0"),
-        (of(*SPOT, "priority")(0), "higher priority"),
-        (without("available_node_types", "gpu_on_demand"), "on-demand type to fall back on"),
+        (of(*GPU, "resources")({"CPU": 4, "GPU": 2}), "one GPU with 4 to 8 CPUs"),
+        (of(*GPU, "resources")({"CPU": 2, "GPU": 1}), "one GPU with 4 to 8 CPUs"),
+        (without(*GPU, "node_config", "InstanceMarketOptions"), "gpu is not on spot"),
+        (without("provider", "when_sold_out"), "lacks on-demand machines"),
+        (of("provider", "when_sold_out")([{"InstanceType": "g5.xlarge"}]), "lacks on-demand machines"),
+        (of("provider", "when_sold_out")([{"Market": None}]), "provider.when_sold_out.Market is unknown"),
+        (of("provider", "module")("ray.autoscaler._private.aws.node_provider.AWSNodeProvider"), "does not fall back"),
+        (of(*GPU, "min_workers")(1), "min_workers must be 0"),
+        (without("available_node_types", "gpu"), "no worker type"),
         (of("head_setup_commands")(["pip install boto3"]), "the same environment everywhere"),
-        (without("head_setup_commands"), "the same environment everywhere"),
-        (of(*SPOT, "worker_setup_commands")(["true"]), "set-up commands of its own"),
+        (without("head_setup_commands"), "Ray's validation"),
+        (of(*GPU, "worker_setup_commands")(["true"]), "set-up commands of its own"),
         (of("setup_commands")(["true"]), "do not install the project"),
         (without("file_mounts", "~/.ray/auth_token"), "without authentication"),
         (without("worker_start_ray_commands"), "worker_start_ray_commands do not start Ray"),

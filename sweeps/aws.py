@@ -1,0 +1,35 @@
+"""Machines from AWS for `cluster.yaml`: on spot where there are any, else another type, else on demand.
+
+Ray's autoscaler orders node types by priority and does not leave the first when AWS has none of it: what fails at once is
+asked for again, for ever (seen with 2.60, autoscalers v1 and v2). So the change of type is made here, below Ray.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ray.autoscaler._private.aws.node_provider import AWSNodeProvider
+from ray.autoscaler.node_launch_exception import NodeLaunchException
+
+
+class SpotThenOnDemand(AWSNodeProvider):
+    """Ray's provider for AWS with a setting more: `provider.when_sold_out`, a list of changes to a worker's
+    `node_config`, tried one after another for the machines that could not be had without; null removes an entry."""
+
+    def create_node(self, node_config: dict[str, Any], tags: dict[str, str], count: int) -> dict[str, Any]:
+        """Start `count` machines, or as many as there are. Raises `NodeLaunchException`, of the type asked for, if there
+        is none."""
+        created: dict[str, Any] = {}
+        sold_out = None
+        changes = self.provider_config.get("when_sold_out", []) if "InstanceMarketOptions" in node_config else []
+        for change in [{}, *changes]:
+            config = {key: value for key, value in {**node_config, **change}.items() if value is not None}
+            try:
+                # AWS gives fewer than asked for where it has fewer
+                while len(created) < count:
+                    created.update(super().create_node(config, tags, count - len(created)))
+            except NodeLaunchException as error:
+                sold_out = sold_out or error
+        if not created and sold_out:
+            raise sold_out
+        return created
