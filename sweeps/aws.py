@@ -1,7 +1,7 @@
 """Machines from AWS for `cluster.yaml`: on spot where there are any, else another type, else on demand.
 
-Ray's autoscaler orders node types by priority and does not leave the first when AWS has none of it: what fails at once is
-asked for again, for ever (seen with 2.60, autoscalers v1 and v2). So the change of type is made here, below Ray.
+Ray's autoscaler would choose between node types by their priority, but it does not leave the first one when AWS has none
+of it: it asks again and again (seen with 2.60 and autoscaler v2). So the change is made here, below the autoscaler.
 """
 
 from __future__ import annotations
@@ -17,8 +17,10 @@ class SpotThenOnDemand(AWSNodeProvider):
     `node_config`, tried one after another for the machines that could not be had without; null removes an entry."""
 
     def create_node(self, node_config: dict[str, Any], tags: dict[str, str], count: int) -> dict[str, Any]:
-        """Start `count` machines, or as many as there are. Raises `NodeLaunchException`, of the type asked for, if there
-        is none."""
+        """Start `count` machines, or as many as there are.
+
+        Raises `NodeLaunchException`, that of the first attempt, if there is none at all.
+        """
         created: dict[str, Any] = {}
         sold_out = None
         changes = self.provider_config.get("when_sold_out", []) if "InstanceMarketOptions" in node_config else []

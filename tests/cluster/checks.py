@@ -15,7 +15,15 @@ import jsonschema
 import yaml
 from ray.autoscaler._private.util import prepare_config, validate_config
 
-PROVIDER_KEYS = {"type", "module", "region", "availability_zone", "cache_stopped_nodes", "use_internal_ips", "when_sold_out"}
+PROVIDER_KEYS = {
+    "type",
+    "module",
+    "region",
+    "availability_zone",
+    "cache_stopped_nodes",
+    "use_internal_ips",
+    "when_sold_out",
+}
 # arguments of EC2's RunInstances, and `SubnetIds`, which is Ray's
 NODE_KEYS = {
     "InstanceType",

@@ -1,4 +1,4 @@
-"""`cluster.yaml` from `ray up` to `ray down` as a user goes through it, on machines that only AWS's part of is emulated.
+"""`cluster.yaml` from `ray up` to `ray down` as a user goes through it, on machines whose AWS is emulated.
 
 Run by `test_ray_up.py` as the first process of namespaces of its own; writes what it saw to <folder>/seen.json.
 """
@@ -28,8 +28,8 @@ ROOT = Path(__file__).resolve().parents[2]
 REGION = "us-east-1"
 ENDPOINT = f"http://{GATEWAY}:5000"
 BUCKET = "drill"
-# ten trials of seconds: the baseline and two variants at two strengths, two seeds each
-TRIALS = "--alpha 1 10 --seeds 2 --train-images 300 --epochs 2 --interval 3 --width 4 --initialisations 1".split()
+# ten trials of some seconds: the baseline and two variants at two strengths, two seeds each
+TRIALS = ["--alpha", "1", "10", "--seeds", "2", "--train-images", "600", "--epochs", "100", "--width", "8"]
 # the second worker has to come on demand
 STOCK = {"g6.xlarge spot": 1, "g5.xlarge spot": 0}
 DASHBOARD = "http://127.0.0.1:8265"
@@ -67,13 +67,13 @@ def account(folder: Path) -> dict[str, str]:
     return {"group": group, "image": image}
 
 
-def write_cluster_file(path: Path, made: dict[str, str]) -> None:
+def write_cluster_file(path: Path, made: dict[str, str], workers: int) -> None:
     """cluster.yaml with nothing changed but what its head says a user has to change."""
     text = (ROOT / "cluster.yaml").read_text()
     for pattern, value in {
         "ami-CHANGE-ME": made["image"],
         "sg-CHANGE-ME": made["group"],
-        r"(?m)^max_workers: \d+$": "max_workers: 2",
+        r"(?m)^max_workers: \d+$": f"max_workers: {workers}",
         r"(?m)^idle_timeout_minutes: \d+$": "idle_timeout_minutes: 0.25",
     }.items():
         text, times = re.subn(pattern, value, text)
@@ -110,6 +110,7 @@ def drill(folder: Path, cache: Path) -> dict[str, Any]:
     tools = Path(sys.executable).parent
     home = folder / "user"
     home.mkdir()
+    (folder / "tmp").mkdir()
     credentials = {
         "AWS_ENDPOINT_URL": ENDPOINT,
         "AWS_DEFAULT_REGION": REGION,
@@ -124,6 +125,7 @@ def drill(folder: Path, cache: Path) -> dict[str, Any]:
         "RAY_USAGE_STATS_ENABLED": "0",
         "TERM": "dumb",
         "LANG": "C.UTF-8",
+        "TMPDIR": str(folder / "tmp"),  # Ray remembers there what AWS has
         **credentials,
     }
 
@@ -174,19 +176,21 @@ def drill(folder: Path, cache: Path) -> dict[str, Any]:
         wait_for(lambda: _answers(ENDPOINT) is not None, "moto's start", 60)
         made = account(folder)
         cluster = folder / "cluster.yaml"
-        write_cluster_file(cluster, made)
+        write_cluster_file(cluster, made, workers=1)
         machines = Machines(folder, ENDPOINT, REGION, bashrc, cache)
         stack.callback(machines.close)
 
         ray("get-auth-token", "--generate", name="token")
         ray("up", "-y", str(cluster), name="up")
-        head = list(states("head"))
-        session = "readlink /tmp/ray/session_latest"
-        before = _last(ray("exec", str(cluster), session, name="session"), "session_")
+        head = list(states())
+
+        def session(name: str) -> str:
+            found = ray("exec", str(cluster), "readlink /tmp/ray/session_latest", name=name)
+            return re.findall(r"^/tmp/ray/(session_[\d_-]+)", found, re.MULTILINE)[-1]
+
+        before = session("session")
         ray("up", "-y", str(cluster), name="up_again")
-        seen["up_twice_is_harmless"] = list(states()) == head and (
-            _last(ray("exec", str(cluster), session, name="session_again"), "session_") == before
-        )
+        seen["up_twice_is_harmless"] = list(states()) == head and session("session_again") == before
 
         stack.enter_context(
             process([str(tools / "ray"), "dashboard", str(cluster)], folder / "dashboard.log", environment)
@@ -202,12 +206,20 @@ def drill(folder: Path, cache: Path) -> dict[str, Any]:
         most: dict[str, int] = {}
         with process([*job, *sweep, *TRIALS], folder / "job.log", environment) as child:
 
-            def ended() -> bool:
-                for kind, number in machines.by_type().items():
+            def look() -> int:
+                """How many workers there are."""
+                now = machines.by_type()
+                for kind, number in now.items():
                     most[kind] = max(most.get(kind, 0), number)
-                return child.poll() is not None
+                return sum(now.values()) - now.get("head", 0)
 
-            wait_for(ended, "the end of the sweep", 600)
+            wait_for(lambda: look() == 1 or child.poll() is not None, "the first worker", 120)
+            # one more, in the middle of the sweep
+            write_cluster_file(cluster, made, workers=2)
+            ray("up", "-y", str(cluster), name="up_during_sweep")
+            wait_for(lambda: look() == 2 or child.poll() is not None, "the second worker", 120)
+            seen["up_for_more_is_harmless"] = session("session_during_sweep") == before
+            wait_for(lambda: child.poll() is not None, "the end of the sweep", 600)
             seen["job_exit_code"] = child.returncode
         if child.returncode:
             raise RuntimeError(f"the sweep failed:\n{(folder / 'job.log').read_text()[-4000:]}")
@@ -260,10 +272,6 @@ def _answers(url: str, token: str | None = None) -> int | None:
         return error.code
     except OSError:
         return None
-
-
-def _last(text: str, wanted: str) -> str:
-    return [line.strip() for line in text.splitlines() if wanted in line][-1]
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The autoscaler on fake nodes with the worker types of cluster.yaml; run by `test_autoscaler.py` in namespaces of its own.
+"""The autoscaler on fake nodes with the worker type of cluster.yaml; `test_autoscaler.py` runs it in namespaces.
 
 Writes to <folder>/seen.json which workers there were when, and where tasks that ask for a GPU ran.
 """

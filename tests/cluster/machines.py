@@ -1,9 +1,9 @@
 """EC2 instances of moto as machines that can be logged in to.
 
 moto answers EC2's calls, but its instances are entries in a table. Here each one that is started gets namespaces of its
-own (network, processes, mounts, host name), its private and public address on a bridge, a home directory, and an sshd that
-knows the instance's key pair; each one that is terminated is killed, whatever it runs. The link-local metadata service
-gives a machine the credentials of its instance profile, and nothing to a machine without one.
+own (network, processes, mounts, host name), its private and public address on a bridge, a home directory, and an sshd
+that knows the instance's key pair; each one that is terminated is killed, whatever it runs. The link-local metadata
+service gives a machine the credentials of its instance profile, and nothing to a machine without one.
 
 Everything happens inside namespaces of the caller's (see `drill.py`), so that nothing here can reach, or outlive, the
 machine it runs on. Only the files of the real machine are shared: Python and uv's cache.

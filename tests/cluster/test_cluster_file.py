@@ -23,7 +23,7 @@ def test_what_a_user_must_change_is_at_the_top() -> None:
     top, rest = TEXT.split("# ---- Hardly ever to change")
     assert "CHANGE-ME" in top
     assert "CHANGE-ME" not in rest
-    for key in ("cluster_name", "region", "max_workers", "idle_timeout_minutes", "available_node_types", "head_profile"):
+    for key in ("cluster_name", "region", "max_workers", "idle_timeout_minutes", "gpu", "when_sold_out"):
         assert f"{key}:" in top
     # a comment above or beside each
     lines = top.splitlines()
