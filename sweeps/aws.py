@@ -1,7 +1,7 @@
 """Machines from AWS for `cluster.yaml`: on spot where there are any, else another type, else on demand.
 
-Ray's autoscaler would choose between node types by their priority, but it does not leave the first one when AWS has none
-of it: it asks again and again (seen with 2.60 and autoscaler v2). So the change is made here, below the autoscaler.
+Ray's autoscaler would choose between node types by their priority, but it does not leave the first one when AWS has
+none of it: it asks again and again (seen with 2.60 and autoscaler v2). So the change is made here, below it.
 """
 
 from __future__ import annotations

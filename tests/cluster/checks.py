@@ -59,6 +59,13 @@ def problems(text: str) -> list[str]:
     return found + list(_of(config))
 
 
+def own_machines(cluster_file: str, readme: str) -> str:
+    """The variant for machines of one's own, put together as README.md says."""
+    block = readme.split("**Machines of your own**")[1].split("```yaml\n")[1].split("```")[0]
+    border = "# ---- Hardly ever to change"
+    return block + border + cluster_file.split(border)[1]
+
+
 def _of(config: Any) -> Iterator[str]:
     if not isinstance(config, dict):
         yield "not a mapping of settings"

@@ -22,6 +22,7 @@ from typing import Any
 
 import boto3
 
+from tests.cluster.checks import own_machines
 from tests.cluster.machines import GATEWAY, HOME, Machines, make_network, run
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -129,14 +130,14 @@ def drill(folder: Path, cache: Path) -> dict[str, Any]:
         **credentials,
     }
 
-    def ray(*arguments: str, name: str, seconds: float = 300) -> str:
+    def ray(*arguments: str, name: str, seconds: float = 300, older_autoscaler: bool = False) -> str:
         log = folder / f"{name}.log"
         started = time.monotonic()
         with log.open("wb") as out:
             done = subprocess.run(
                 [str(tools / "ray"), *arguments],
                 cwd=ROOT,
-                env=environment,
+                env={**environment, "RAY_UP_enable_autoscaler_v2": "0"} if older_autoscaler else environment,
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=subprocess.STDOUT,
@@ -252,9 +253,36 @@ def drill(folder: Path, cache: Path) -> dict[str, Any]:
         seen["states_in_the_end"] = sorted(set(states().values()))
         volumes = boto3.client("ec2", endpoint_url=ENDPOINT).describe_volumes()["Volumes"]
         seen["volumes_in_the_end"] = len(volumes)
+        own(folder, home, machines, ray, seen)
         first = machines.history[0][0]
         seen["history"] = [(round(when - first, 1), kind, what) for when, kind, what in machines.history]
     return seen
+
+
+def own(folder: Path, home: Path, machines: Machines, ray: Callable[..., str], seen: dict[str, Any]) -> None:
+    """README.md's variant for machines of one's own, on two that have nothing to do with EC2."""
+    key = home / ".ssh" / "id_ed25519"
+    run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key))
+    addresses = {"192.168.1.10": "172.31.200.10", "192.168.1.11": "172.31.200.11"}
+    for name, address in zip(("own-head", "own-worker"), addresses.values(), strict=True):
+        machines.add(name, address, key.with_suffix(".pub").read_text().strip())
+    text = own_machines((ROOT / "cluster.yaml").read_text(), (ROOT / "README.md").read_text())
+    for old, new in {**addresses, ", 192.168.1.12": "", "ssh_user: me": "ssh_user: ubuntu"}.items():
+        assert text.count(old) == 1, old
+        text = text.replace(old, new)
+    cluster = folder / "own.yaml"
+    cluster.write_text(text)
+    ray("up", "-y", str(cluster), name="own_up", older_autoscaler=True)
+    ask = "import ray; ray.init(log_to_driver=False); print('nodes', sum(node['Alive'] for node in ray.nodes()))"
+
+    def nodes() -> int:
+        return int(
+            re.findall(r"^nodes (\d+)", ray("exec", str(cluster), f'python -c "{ask}"', name="own_nodes"), re.M)[-1]
+        )
+
+    wait_for(lambda: nodes() == 2, "the second machine", 120)
+    seen["own_nodes"] = 2
+    ray("down", "-y", str(cluster), name="own_down", older_autoscaler=True)
 
 
 def _folder_of(tool: str) -> Path:

@@ -67,6 +67,7 @@ class Machines:
         self.folder, self.bashrc, self.cache = folder, bashrc, cache
         self.ec2 = boto3.client("ec2", region_name=region, endpoint_url=endpoint)
         self.running: dict[str, subprocess.Popen[bytes]] = {}
+        self.own: set[str] = set()
         self.instances: dict[str, dict[str, Any]] = {}
         self.history: list[tuple[float, str, str]] = []
         """When which instance, by its node type, was started or ended."""
@@ -89,7 +90,7 @@ class Machines:
     def by_type(self) -> dict[str, int]:
         """How many machines of each node type there are."""
         counts: dict[str, int] = {}
-        for instance in list(self.running):
+        for instance in set(self.running) - self.own:
             kind = _node_type(self.instances[instance])
             counts[kind] = counts.get(kind, 0) + 1
         return counts
@@ -101,16 +102,26 @@ class Machines:
                 for instance in reservation["Instances"]:
                     if instance["State"]["Name"] in ("pending", "running"):
                         wanted[instance["InstanceId"]] = instance
-            for name in set(self.running) - set(wanted):
+            for name in set(self.running) - set(wanted) - self.own:
                 self._end(name)
             for name in set(wanted) - set(self.running):
                 self._start(wanted[name])
             self.instances.update(wanted)
             self.stopped.wait(0.5)
 
+    def add(self, name: str, address: str, public_key: str) -> None:
+        """A machine that is not EC2's."""
+        self.own.add(name)
+        self._boot(name, address, "192.0.2." + address.rsplit(".", 1)[-1], public_key)
+
     def _start(self, instance: dict[str, Any]) -> None:
-        name, private, public = instance["InstanceId"], instance["PrivateIpAddress"], instance["PublicIpAddress"]
+        name = instance["InstanceId"]
         self.instances[name] = instance
+        pairs = self.ec2.describe_key_pairs(KeyNames=[instance["KeyName"]], IncludePublicKey=True)["KeyPairs"]
+        self._boot(name, instance["PrivateIpAddress"], instance["PublicIpAddress"], pairs[0]["PublicKey"])
+        self.history.append((time.monotonic(), _node_type(instance), "started"))
+
+    def _boot(self, name: str, private: str, public: str, public_key: str) -> None:
         node = self.folder / name
         for part in ("home/.ssh", "home/.cache", "etc", "tmp"):
             (node / part).mkdir(parents=True)
@@ -118,8 +129,7 @@ class Machines:
         (node / "home" / ".bashrc").write_text(self.bashrc)
         # hard links: an installation from a cache on the same mount copies nothing
         run("cp", "-al", str(self.cache), str(node / "home" / ".cache" / "uv"))
-        pairs = self.ec2.describe_key_pairs(KeyNames=[instance["KeyName"]], IncludePublicKey=True)["KeyPairs"]
-        (node / "home" / ".ssh" / "authorized_keys").write_text(pairs[0]["PublicKey"] + "\n")
+        (node / "home" / ".ssh" / "authorized_keys").write_text(public_key + "\n")
         host = "ip-" + private.replace(".", "-")
         (node / "etc" / "hosts").write_text(f"127.0.0.1 localhost\n{private} {host}\n")
         (node / "etc" / "resolv.conf").write_text("nameserver 127.0.0.1\noptions timeout:1 attempts:1\n")
@@ -146,20 +156,20 @@ class Machines:
         own = os.readlink("/proc/self/ns/net")
         while os.readlink(f"/proc/{process.pid}/ns/net") == own:
             time.sleep(0.02)
-        link = "v" + name[-12:]
+        link = f"v{process.pid}"
         run("ip", "link", "add", link, "type", "veth", "peer", "name", "eth0", "netns", str(process.pid))
         run("ip", "link", "set", link, "master", "br0", "up")
         run("ip", "route", "replace", f"{public}/32", "dev", "br0")
         self.running[name] = process
-        self.history.append((time.monotonic(), _node_type(instance), "started"))
 
     def _end(self, name: str) -> None:
         process = self.running.pop(name)
         process.kill()  # and by --kill-child the first process of the namespace, and with it all others
         process.wait()
-        self.history.append((time.monotonic(), _node_type(self.instances[name]), "ended"))
-        with contextlib.suppress(subprocess.CalledProcessError):
-            run("ip", "route", "del", f"{self.instances[name]['PublicIpAddress']}/32")
+        if name not in self.own:
+            self.history.append((time.monotonic(), _node_type(self.instances[name]), "ended"))
+            with contextlib.suppress(subprocess.CalledProcessError):
+                run("ip", "route", "del", f"{self.instances[name]['PublicIpAddress']}/32")
         shutil.rmtree(self.folder / name / "home", ignore_errors=True)
 
     def _serve_metadata(self) -> None:

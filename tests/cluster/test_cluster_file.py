@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 import yaml
+from ray.autoscaler._private.util import prepare_config, validate_config
 
-from tests.cluster.checks import problems
+from tests.cluster.checks import own_machines, problems
 
 FILE = Path(__file__).resolve().parents[2] / "cluster.yaml"
 TEXT = FILE.read_text()
@@ -145,6 +146,14 @@ def test_each_check_can_fail(change: Change, complaint: str) -> None:
 def test_secrets_are_found(secret: str) -> None:
     comment = "" if secret.startswith("#") else "# "
     assert any("a secret" in line for line in problems(f"{TEXT}\n{comment}{secret}\n"))
+
+
+def test_the_variant_for_machines_of_your_own() -> None:
+    config = yaml.safe_load(own_machines(TEXT, (FILE.parent / "README.md").read_text()))
+    prepared = prepare_config(config)
+    validate_config(prepared)
+    assert prepared["max_workers"] == len(config["provider"]["worker_ips"])
+    assert config["setup_commands"] == yaml.safe_load(TEXT)["setup_commands"]
 
 
 def test_not_yaml() -> None:
