@@ -248,6 +248,7 @@ def drill(folder: Path, cache: Path) -> dict[str, Any]:
             for name, one in machines.instances.items()
             if name in states("worker")
         )
+        cut_off(folder, machines, token, [*job, *sweep, *TRIALS, "--name", "cut"], environment, seen)
         ray("down", "-y", str(cluster), name="down")
         wait_for(lambda: not machines.running, "the end of all machines", 60)
         seen["states_in_the_end"] = sorted(set(states().values()))
@@ -259,6 +260,55 @@ def drill(folder: Path, cache: Path) -> dict[str, Any]:
     return seen
 
 
+def cut_off(
+    folder: Path, machines: Machines, token: str, command: list[str], environment: dict[str, str], seen: dict[str, Any]
+) -> None:
+    """The same sweep by another name, in which a worker is cut off the network."""
+
+    def dead() -> int:
+        """Nodes that Ray has given up, by the dashboard."""
+        request = urllib.request.Request(
+            f"{DASHBOARD}/nodes?view=summary", headers={"Authorization": f"Bearer {token}"}
+        )
+        found = json.load(urllib.request.urlopen(request, timeout=10))["data"]["summary"]
+        return sum(node["raylet"].get("state") == "DEAD" for node in found)
+
+    with process(command, folder / "cut.log", environment) as child:
+
+        def at_work() -> list[str]:
+            """Workers on which trials have begun to write checkpoints: the attempts they count are on S3."""
+            return [name for name in machines.running if machines.instances[name]["InstanceId"] in states("worker")]
+
+        bucket = boto3.client("s3", endpoint_url=ENDPOINT)
+
+        def started() -> int:
+            found = bucket.list_objects_v2(Bucket=BUCKET, Prefix="results/cut/checkpoints/").get("Contents", [])
+            return len({one["Key"].split("/")[3] for one in found if one["Key"].endswith("attempts")})
+
+        wait_for(lambda: len(at_work()) == 2 and started() >= 2, "two workers at work", 180)
+        before = dead()
+        victim = at_work()[0]
+        machines.cut_off(victim)
+        seen["cut_off_noticed_seconds"] = round(wait_for(lambda: dead() > before, "the loss of the node", 90), 1)
+        say(f"a worker without a link is noticed after {seen['cut_off_noticed_seconds']} s")
+        wait_for(lambda: child.poll() is not None, "the end of the sweep", 600)
+        seen["cut_off_exit_code"] = child.returncode
+    from analysis.records import read_sweep
+
+    trials = read_sweep(f"s3://{BUCKET}/results/cut").trials.to_pylist()
+    undisturbed = read_sweep(f"s3://{BUCKET}/results/pilcro").trials.to_pylist()
+    seen["cut_off_recorded"] = [(trial["trial_id"], trial["status"], trial["attempts"]) for trial in trials]
+    results = [
+        {trial["trial_id"]: (trial["top1"], trial["loss"]) for trial in sweep} for sweep in (trials, undisturbed)
+    ]
+    seen["cut_off_same_numbers"] = results[0] == results[1]
+    wait_for(
+        lambda: set(machines.by_type()) == {"head"} and "running" not in states("worker").values(),
+        "the end of the workers",
+        300,
+    )
+
+
 def own(folder: Path, home: Path, machines: Machines, ray: Callable[..., str], seen: dict[str, Any]) -> None:
     """README.md's variant for machines of one's own, on two that have nothing to do with EC2."""
     key = home / ".ssh" / "id_ed25519"
@@ -267,7 +317,12 @@ def own(folder: Path, home: Path, machines: Machines, ray: Callable[..., str], s
     for name, address in zip(("own-head", "own-worker"), addresses.values(), strict=True):
         machines.add(name, address, key.with_suffix(".pub").read_text().strip())
     text = own_machines((ROOT / "cluster.yaml").read_text(), (ROOT / "README.md").read_text())
-    for old, new in {**addresses, ", 192.168.1.12": "", "ssh_user: me": "ssh_user: ubuntu"}.items():
+    for old, new in {
+        **addresses,
+        ", 192.168.1.12": "",
+        "ssh_user: me": "ssh_user: ubuntu",
+        "~/.ssh/id": f"{key.parent}/id",
+    }.items():
         assert text.count(old) == 1, old
         text = text.replace(old, new)
     cluster = folder / "own.yaml"

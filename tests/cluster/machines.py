@@ -87,6 +87,10 @@ class Machines:
         for instance in list(self.running):
             self._end(instance)
 
+    def cut_off(self, name: str) -> None:
+        """Take a machine's link away; it goes on by itself."""
+        run("ip", "link", "set", f"v{self.running[name].pid}", "down")
+
     def by_type(self) -> dict[str, int]:
         """How many machines of each node type there are."""
         counts: dict[str, int] = {}

@@ -88,6 +88,20 @@ def test_two_workers_came_and_went(seen: dict[str, Any]) -> None:
     assert len(seen["hosts"]) == 2
 
 
+def test_a_worker_that_is_cut_off(seen: dict[str, Any]) -> None:
+    """It is noticed with the file's health check (Ray's own takes 65 s), and its trial goes on elsewhere."""
+    assert seen["cut_off_noticed_seconds"] <= 15
+    assert seen["cut_off_exit_code"] == 0
+    assert len({trial for trial, _, _ in seen["cut_off_recorded"]}) == len(seen["cut_off_recorded"]) == 10
+    assert {status for _, status, _ in seen["cut_off_recorded"]} == {"completed"}
+    assert max(attempts for *_, attempts in seen["cut_off_recorded"]) > 1
+    assert seen["cut_off_same_numbers"]
+
+
+def test_machines_of_ones_own(seen: dict[str, Any]) -> None:
+    assert seen["own_nodes"] == 2
+
+
 def test_ray_down_leaves_nothing(seen: dict[str, Any]) -> None:
     assert seen["states_in_the_end"] == ["terminated"]
     assert seen["volumes_in_the_end"] == 0
