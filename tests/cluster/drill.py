@@ -339,6 +339,13 @@ def own(folder: Path, home: Path, machines: Machines, ray: Callable[..., str], s
     seen["own_nodes"] = 2
     ray("down", "-y", str(cluster), name="own_down", older_autoscaler=True)
 
+    def raylets() -> int:
+        names = (path.read_text() for path in Path("/proc").glob("[0-9]*/comm"))
+        return sum(name.strip() == "raylet" for name in names)
+
+    # a worker's Ray ends when it has missed its head for some time
+    seen["own_ended_seconds"] = round(wait_for(lambda: raylets() == 0, "the end of Ray on the machines", 120), 1)
+
 
 def _folder_of(tool: str) -> Path:
     found = shutil.which(tool)

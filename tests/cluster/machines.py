@@ -15,7 +15,6 @@ import contextlib
 import http.server
 import json
 import os
-import shutil
 import subprocess
 import threading
 import time
@@ -174,7 +173,6 @@ class Machines:
             self.history.append((time.monotonic(), _node_type(self.instances[name]), "ended"))
             with contextlib.suppress(subprocess.CalledProcessError):
                 run("ip", "route", "del", f"{self.instances[name]['PublicIpAddress']}/32")
-        shutil.rmtree(self.folder / name / "home", ignore_errors=True)
 
     def _serve_metadata(self) -> None:
         machines = self
