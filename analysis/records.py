@@ -31,7 +31,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from botocore.exceptions import BotoCoreError
+import s3fs
+from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
+from botocore.exceptions import ConnectionError as BotoConnectionError
 from fsspec.implementations.local import LocalFileSystem
 from tyro.conf import Positional
 
@@ -52,6 +54,21 @@ STORAGE_ERRORS = (OSError, BotoCoreError)
 
 class _Damaged(Exception):
     """A file of the record that is missing or cannot be read. The message names the file and what is wrong."""
+
+
+def be_patient() -> None:
+    """From here on this process rides out failures of S3 that pass: it tries for about two minutes where the store
+    answers 5xx or does not answer. For a sweep's driver and workers; a command that only reads says soon what is wrong.
+    """
+    s3fs.S3FileSystem.retries = 15  # waits of 0.1 s times 1.7 to the power of the attempt, 15 s at most: 106 s
+    s3fs.core.set_custom_error_handler(_passes)
+
+
+def _passes(error: Exception) -> bool:
+    if isinstance(error, ClientError):
+        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+        return isinstance(status, int) and status >= 500
+    return isinstance(error, BotoConnectionError | HTTPClientError)
 
 
 # --- storage ----------------------------------------------------------------------------------------------------------

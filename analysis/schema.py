@@ -93,6 +93,8 @@ TABLES: dict[str, pa.Schema] = {
             "measure_seconds": pa.float64(),
             "images_per_second": pa.float64(),
             "attempts": pa.int64(),
+            "cpus": pa.float64(),  # processors and GPUs that the trial held
+            "gpus": pa.float64(),
             "started_at": _UTC,
             "finished_at": _UTC,
             "git_commit": pa.string(),
@@ -146,6 +148,24 @@ TABLES: dict[str, pa.Schema] = {
         }
     ),
 }
+
+
+# a row for each run of a sweep's driver, in runs/ beside the tables: what it used of its cluster
+RUNS = _schema(
+    {
+        "driver": pa.string(),
+        "host": pa.string(),
+        "started_at": _UTC,
+        "finished_at": _UTC,
+        "worker_hours": pa.float64(),
+        "most_workers": pa.int64(),
+        "cpu_hours": pa.float64(),
+        "gpu_hours": pa.float64(),
+        "busy_cpu_hours": pa.float64(),
+        "busy_gpu_hours": pa.float64(),
+        "idle_share": pa.float64(),
+    }
+)
 
 
 def unit(field: pa.Field) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.metadata
 import logging
 import os
 import shlex
@@ -19,12 +20,16 @@ import fsspec
 import numpy as np
 import ray
 import torch
+import yaml
 from ray import tune
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from rich.console import Console
 from rich.table import Table
 
 from analysis import records
 from analysis.command_line import InputError, run
+from sweeps.gauges import Gauges
+from sweeps.lease import Lease
 from sweeps.plan import (
     Plan,
     PlannedTrial,
@@ -37,14 +42,18 @@ from sweeps.plan import (
     write_contents,
 )
 from sweeps.progress import Progress
+from sweeps.usage import Usage, Used
 from trainables.checkpoints import CheckpointError
 from trainables.data import Images, StreamedImages, load
 from trainables.kept_models import without_model
 from trainables.metrics import METRICS
 from trainables.models import build_model
-from trainables.trainable import Trial, TrialOptions, checkpoints_of, trial_row
+from trainables.trainable import StorageFailure, Trial, TrialOptions, checkpoints_of, trial_row
 
 MAX_WORKER_LOSSES = 3
+"""How often a trial may lose its worker process before it is given up; nodes that the cloud takes back do not count."""
+HEADS_CONFIGURATION = "~/ray_bootstrap_config.yaml"
+GOES_ON = "mend that and give the same command again: it goes on where it was"
 
 
 def main(
@@ -62,7 +71,15 @@ def main(
         if flags.dry_run:
             _print_plan(flags, plan)
             return
-        failures = launch(flags, plan)
+        try:
+            failures = launch(flags, plan)
+        except records.STORAGE_ERRORS as error:
+            refused = (
+                isinstance(error, PermissionError) or "Bad Request" in str(error) or "expired" in str(error).lower()
+            )
+            hint = " (have the credentials expired?)" if refused else ""
+            print(f"error: storage {flags.storage}: {_brief(error)}{hint}; {GOES_ON}", file=sys.stderr)
+            raise SystemExit(1) from None
         if failures:
             raise SystemExit(1)
 
@@ -74,6 +91,7 @@ def launch(flags: SweepFlags, plan: Plan) -> int:
     console = _console()
     url = _absolute(sweep_url(flags))
     records.check_storage(_absolute(flags.storage))
+    records.be_patient()
     scan = records.scan(url)
     # a sweep of this name that has come to nothing is in nobody's way
     if scan.statuses or scan.corrupted or _with_checkpoints(url):
@@ -88,11 +106,15 @@ def launch(flags: SweepFlags, plan: Plan) -> int:
                 file=sys.stderr,
             )
     if pending:
-        data = _load(flags, plan, pending)
-        started = time.monotonic()
-        _run_on_ray(flags, plan, pending, data, url, console)
+        with Lease(url) as lease:
+            # another driver may have ended while this one waited for its lease
+            pending = pending_trials(flags, plan, url, records.scan(url))
+            data = _load(flags, plan, pending)
+            started = time.monotonic()
+            used = _run_on_ray(flags, plan, pending, data, url, console, lease)
         done = len({trial.id for trial in pending} & set(records.scan(url).statuses))
         console.print(f"{done} of {len(pending)} trials in {time.monotonic() - started:.0f} s")
+        console.print(_cost(used))
     else:
         console.print("every planned trial is recorded: nothing to run")
     return _summarise(flags, plan, url, console)
@@ -160,14 +182,15 @@ def _run_on_ray(
     data: Mapping[str, Images | StreamedImages],
     url: str,
     console: Console,
-) -> None:
+    lease: Lease,
+) -> Used:
     with _ray(flags.dashboard) as started_here, contextlib.ExitStack() as stack:
-        if started_here:
-            _check_resources(flags)
-        write_contents(url, contents(flags, plan))
         gpus = flags.gpus_per_trial
         if gpus is None:
-            gpus = min(1.0, ray.cluster_resources().get("GPU", 0.0))
+            gpus = min(1.0, max(_resources().get("GPU", 0.0), ray.cluster_resources().get("GPU", 0.0)))
+        _check_resources(flags.cpus_per_trial, gpus, started_here)
+        _check_shared(url)
+        write_contents(url, contents(flags, plan))
         options = TrialOptions(
             sweep=url,
             name=flags.name or flags.NAME,
@@ -176,7 +199,9 @@ def _run_on_ray(
             keep_checkpoints=flags.keep_checkpoints,
             keep_models=flags.keep_models,
             threads=max(1, int(flags.cpus_per_trial)),
-            gpu=gpus > 0,
+            cpus=flags.cpus_per_trial,
+            gpus=gpus,
+            project_version=importlib.metadata.version("spatial-sweeps"),
             **_git(),
         )
         trainable = tune.with_resources(
@@ -188,6 +213,12 @@ def _run_on_ray(
             {trial.id: trial.label for trial in pending},
             len(plan.trials) - len(pending),
             console,
+        )
+        gauges = Gauges(
+            options.name,
+            {trial.id: trial.label for trial in pending},
+            len(plan.trials),
+            len(plan.trials) - len(pending),
         )
         scratch = f"{url}/.tune/{os.getpid()}-{time.time_ns()}"
         stack.callback(_remove_scratch, scratch)
@@ -204,14 +235,38 @@ def _run_on_ray(
                 storage_path=scratch.rsplit("/", 1)[0],
                 failure_config=tune.FailureConfig(max_failures=MAX_WORKER_LOSSES),
                 checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
-                callbacks=[progress],
+                callbacks=[progress, gauges],
+                stop=_UntilLost(lease),
                 verbose=0,
             ),
         )
         stack.enter_context(progress)
+        stack.enter_context(gauges)
+        usage = stack.enter_context(Usage(url, {"driver": lease.content["driver"], "host": lease.content["host"]}))
         results = tuner.fit()
+        if lease.lost.is_set():
+            raise InputError(f"{url}: another driver has taken over this sweep; this one has stopped")
         _record_lost(results, {trial.id: trial for trial in pending}, url, options)
         _remove_finished_checkpoints(flags, plan, url)
+    if usage.problem:
+        print(f"what this run used is not recorded: {usage.problem}", file=sys.stderr)
+    return usage.used
+
+
+class _UntilLost(tune.Stopper):
+    """Ends the run when another driver has taken it over."""
+
+    def __init__(self, lease: Lease) -> None:
+        self.lost = lease.lost
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}  # Tune pickles it for a resume of its own, which is never used
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        return False
+
+    def stop_all(self) -> bool:
+        return self.lost.is_set()
 
 
 @contextlib.contextmanager
@@ -262,6 +317,10 @@ def _record_lost(results: tune.ResultGrid, trials: Mapping[str, PlannedTrial], u
         if result.error is None or result.config is None:
             continue
         trial = trials[result.config["trial"]["id"]]
+        if StorageFailure.__name__ in str(result.error):
+            reason = str(result.error).strip().splitlines()[-1]
+            print(f"not finished: {trial.label} ({trial.id}): {reason}; {GOES_ON}", file=sys.stderr)
+            continue
         payload = trial.payload()
         row = trial_row(trial.id, trial.config, payload["json"], options, MAX_WORKER_LOSSES + 1, torch.device("cpu"))
         message = " ".join(str(result.error).split())
@@ -269,12 +328,95 @@ def _record_lost(results: tune.ResultGrid, trials: Mapping[str, PlannedTrial], u
         records.write_trial(url, {**row, **lost, "device": None}, [], [], [])
 
 
-def _check_resources(flags: SweepFlags) -> None:
-    """Refuse trials that a Ray of the sweep's own could never place; a cluster may yet grow."""
+def _resources() -> dict[str, float]:
+    """The most that an autoscaler may have of each resource at once; empty where there is none.
+
+    On the head of a cluster that `ray up` started, which is where its drivers run, its configuration lies in the home
+    directory (Ray 2.60 tells drivers of it in no other way).
+    """
+    known = ray._private.state.state.get_max_resources_from_cluster_config()
+    if known:
+        return dict(known)
+    head = ray.util.get_node_ip_address() in ray.get_runtime_context().gcs_address
+    file = Path(HEADS_CONFIGURATION).expanduser()
+    if not head or not file.exists():
+        return {}
+    configuration = yaml.safe_load(file.read_text()) or {}
+    found: dict[str, float] = {}
+    for name, kind in (configuration.get("available_node_types") or {}).items():
+        most = kind.get("max_workers", configuration.get("max_workers", 0))
+        number = 1 if name == configuration.get("head_node_type") else min(most, configuration.get("max_workers", most))
+        for resource, amount in (kind.get("resources") or {}).items():
+            found[resource] = found.get(resource, 0.0) + amount * number
+    return found
+
+
+def _check_resources(cpus: float, gpus: float, started_here: bool) -> None:
+    """Refuse trials that could never be placed: on a Ray of the sweep's own, or beyond what the autoscaler may start.
+    To a cluster without one, nodes may yet be added by hand: that is said, and waited for."""
+    may = _resources()
     has = ray.cluster_resources()
-    for name, flag, wanted in (("CPU", "cpus", flags.cpus_per_trial), ("GPU", "gpus", flags.gpus_per_trial or 0.0)):
-        if wanted > has.get(name, 0.0):
+    for name, flag, wanted in (("CPU", "cpus", cpus), ("GPU", "gpus", gpus)):
+        if started_here and wanted > has.get(name, 0.0):
             raise InputError(f"{flag}_per_trial: {wanted:g}, this machine has {has.get(name, 0.0):g} {name}s")
+        if may and wanted > max(may.get(name, 0.0), has.get(name, 0.0)):
+            raise InputError(
+                f"{flag}_per_trial: {wanted:g}, the cluster's configuration allows {may.get(name, 0.0):g} {name}s"
+            )
+    fits = [
+        node
+        for node in ray.nodes()
+        if node["Alive"] and node["Resources"].get("CPU", 0) >= cpus and node["Resources"].get("GPU", 0) >= gpus
+    ]
+    if not fits and not may:
+        print(
+            f"no node of this cluster has {cpus:g} CPUs and {gpus:g} GPUs for a trial: waiting for one", file=sys.stderr
+        )
+
+
+def _check_shared(url: str) -> None:
+    """Refuse a folder as storage where trials would run on nodes that do not see it."""
+    if "://" in url:
+        return
+    way_out = "give --storage s3://bucket/prefix, or a folder that every node shares at the same path"
+    here = ray.get_runtime_context().get_node_id()
+    others = [node for node in ray.nodes() if node["Alive"] and node["NodeID"] != here]
+    if _resources() and not _on_network(url):
+        raise InputError(f"storage {url}: a folder of this machine, and the cluster starts other machines; {way_out}")
+    if not others:
+        return
+    os.makedirs(url, exist_ok=True)
+    probe = f"{url}/.probe-{os.getpid()}-{time.time_ns()}"
+    Path(probe).touch()
+    try:
+        sees = ray.remote(num_cpus=0, max_retries=0)(os.path.exists)
+        asked = [
+            sees.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)).remote(probe)
+            for node in others
+        ]
+        for node, seen in zip(others, ray.get(asked, timeout=60), strict=True):
+            if not seen:
+                raise InputError(f"storage {url}: node {node['NodeManagerAddress']} does not see it; {way_out}")
+    except (ray.exceptions.RayError, TimeoutError) as error:
+        raise InputError(
+            f"storage {url}: whether every node sees it is not known ({_brief(error)}); {way_out}"
+        ) from None
+    finally:
+        os.remove(probe)
+
+
+_NETWORK = ("nfs", "cifs", "smb", "lustre", "ceph", "gpfs", "beegfs", "glusterfs", "fuse.", "9p", "afs", "wekafs")
+
+
+def _on_network(folder: str, mounts: str = "/proc/mounts") -> bool:
+    """Whether the folder lies on a file system that machines share, by the kind of its mount."""
+    found = ("", "")
+    for line in Path(mounts).read_text().splitlines():
+        _, place, kind, *_ = line.split(" ")
+        inside = folder == place or folder.startswith(place.rstrip("/") + "/")
+        if inside and len(place) >= len(found[0]):
+            found = (place, kind)
+    return found[1].startswith(_NETWORK)
 
 
 def _remove_scratch(url: str) -> None:
@@ -315,6 +457,10 @@ def _git() -> dict[str, Any]:
     if commit.returncode or status.returncode:
         return {"git_commit": None, "git_dirty": None}
     return {"git_commit": commit.stdout.strip(), "git_dirty": bool(status.stdout.strip())}
+
+
+def _brief(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 # --- what a person reads ----------------------------------------------------------------------------------------------
@@ -371,6 +517,16 @@ def _summarise(flags: SweepFlags, plan: Plan, url: str, console: Console) -> int
     runner = "uv run python" if "UV_RUN_RECURSION_DEPTH" in os.environ else "python"
     console.print(f"next:   {runner} -m analysis.report {shlex.quote(shown)}", soft_wrap=True)
     return len(failed) + missing
+
+
+def _cost(used: Used) -> str:
+    """What the run used of its cluster, in a line."""
+    parts = [f"{used.cpu_hours:.3g} CPU-hours"]
+    if used.gpu_hours > 0:
+        parts.insert(0, f"{used.gpu_hours:.3g} GPU-hours")
+    idle = "" if used.idle_share is None else f", {100 * used.idle_share:.0f}% of them idle"
+    nodes = f"{used.most_workers} node{'' if used.most_workers == 1 else 's'} at most"
+    return f"used: {', '.join(parts)} ({nodes}){idle}"
 
 
 def _print_measured(url: str, settings: Mapping[str, Sequence[Mapping[str, Any]]], console: Console) -> None:

@@ -6,7 +6,6 @@ the trial itself: checkpoints and record under its own id, so that resuming neve
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import os
 import platform
@@ -44,6 +43,10 @@ _SETTINGS = (
 )
 
 
+class StorageFailure(RuntimeError):
+    """The storage failed, and not the trial: nothing is recorded of it, and it goes on another time."""
+
+
 @dataclass(frozen=True)
 class TrialOptions:
     """What the trials of a sweep share and what does not change their results."""
@@ -57,9 +60,11 @@ class TrialOptions:
     keep_checkpoints: bool
     keep_models: bool
     threads: int
-    gpu: bool
+    cpus: float
+    gpus: float
     git_commit: str | None
     git_dirty: bool | None
+    project_version: str
 
 
 def checkpoints_of(sweep: str, trial_id: str) -> Checkpoints:
@@ -95,6 +100,8 @@ def trial_row(
         "config": config_json,
         "measured": json.dumps(options.metrics, sort_keys=True),
         "attempts": attempts,
+        "cpus": options.cpus,
+        "gpus": options.gpus,
         "git_commit": options.git_commit,
         "git_dirty": options.git_dirty,
         "host": socket.gethostname(),
@@ -102,7 +109,7 @@ def trial_row(
         "python": platform.python_version(),
         "torch": torch.__version__,
         "ray": ray.__version__,
-        "project_version": importlib.metadata.version("spatial-sweeps"),
+        "project_version": options.project_version,
     }
 
 
@@ -122,13 +129,15 @@ class Trial(tune.Trainable):
         assert options is not None
         self.data, self.options = data, options
         # raised here it is the worker's fault, not the trial's: Tune tries again, elsewhere if it can
-        self.device = trial_device(options.gpu)
+        self.device = trial_device(options.gpus > 0)
         torch.set_num_threads(options.threads)
+        records.be_patient()
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         self.trial = new_config["trial"]
         self.run: Run | None = None
+        self.images = 0
         return True
 
     def __repr__(self) -> str:
@@ -142,21 +151,29 @@ class Trial(tune.Trainable):
                 if run.epoch == 0:
                     run.begin()
                 run.train_epoch()
-        except records.STORAGE_ERRORS:
-            raise  # not the trial's fault: Tune tries again
+        except records.STORAGE_ERRORS as error:
+            raise StorageFailure(_describe(error)) from error  # not the trial's fault: Tune tries again
         except Exception as error:  # noqa: BLE001 - whatever a trial raises is recorded as its result
             if self.run is None:
                 return self._record_unborn(_describe(error))
             run = self.run
             run.fail(_describe(error))
-        if run.finished:
-            self._record(run)
-        elif time.monotonic() - self.saved >= self.options.checkpoint_seconds:
-            self._save(run)
+        try:
+            if run.finished:
+                self._record(run)
+            elif time.monotonic() - self.saved >= self.options.checkpoint_seconds:
+                self._save(run)
+        except records.STORAGE_ERRORS as error:
+            raise StorageFailure(_describe(error)) from error
         row = run.epochs[-1] if run.epochs else {}
+        images, self.images = run.images - self.images, run.images
+        memory = torch.cuda.max_memory_allocated(self.device) if self.device.type == "cuda" else None
         return {
             "epoch": run.epoch,
             "epochs": self.config_of_trial.training.epochs,
+            "images": images,
+            "images_per_second": images / row["seconds"] if row.get("seconds") else None,
+            "gpu_memory": memory,
             "top1": row.get("top1"),
             "loss": row.get("loss"),
             "status": run.status,
@@ -182,6 +199,9 @@ class Trial(tune.Trainable):
             print(f"{line}; the checkpoint before it is used", file=sys.stderr)
         if state is not None:
             run.restore(state)
+        self.images = run.images
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.device)
         self.run = run
         return run
 
@@ -199,6 +219,9 @@ class Trial(tune.Trainable):
         return {
             "epoch": 0,
             "epochs": epochs,
+            "images": 0,
+            "images_per_second": None,
+            "gpu_memory": None,
             "top1": None,
             "loss": None,
             "status": "failed",

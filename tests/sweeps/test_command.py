@@ -152,7 +152,7 @@ class TestRefusedBeforeAnythingRuns:
         assert not (tmp_path / "new").exists()
 
 
-OPTIONS = TrialOptions("", "pilcro", {}, 10, False, False, 1, False, None, None)
+OPTIONS = TrialOptions("", "pilcro", {}, 10, False, False, 1, 1.0, 0.0, None, None, "0")
 
 
 def record_failed(storage: Path) -> str:
@@ -201,7 +201,7 @@ def test_a_trial_that_raises_is_recorded_as_failed(tmp_path: Path, monkeypatch: 
 
     monkeypatch.setattr(Run, "train_epoch", third_raises)
     actor = Trial.__new__(Trial)
-    options = TrialOptions(str(tmp_path / "s"), "s", flags.metrics(), 0.0, False, False, 1, False, "abc", False)
+    options = TrialOptions(str(tmp_path / "s"), "s", flags.metrics(), 0.0, False, False, 1, 1.0, 0.0, "abc", False, "0")
     actor.setup({"trial": plan.trials[0].payload()}, data={"digits": data}, options=options)
     assert repr(actor) == f"{plan.trials[0].label} {plan.trials[0].id}"
     results = [actor.step() for _ in range(3)]

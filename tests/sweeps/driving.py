@@ -1,0 +1,98 @@
+"""Sweeps driven as a user drives them, and killed as the world kills them: what the tests of whole sweeps share."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pyarrow as pa
+
+from analysis.records import read_sweep
+
+ROOT = Path(__file__).resolve().parents[2]
+SCRIPT = str(ROOT / "sweeps" / "pilcro.py")
+# everything else in the record is a result and must be equal bit for bit
+CLOCKS_AND_PLACES = {
+    "train_seconds",
+    "measure_seconds",
+    "images_per_second",
+    "started_at",
+    "finished_at",
+    "attempts",
+    "cpus",
+    "gpus",
+    "host",
+    "seconds",
+    "sweep",
+}
+SMALL = ["--alpha", "1", "--variant", "target", "curvature", "--train-images", "600", "--initialisations", "2"]
+LONGER = [*SMALL, "--epochs", "25", "--checkpoint-seconds", "0"]
+
+
+def start(
+    storage: Path | str, *argv: str, cwd: Path = ROOT, env: Mapping[str, str] | None = None
+) -> subprocess.Popen[str]:
+    command = [sys.executable, SCRIPT, "--storage", str(storage), *argv]
+    environment = {key: value for key, value in os.environ.items() if key not in ("RAY_ADDRESS",)} | dict(env or {})
+    return subprocess.Popen(
+        command, cwd=cwd, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
+    out, err = process.communicate(timeout=240)
+    return process.returncode, out, err
+
+
+def results(storage: Path | str) -> dict[str, pa.Table]:
+    sweep = read_sweep(f"{storage}/pilcro")
+    tables = {name: getattr(sweep, name) for name in ("trials", "epochs", "measurements", "maps")}
+    return {
+        name: table.drop_columns([column for column in table.column_names if column in CLOCKS_AND_PLACES])
+        for name, table in tables.items()
+    }
+
+
+def processes_below(pid: int) -> dict[int, str]:
+    """All descendants of a process with their command lines."""
+    parents: dict[int, list[int]] = {}
+    names: dict[int, str] = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError):  # it ended while we looked
+                parent = int((entry / "stat").read_text().rsplit(")", 1)[1].split()[1])
+                names[int(entry.name)] = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode().strip()
+                parents.setdefault(parent, []).append(int(entry.name))
+    found, queue = {}, [pid]
+    while queue:
+        for child in parents.get(queue.pop(), []):
+            found[child] = names[child]
+            queue.append(child)
+    return found
+
+
+def wait_for(condition: Callable[[], bool], what: str, seconds: float = 90) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"{what} did not happen in {seconds} s"
+        time.sleep(0.05)
+
+
+def kill(pids: list[int]) -> None:
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def alive(pid: int) -> bool:
+    stat = Path(f"/proc/{pid}/stat")
+    try:
+        return stat.read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False

@@ -1,0 +1,121 @@
+"""A small cluster in network namespaces, and a node of it lost while a sweep runs. Run as root, in namespaces:
+
+    unshare --mount --net --pid --fork --kill-child --mount-proc python -m tests.sweeps.nodes_drill FOLDER FAULT
+
+A head without processors and two workers with one each, joined by a bridge. FAULT is what happens to the first worker
+when both have a trial in training: "removed" (its processes are killed), "hung" (stopped, not killed) or "cut" (its
+link goes down, and up again when the sweep has ended, so that it writes late). With "unseen" nothing happens to it, but
+from the beginning it does not see the folder of the record. Prints what was seen as JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.sweeps.driving import LONGER, SCRIPT
+
+HEAD, PORT = "10.77.0.1", 6399
+# a node is given up after two checks of three seconds that failed, a second apart
+CHECKS = {
+    "RAY_health_check_initial_delay_ms": "0",
+    "RAY_health_check_period_ms": "1000",
+    "RAY_health_check_timeout_ms": "3000",
+    "RAY_health_check_failure_threshold": "2",
+}
+RAY = str(Path(sys.executable).parent / "ray")
+
+
+def sh(command: str) -> str:
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"{command}\n{done.stdout}{done.stderr}")
+    return done.stdout
+
+
+def network(workers: int) -> None:
+    sh("mkdir -p /run/netns && mount -t tmpfs tmpfs /run/netns && ip link set lo up")
+    sh(f"ip link add br0 type bridge && ip addr add {HEAD}/24 dev br0 && ip link set br0 up")
+    sh("ip route add default via 10.77.0.254 dev br0")
+    for number in range(1, workers + 1):
+        sh(f"ip netns add w{number} && ip link add v{number} type veth peer name e{number}")
+        sh(f"ip link set v{number} master br0 && ip link set v{number} up && ip link set e{number} netns w{number}")
+        inside = f"ip netns exec w{number}"
+        sh(f"{inside} ip addr add 10.77.0.{10 + number}/24 dev e{number} && {inside} ip link set e{number} up")
+        sh(f"{inside} ip link set lo up && {inside} ip route add default via {HEAD}")
+
+
+def pids(worker: int) -> list[int]:
+    return [int(pid) for pid in sh(f"ip netns pids w{worker}").split()]
+
+
+def wait_for(condition: Callable[[], bool], what: str, seconds: float = 120) -> float:
+    start = time.monotonic()
+    while not condition():
+        if time.monotonic() - start > seconds:
+            raise SystemExit(f"{what} did not happen in {seconds} s")
+        time.sleep(0.1)
+    return time.monotonic() - start
+
+
+def main(folder: Path, fault: str) -> None:
+    network(2)
+    temporary = tempfile.mkdtemp(prefix="r")  # Ray's socket paths must stay under 107 bytes
+    environment = {**os.environ, **CHECKS, "RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
+    environment.pop("RAY_ADDRESS", None)
+    os.environ.update(environment)
+    sh(
+        f"{RAY} start --head --node-ip-address {HEAD} --port {PORT} --num-cpus 0 --include-dashboard false "
+        f"--temp-dir {temporary}"
+    )
+    storage = folder / "results"
+    storage.mkdir()
+    for number in (1, 2):
+        ray = f"{RAY} start --address {HEAD}:{PORT} --node-ip-address 10.77.0.{10 + number} --num-cpus 1"
+        if fault == "unseen" and number == 1:
+            ray = f"unshare --mount bash -c 'mount -t tmpfs none {storage} && {ray}'"
+        sh(f"ip netns exec w{number} {ray}")
+    command = [sys.executable, SCRIPT, "--storage", str(storage), *LONGER]
+    with open(folder / "out", "w") as out, open(folder / "err", "w") as err:
+        sweep = subprocess.Popen(command, env={**environment, "RAY_ADDRESS": f"{HEAD}:{PORT}"}, stdout=out, stderr=err)
+    if fault == "unseen":
+        print(json.dumps({"code": sweep.wait(120), "files": [path.name for path in storage.rglob("*")]}))
+        return
+    checkpoints = storage / "pilcro" / "checkpoints"
+
+    def training() -> int:
+        return len({path.parent for path in checkpoints.glob("*/*.pt") if int(path.name[:6]) >= 3})
+
+    wait_for(lambda: training() >= 2, "two trials in training")
+    started = time.monotonic()
+    if fault == "cut":
+        sh("ip link set v1 down")
+    else:
+        for pid in pids(1):
+            os.kill(pid, signal.SIGKILL if fault == "removed" else signal.SIGSTOP)
+
+    def again() -> bool:
+        return any(path.read_text() == "2" for path in checkpoints.glob("*/attempts"))
+
+    wait_for(again, "a second attempt elsewhere", 90)
+    resumed = time.monotonic() - started
+    sweep.wait(300)
+    if fault == "cut":
+        # what the cut-off worker has trained meanwhile it may write now, too late
+        sh("ip link set v1 up")
+        time.sleep(10)
+    for number in (1, 2):
+        for pid in pids(number):
+            os.kill(pid, signal.SIGKILL)
+    print(json.dumps({"code": sweep.returncode, "resumed_seconds": round(resumed, 1)}))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2])

@@ -1,0 +1,284 @@
+"""What goes wrong under a sweep, made to happen: in the end every trial is recorded once, with equal numbers."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+import s3fs
+
+from analysis.records import read_sweep
+from tests.sweeps.driving import LONGER, SCRIPT, finish, results, start, wait_for
+
+pytestmark = pytest.mark.ray
+
+Answer = tuple[int, str]
+FAULTS: dict[str, list[Answer]] = {
+    "5xx": [(500, "InternalError"), (503, "ServiceUnavailable")],
+    "expired": [(400, "ExpiredToken")],
+}
+
+
+class Store:
+    """An S3 that fails when told to: a proxy before the test's server."""
+
+    def __init__(self, behind: str) -> None:
+        store = self
+        self.answers: list[Answer] = []
+        self.failed = 0
+        target = urlsplit(behind)
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def _body(self) -> bytes:
+                if self.headers.get("Transfer-Encoding", "").lower() != "chunked":
+                    return self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                parts = []
+                while size := int(self.rfile.readline().split(b";")[0], 16):
+                    parts.append(self.rfile.read(size))
+                    self.rfile.readline()
+                while self.rfile.readline().strip():  # trailers
+                    continue
+                return b"".join(parts)
+
+            def _serve(self) -> None:
+                body = self._body()
+                if store.answers:
+                    status, code = store.answers[store.failed % len(store.answers)]
+                    store.failed += 1
+                    content = f"<Error><Code>{code}</Code><Message>{code} by the drill</Message></Error>".encode()
+                    self.send_response(status)
+                    headers = {"Content-Type": "application/xml"}
+                else:
+                    there = http.client.HTTPConnection(target.hostname or "", target.port, timeout=60)
+                    sent = {k: v for k, v in self.headers.items() if k.lower() not in ("transfer-encoding", "expect")}
+                    there.request(self.command, self.path, body, {**sent, "Content-Length": str(len(body))})
+                    answer = there.getresponse()
+                    content = answer.read()
+                    self.send_response(answer.status)
+                    skipped = {"connection", "transfer-encoding", "content-length", "server", "date"}
+                    headers = {name: value for name, value in answer.getheaders() if name.lower() not in skipped}
+                    if self.command == "HEAD":
+                        headers["Content-Length"] = answer.getheader("Content-Length") or "0"
+                    there.close()
+                for name, value in headers.items():
+                    self.send_header(name, value)
+                if "Content-Length" not in headers:
+                    self.send_header("Content-Length", str(len(content)))
+                self.end_headers()
+                if self.command != "HEAD":
+                    self.wfile.write(content)
+
+            do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = _serve
+
+            def log_message(self, format: str, *args: object) -> None:
+                return
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def close(self) -> None:
+        self.server.shutdown()
+        self.server.server_close()
+
+
+@pytest.fixture
+def store(s3: str, s3_endpoint: str) -> Iterator[Store]:
+    found = Store(s3_endpoint)
+    yield found
+    found.close()
+
+
+def checkpoints(endpoint: str) -> int:
+    """Trials that have a checkpoint."""
+    fs = s3fs.S3FileSystem(endpoint_url=endpoint, key="test", secret="test", use_listings_cache=False)
+    found = fs.glob("bucket/sweeps/pilcro/checkpoints/*/*.pt")
+    return len({path.split("/")[-2] for path in found})
+
+
+def same(found: str | Path, wanted: Path) -> None:
+    expected, tables = results(wanted), results(found)
+    for name, table in expected.items():
+        assert tables[name].equals(table), name
+
+
+@pytest.mark.parametrize("seconds", [6, pytest.param(30, marks=pytest.mark.long)])
+def test_s3_answers_500_and_503_for_a_while(
+    seconds: float, store: Store, s3_endpoint: str, uninterrupted: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process = start("s3://bucket/sweeps", *LONGER, env={"AWS_ENDPOINT_URL": store.url})
+    wait_for(lambda: checkpoints(s3_endpoint) >= 2, "two trials in training")
+    store.answers = FAULTS["5xx"]
+    time.sleep(seconds)
+    store.answers = []
+    code, out, err = finish(process)
+    assert code == 0, err
+    assert store.failed > 3
+    assert "6/6 trials done" in out
+    same("s3://bucket/sweeps", uninterrupted)
+    # nothing was lost, and nothing begun again: the workers waited
+    attempts = read_sweep("s3://bucket/sweeps/pilcro").trials["attempts"].to_pylist()
+    assert max(attempts) == 1
+
+
+@pytest.mark.long
+def test_s3_credentials_that_expire(store: Store, s3_endpoint: str, uninterrupted: Path) -> None:
+    """No trial is recorded as failed: the run ends with what is wrong, and the same command goes on."""
+    process = start("s3://bucket/sweeps", *LONGER, env={"AWS_ENDPOINT_URL": store.url})
+    wait_for(lambda: checkpoints(s3_endpoint) >= 2, "two trials in training")
+    store.answers = FAULTS["expired"]
+    code, _, err = finish(process)
+    store.answers = []
+    assert code == 1
+    # S3 answers HEAD requests without a body: the code that says so is not there
+    assert "credentials" in err
+    assert "give the same command again" in err
+    assert "Traceback" not in err
+    recorded = read_sweep("s3://bucket/sweeps/pilcro").trials if _recorded() else None
+    assert recorded is None or set(recorded["status"].to_pylist()) <= {"completed"}
+    code, _, err = finish(start("s3://bucket/sweeps", *LONGER, env={"AWS_ENDPOINT_URL": store.url}))
+    assert code == 0, err
+    same("s3://bucket/sweeps", uninterrupted)
+
+
+def _recorded() -> bool:
+    return bool(s3fs.S3FileSystem(use_listings_cache=False).glob("bucket/sweeps/pilcro/trials/*.parquet"))
+
+
+def test_two_drivers_at_once(uninterrupted: Path, tmp_path: Path) -> None:
+    """The second is told, and changes nothing; the first is not disturbed."""
+    first = start(tmp_path, *LONGER)
+    wait_for(lambda: (tmp_path / "pilcro" / "driver.json").exists(), "the first driver's lease")
+    code, out, err = finish(start(tmp_path, *LONGER))
+    assert code == 2
+    assert out == ""
+    assert err.count("\n") == 1
+    assert "another driver is at work on this sweep" in err
+    code, out, err = finish(first)
+    assert code == 0, err
+    same(tmp_path, uninterrupted)
+    assert not (tmp_path / "pilcro" / "driver.json").exists()
+
+
+def _namespace(script: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run a shell script with mounts, processes and network of its own."""
+    command = ["unshare", "--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc", "bash", "-c", script]
+    environment = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
+    return subprocess.run(
+        command, env=environment, capture_output=True, text=True, check=False, timeout=400, cwd=folder
+    )
+
+
+needs_root = pytest.mark.skipif(
+    os.geteuid() != 0 or not shutil.which("unshare"), reason="needs root and unshare for a namespace"
+)
+
+
+@pytest.mark.long
+@needs_root
+def test_a_full_disk(uninterrupted: Path, tmp_path: Path) -> None:
+    """Storage of 300 kB fills up in the middle; with more room the same command goes on and ends the same."""
+    storage = tmp_path / "results"
+    storage.mkdir()
+    kept = tmp_path / "kept"
+    sweep = f"{sys.executable} {SCRIPT} --storage {storage} {' '.join(LONGER)}"
+    done = _namespace(
+        f"""
+        ip link set lo up
+        mount -t tmpfs -o size=300k none {storage}
+        {sweep} > {tmp_path}/out1 2> {tmp_path}/err1
+        echo $? > {tmp_path}/code1
+        mount -o remount,size=100M {storage}
+        {sweep} > {tmp_path}/out2 2> {tmp_path}/err2
+        echo $? > {tmp_path}/code2
+        cp -r {storage} {kept}
+        """,
+        tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    first = (tmp_path / "err1").read_text()
+    assert (tmp_path / "code1").read_text().strip() == "1", first
+    assert "No space left on device" in first
+    assert "give the same command again" in first
+    assert "Traceback" not in first
+    assert (tmp_path / "code2").read_text().strip() == "0", (tmp_path / "err2").read_text()
+    same(kept, uninterrupted)
+
+
+_HUNGRY = """
+import importlib.abc, importlib.machinery, sys
+
+
+class Finder(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name != "trainables.training":
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.machinery.PathFinder.find_spec(name, path)
+        load = spec.loader.exec_module
+
+        def exec_module(module):
+            load(module)
+            train = module.Run.train_epoch
+
+            def hungry(run):
+                if run.config.seed == 1 and run.epoch == 2:
+                    {harm}
+                return train(run)
+
+            module.Run.train_epoch = hungry
+
+        spec.loader.exec_module = exec_module
+        return spec
+
+
+sys.meta_path.insert(0, Finder())
+"""
+
+
+@pytest.mark.parametrize(
+    ("harm", "told"),
+    [
+        # torch is told that there is no more
+        ("import torch; torch.ones(2**50)", "Cannot allocate memory"),
+        # the kernel's way, and that of Ray's memory monitor
+        pytest.param(
+            "import os, signal; os.kill(os.getpid(), signal.SIGKILL)",
+            "given up after 4 attempts",
+            marks=pytest.mark.long,
+        ),
+    ],
+    ids=["no memory", "killed for memory"],
+)
+def test_a_trial_out_of_memory(harm: str, told: str, uninterrupted: Path, tmp_path: Path) -> None:
+    """It is recorded as failed, once; the others are as if nothing had happened."""
+    patch = tmp_path / "patch"
+    patch.mkdir()
+    (patch / "sitecustomize.py").write_text(_HUNGRY.replace("{harm}", harm))
+    code, _, err = finish(start(tmp_path, *LONGER, env={"PYTHONPATH": str(patch)}))
+    assert code == 1
+    assert told in err
+    trials = read_sweep(str(tmp_path / "pilcro")).trials.to_pylist()
+    assert sorted(row["status"] for row in trials) == ["completed"] * 3 + ["failed"] * 3
+    assert {row["seed"] for row in trials if row["status"] == "failed"} == {1}
+    assert all(told in row["error"] for row in trials if row["status"] == "failed")
+    wanted = {row["trial_id"]: row["top1"] for row in read_sweep(str(uninterrupted / "pilcro")).trials.to_pylist()}
+    for row in trials:
+        if row["status"] == "completed":
+            assert row["top1"] == wanted[row["trial_id"]]
+    # without the harm the same command, asked to, runs them again
+    code, _, err = finish(start(tmp_path, *LONGER, "--retry-failed"))
+    assert code == 0, err
+    same(tmp_path, uninterrupted)
