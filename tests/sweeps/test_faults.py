@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import json
 import os
 import shutil
 import subprocess
@@ -280,5 +281,22 @@ def test_a_trial_out_of_memory(harm: str, told: str, uninterrupted: Path, tmp_pa
             assert row["top1"] == wanted[row["trial_id"]]
     # without the harm the same command, asked to, runs them again
     code, _, err = finish(start(tmp_path, *LONGER, "--retry-failed"))
+    assert code == 0, err
+    same(tmp_path, uninterrupted)
+
+
+@pytest.mark.long
+def test_a_driver_that_was_taken_over_stops(uninterrupted: Path, tmp_path: Path) -> None:
+    """As after a long suspension: it notices, and leaves the sweep to the other. What it has done is of use."""
+    first = start(tmp_path, *LONGER)
+    held = tmp_path / "pilcro" / "driver.json"
+    wait_for(lambda: len(list((tmp_path / "pilcro" / "checkpoints").glob("*/*.pt"))) > 2, "two trials in training")
+    held.write_text(json.dumps({**json.loads(held.read_text()), "driver": "another"}))
+    code, _, err = finish(first)
+    assert code == 2
+    assert "another driver has taken over this sweep; this one has stopped" in err
+    assert json.loads(held.read_text())["driver"] == "another"
+    held.unlink()
+    code, _, err = finish(start(tmp_path, *LONGER))
     assert code == 0, err
     same(tmp_path, uninterrupted)
