@@ -312,9 +312,13 @@ def _check_address(address: str) -> None:
 
 def _record_lost(results: tune.ResultGrid, trials: Mapping[str, PlannedTrial], url: str, options: TrialOptions) -> None:
     """Record the trials whose workers died again and again, so that they do not disappear without a word."""
+    unborn: list[str] = []
     for index in range(len(results)):
         result = results[index]
-        if result.error is None or result.config is None:
+        if result.error is None:
+            continue
+        if result.config is None or "trial" not in result.config:
+            unborn.append(_brief(result.error)[-500:])
             continue
         trial = trials[result.config["trial"]["id"]]
         if StorageFailure.__name__ in str(result.error):
@@ -326,6 +330,8 @@ def _record_lost(results: tune.ResultGrid, trials: Mapping[str, PlannedTrial], u
         message = " ".join(str(result.error).split())
         lost = {"status": "failed", "error": f"given up after {MAX_WORKER_LOSSES + 1} attempts: {message[-500:]}"}
         records.write_trial(url, {**row, **lost, "device": None}, [], [], [])
+    if unborn:
+        print(f"{len(unborn)} trials could not be started ({unborn[0]}); {GOES_ON}", file=sys.stderr)
 
 
 def _resources() -> dict[str, float]:

@@ -13,7 +13,8 @@ import pytest
 from analysis import records
 from sweeps import launch
 from sweeps.pilcro import PRESETS, PilcroSweep
-from sweeps.plan import make_plan, read_flags
+from sweeps.plan import PlannedTrial, make_plan, read_flags
+from sweeps.usage import Used
 from trainables.checkpoints import Checkpoints
 from trainables.trainable import Trial, TrialOptions, trial_row
 
@@ -170,7 +171,12 @@ def test_failed_trials_end_with_a_summary_and_exit_code_1(
 ) -> None:
     identity = record_failed(tmp_path)
     ran: list[str] = []
-    monkeypatch.setattr(launch, "_run_on_ray", lambda flags, plan, pending, *_: ran.extend(t.id for t in pending))
+
+    def run_none(flags: object, plan: object, pending: list[PlannedTrial], *_: object) -> Used:
+        ran.extend(trial.id for trial in pending)
+        return Used()
+
+    monkeypatch.setattr(launch, "_run_on_ray", run_none)
     argv = ["--storage", str(tmp_path), "--alpha", "1", "--no-baseline"]
     assert run(*argv[:-1]) == 1
     shown = capsys.readouterr()

@@ -144,7 +144,7 @@ def test_on_s3(tmp_path: Path, s3: str) -> None:
     written = s3fs.S3FileSystem(use_listings_cache=False).find("bucket/sweeps/pilcro")
     found = [path for path in written if not path.endswith("/")]
     folders = {path.removeprefix("bucket/sweeps/pilcro/").split("/")[0] for path in found}
-    assert folders == {"sweep.json", "trials", "epochs", "measurements", "maps"}
+    assert folders == {"sweep.json", "trials", "epochs", "measurements", "maps", "runs"}
 
 
 @pytest.mark.long
