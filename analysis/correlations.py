@@ -44,10 +44,10 @@ from analysis.groups import (
     quantities,
     values_of,
 )
-from analysis.multiplicity import Adjustment, adjust
+from analysis.multiplicity import ADJUSTMENTS, Adjustment, adjust
 from analysis.records import Sweep, read_sweep, write_file
 from analysis.schema import SCHEMA_VERSION
-from analysis.tipping_points import Curve, NothingToJudge, TippingPoints, tipping_points
+from analysis.tipping_points import Curve, NothingToJudge, TippingPoints, check_rule, tipping_points
 
 Floats = NDArray[np.float64]
 
@@ -436,7 +436,16 @@ def _print(result: Correlations) -> None:
             )
         )
     print_table(
-        ("group", "metric", "kept/dropped", "Spearman's ρ", "p", f"p, {NAMES[result.adjustment]}", "Pearson's r", "p"),
+        (
+            "group",
+            "metric",
+            "kept/dropped",
+            "Spearman's ρ",
+            "p",
+            f"p, {ADJUSTMENTS[result.adjustment]}",
+            "Pearson's r",
+            "p",
+        ),
         rows,
         wrap=(0, 1, 3),
     )
@@ -452,9 +461,6 @@ def _print(result: Correlations) -> None:
     )
     for note in result.notes:
         print(note)
-
-
-NAMES: dict[Adjustment, str] = {"holm": "Holm", "bh": "Benjamini-Hochberg"}
 
 
 def p_text(p_value: float) -> str:
@@ -536,17 +542,12 @@ def images_of(result: Correlations) -> int | None:
 
 def words(test: Test, adjusted: float, adjustment: Adjustment) -> str:
     """A test in a few words: "ρ = .83, p = .0002 (Holm)"."""
-    return f"ρ = {test.rho.rho:.2f}, p = {p_text(float(adjusted))} ({NAMES[adjustment]})"
+    return f"ρ = {test.rho.rho:.2f}, p = {p_text(float(adjusted))} ({ADJUSTMENTS[adjustment]})"
 
 
 def main() -> None:
     flags = parse(Flags, prog="python -m analysis.correlations")
-    if not 0 < flags.share < 1:
-        raise InputError(f"--share {flags.share}: allowed are numbers between 0 and 1")
-    if flags.reference_below is not None and not (math.isfinite(flags.reference_below) and flags.reference_below > 0):
-        raise InputError(f"--reference-below {flags.reference_below}: allowed are finite numbers above 0")
-    if flags.seed < 0:
-        raise InputError(f"--seed {flags.seed}: allowed are whole numbers of at least 0")
+    check_rule(flags.share, flags.reference_below, flags.seed)
     sweep = read_sweep(flags.sweep)
     result = correlations(
         sweep,

@@ -28,7 +28,6 @@ from analysis.command_line import InputError, parse, run
 from analysis.comparisons import Comparisons, comparisons, forest
 from analysis.comparisons import verdict as comparison_verdict
 from analysis.correlations import (
-    NAMES,
     Correlations,
     Test,
     beyond,
@@ -60,6 +59,7 @@ from analysis.groups import (
     strengths_of,
     values_of,
 )
+from analysis.multiplicity import ADJUSTMENTS
 from analysis.page import (
     Block,
     Bullets,
@@ -482,7 +482,7 @@ def _correlated(test: Test, adjusted: float, result: Correlations) -> str:
     """A correlation in plain words."""
     where = "" if not test.group.values else f"{test.group.label()}: "
     until = "" if math.isinf(test.limit) else f" until {_symbol(result.strength)} = {test.limit:.3g}"
-    numbers = f"ρ = {test.rho.rho:.2f}, p = {p_text(adjusted)}, {NAMES[result.adjustment]}, {test.kept} models"
+    numbers = f"ρ = {test.rho.rho:.2f}, p = {p_text(adjusted)}, {ADJUSTMENTS[result.adjustment]}, {test.kept} models"
     name = axis_name(test.quantity.metric) + (f" of {test.quantity.component}" if test.quantity.component else "")
     name += "" if test.quantity.level is None else f" at {test.quantity.level:g}"
     if adjusted >= 0.05:
@@ -528,7 +528,7 @@ def _correlation_section(source: _Source, result: Correlations) -> Section:
             else []
         ),
         Column("p", "number", "two-sided, by permutation"),
-        Column(f"p, {NAMES[result.adjustment]}", "number", "adjusted over all tests of this table"),
+        Column(f"p, {ADJUSTMENTS[result.adjustment]}", "number", "adjusted over all tests of this table"),
         Column("r", "number", f"Pearson's, with log10 {result.strength}"),
         Column("95% interval", "number"),
         Column("p of r", "number"),
@@ -633,7 +633,7 @@ def _compared(result: Comparisons) -> str:
         else:
             parts.append(f"{n} {'is' if one else 'are'} {kind}")
     settings = count(len(result.tested), "setting")
-    return f"{axis_name(result.quantity.metric)}, {settings}: {', '.join(parts)} ({NAMES[result.adjustment]})"
+    return f"{axis_name(result.quantity.metric)}, {settings}: {', '.join(parts)} ({ADJUSTMENTS[result.adjustment]})"
 
 
 # --- what it buys -----------------------------------------------------------------------------------------------------

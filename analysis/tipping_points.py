@@ -525,14 +525,19 @@ def figure_groups(result: TippingPoints) -> list[StrengthGroup]:
     return drawn
 
 
+def check_rule(share: float, reference_below: float | None, seed: int) -> None:
+    """Raises `InputError` naming the flag that is out of range."""
+    if not 0 < share < 1:
+        raise InputError(f"--share {share}: allowed are numbers between 0 and 1")
+    if reference_below is not None and not (math.isfinite(reference_below) and reference_below > 0):
+        raise InputError(f"--reference-below {reference_below}: allowed are finite numbers above 0")
+    if seed < 0:
+        raise InputError(f"--seed {seed}: allowed are whole numbers of at least 0")
+
+
 def main() -> None:
     flags = parse(Flags, prog="python -m analysis.tipping_points")
-    if not 0 < flags.share < 1:
-        raise InputError(f"--share {flags.share}: allowed are numbers between 0 and 1")
-    if flags.reference_below is not None and not (math.isfinite(flags.reference_below) and flags.reference_below > 0):
-        raise InputError(f"--reference-below {flags.reference_below}: allowed are finite numbers above 0")
-    if flags.seed < 0:
-        raise InputError(f"--seed {flags.seed}: allowed are whole numbers of at least 0")
+    check_rule(flags.share, flags.reference_below, flags.seed)
     sweep = read_sweep(flags.sweep)
     result = tipping_points(
         sweep,
