@@ -6,6 +6,7 @@ import contextlib
 import importlib.metadata
 import logging
 import os
+import re
 import shlex
 import socket
 import statistics
@@ -44,11 +45,11 @@ from sweeps.plan import (
 from sweeps.progress import Progress
 from sweeps.usage import Usage, Used
 from trainables.checkpoints import CheckpointError
-from trainables.data import Images, StreamedImages, load
+from trainables.data import SharedData, load
 from trainables.kept_models import without_model
 from trainables.metrics import METRICS
 from trainables.models import build_model
-from trainables.trainable import StorageFailure, Trial, TrialOptions, checkpoints_of, trial_row
+from trainables.trainable import Data, StorageFailure, Trial, TrialOptions, checkpoints_of, trial_row
 
 MAX_WORKER_LOSSES = 3
 """How often a trial may lose its worker process before it is given up; nodes that the cloud takes back do not count."""
@@ -163,23 +164,35 @@ def _with_checkpoints(url: str) -> set[str]:
     )
 
 
-def _load(flags: SweepFlags, plan: Plan, pending: Sequence[PlannedTrial]) -> dict[str, Images | StreamedImages]:
-    """Each data set that pending trials need, once, by its name in the record, with what methods derive from it."""
-    needed = {trial.config.data.dataset for trial in pending}
-    loaded: dict[str, Images | StreamedImages] = {}
+def _load(flags: SweepFlags, plan: Plan, pending: Sequence[PlannedTrial]) -> dict[str, Data]:
+    """Each data set that pending trials need, once, by its name in the record, with what methods derive from it: loaded
+    here, and shared through Ray, or for each node to load where every node can reach it."""
+    loaded: dict[str, Data] = {}
     for spec, config in plan.data_configs.items():
-        if config.dataset in needed:
-            loaded[config.dataset] = load(spec, flags.data_root, config)
-    for method, dataset in {(trial.config.method, trial.config.data.dataset) for trial in pending}:
-        method.prepare(loaded[dataset])
+        methods = dict.fromkeys(trial.config.method for trial in pending if trial.config.data.dataset == config.dataset)
+        if not methods:
+            continue
+        if _everywhere(spec, flags.data_root):
+            loaded[config.dataset] = SharedData(spec, _absolute(flags.data_root), config, tuple(methods))
+            continue
+        images = loaded[config.dataset] = load(spec, flags.data_root, config)
+        for method in methods:
+            method.prepare(images)
     return loaded
+
+
+def _everywhere(spec: str, root: str) -> bool:
+    """Whether every node can load a data set: on S3, or on a file system that machines share."""
+    kind, _, path = spec.partition(":")
+    where = path if kind in ("folder", "parquet") else root
+    return "://" in where or _on_network(_absolute(where))
 
 
 def _run_on_ray(
     flags: SweepFlags,
     plan: Plan,
     pending: Sequence[PlannedTrial],
-    data: Mapping[str, Images | StreamedImages],
+    data: Mapping[str, Data],
     url: str,
     console: Console,
     lease: Lease,
@@ -202,7 +215,7 @@ def _run_on_ray(
             cpus=flags.cpus_per_trial,
             gpus=gpus,
             project_version=importlib.metadata.version("spatial-sweeps"),
-            **_git(),
+            **_git(Path(__file__).resolve().parent.parent),
         )
         trainable = tune.with_resources(
             tune.with_parameters(Trial, data=dict(data), options=options),
@@ -451,11 +464,15 @@ def _remove_finished_checkpoints(flags: SweepFlags, plan: Plan, url: str) -> Non
         _remove(f"{url}/checkpoints")
 
 
-def _git() -> dict[str, Any]:
-    """Commit of this project's checkout, and whether it has been changed since; None where there is none."""
-    root = Path(__file__).resolve().parent.parent
+def _git(root: Path) -> dict[str, Any]:
+    """Commit of this project's checkout, and whether it has been changed since; None where there is none. What
+    SWEEPS_COMMIT says where code came without its history, as a Ray job's does."""
     if not (root / ".git").exists():
-        return {"git_commit": None, "git_dirty": None}
+        told = os.environ.get("SWEEPS_COMMIT", "")
+        found = re.fullmatch(r"([0-9a-f]{40})(-dirty)?", told)
+        if told and not found:
+            raise InputError(f"SWEEPS_COMMIT: {told!r}, allowed is a commit's 40 digits, with -dirty after changes")
+        return {"git_commit": found and found[1], "git_dirty": found and bool(found[2])}
     commit = subprocess.run(["git", "-C", str(root), "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
     status = subprocess.run(
         ["git", "-C", str(root), "status", "--porcelain"], capture_output=True, text=True, check=False

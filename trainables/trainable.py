@@ -25,7 +25,7 @@ from analysis import records
 from analysis.schema import HYPERPARAMETERS, SCHEMA_VERSION
 from trainables.checkpoints import CheckpointError, Checkpoints
 from trainables.configuration import TrialConfig
-from trainables.data import Images, StreamedImages
+from trainables.data import Images, SharedData, StreamedImages
 from trainables.kept_models import model_file, write_model
 from trainables.metrics import METRICS
 from trainables.training import Run
@@ -43,8 +43,13 @@ _SETTINGS = (
 )
 
 
+Data = Images | StreamedImages | SharedData
+"""A data set, or where this machine can load it from."""
+
+
 class StorageFailure(RuntimeError):
-    """The storage failed, and not the trial: nothing is recorded of it, and it goes on another time."""
+    """The storage failed, or the data could not be had, and not the trial: nothing is recorded of it, and it goes on
+    another time."""
 
 
 @dataclass(frozen=True)
@@ -122,12 +127,12 @@ class Trial(tune.Trainable):
     def setup(
         self,
         config: dict[str, Any],
-        data: Mapping[str, Images | StreamedImages] | None = None,
+        data: Mapping[str, Data] | None = None,
         options: TrialOptions | None = None,
     ) -> None:
         assert data is not None
         assert options is not None
-        self.data, self.options = data, options
+        self.data, self.options = dict(data), options
         # raised here it is the worker's fault, not the trial's: Tune tries again, elsewhere if it can
         self.device = trial_device(options.gpus > 0)
         torch.set_num_threads(options.threads)
@@ -151,6 +156,8 @@ class Trial(tune.Trainable):
                 if run.epoch == 0:
                     run.begin()
                 run.train_epoch()
+        except StorageFailure:
+            raise
         except records.STORAGE_ERRORS as error:
             raise StorageFailure(_describe(error)) from error  # not the trial's fault: Tune tries again
         except Exception as error:  # noqa: BLE001 - whatever a trial raises is recorded as its result
@@ -187,7 +194,7 @@ class Trial(tune.Trainable):
         self.checkpoints = checkpoints_of(self.options.sweep, self.trial["id"])
         self.attempts = self.checkpoints.count_start()
         self.saved = time.monotonic()
-        data = self.data[self.config_of_trial.data.dataset]
+        data = self._data(self.config_of_trial.data.dataset)
         metrics = {name: METRICS[name](**options) for name, options in self.options.metrics.items()}
         run = Run(self.config_of_trial, data, metrics=metrics, device=self.device)
         try:
@@ -204,6 +211,16 @@ class Trial(tune.Trainable):
             torch.cuda.reset_peak_memory_stats(self.device)
         self.run = run
         return run
+
+    def _data(self, name: str) -> Images | StreamedImages:
+        found = self.data[name]
+        if isinstance(found, SharedData):
+            try:
+                found = found.load()
+            except Exception as error:
+                raise StorageFailure(f"{socket.gethostname()} cannot load its data: {_describe(error)}") from error
+            self.data[name] = found
+        return found
 
     def _save(self, run: Run) -> None:
         self.checkpoints.save(run.epoch, run.state())

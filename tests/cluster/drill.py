@@ -29,6 +29,7 @@ ROOT = Path(__file__).resolve().parents[2]
 REGION = "us-east-1"
 ENDPOINT = f"http://{GATEWAY}:5000"
 BUCKET = "drill"
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
 # ten trials of some seconds: the baseline and two variants at two strengths, two seeds each
 TRIALS = ["--alpha", "1", "10", "--seeds", "2", "--train-images", "600", "--epochs", "100", "--width", "8"]
 # the second worker has to come on demand
@@ -202,7 +203,14 @@ def drill(folder: Path, cache: Path) -> dict[str, Any]:
         seen["status_with_token"] = _answers(f"{DASHBOARD}/api/jobs/", token)
 
         job = [str(tools / "ray"), "job", "submit", "--address", DASHBOARD, "--working-dir", ".", "--"]
-        sweep = ["python", "sweeps/pilcro.py", "--storage", f"s3://{BUCKET}/results", "--gpus-per-trial", "1"]
+        sweep = [
+            "env",
+            f"SWEEPS_COMMIT={COMMIT}-dirty",
+            "python",
+            "sweeps/pilcro.py",
+            "--storage",
+            f"s3://{BUCKET}/results",
+        ]
         started = time.monotonic()
         most: dict[str, int] = {}
         with process([*job, *sweep, *TRIALS], folder / "job.log", environment) as child:
@@ -242,6 +250,8 @@ def drill(folder: Path, cache: Path) -> dict[str, Any]:
 
         trials = read_sweep(f"s3://{BUCKET}/results/pilcro").trials.to_pylist()
         seen["recorded"] = [(trial["trial_id"], trial["status"], trial["attempts"]) for trial in trials]
+        seen["gpus"] = sorted({trial["gpus"] for trial in trials})
+        seen["commits"] = sorted({(trial["git_commit"], trial["git_dirty"]) for trial in trials})
         seen["hosts"] = sorted({trial["host"] for trial in trials})
         seen["workers"] = sorted(
             "ip-" + one["PrivateIpAddress"].replace(".", "-")

@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 
+from tests.cluster.drill import COMMIT
+
 ROOT = Path(__file__).resolve().parents[2]
 NAMESPACES = ["unshare", "--net", "--pid", "--mount", "--fork", "--kill-child", "--mount-proc"]
 TOOLS = ("unshare", "ip", "ssh", "ssh-keygen", "rsync", "uv")
@@ -77,6 +79,8 @@ def test_the_sweep_is_recorded_on_s3_by_the_workers(seen: dict[str, Any]) -> Non
     assert seen["job_exit_code"] == 0
     assert len(seen["recorded"]) == len({trial for trial, _, _ in seen["recorded"]}) == 10
     assert {(status, attempts) for _, status, attempts in seen["recorded"]} == {("completed", 1)}
+    assert seen["gpus"] == [1.0]  # where the cluster may have GPUs, without a flag
+    assert seen["commits"] == [[COMMIT, True]]
     # the head has no trials, and what the workers write with comes from their instance profile
     assert set(seen["hosts"]) <= set(seen["workers"])
 

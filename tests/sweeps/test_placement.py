@@ -85,3 +85,27 @@ def test_folders_on_a_network(tmp_path: Path) -> None:
         "/home": False,
         "/data/x": True,
     }
+
+
+def test_the_commit_of_code_that_came_without_its_history(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SWEEPS_COMMIT", raising=False)
+    assert launch._git(tmp_path) == {"git_commit": None, "git_dirty": None}
+    for told, dirty in (("0" * 40, False), ("0" * 40 + "-dirty", True)):
+        monkeypatch.setenv("SWEEPS_COMMIT", told)
+        assert launch._git(tmp_path) == {"git_commit": "0" * 40, "git_dirty": dirty}
+    monkeypatch.setenv("SWEEPS_COMMIT", "main")
+    with pytest.raises(InputError, match="SWEEPS_COMMIT: 'main', allowed is a commit's 40 digits"):
+        launch._git(tmp_path)
+
+
+def test_which_data_every_node_can_load(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(launch, "_on_network", lambda folder: folder.startswith("/shared"))
+    reachable = {
+        ("parquet:s3://bucket/x", "data"): True,
+        ("parquet:/shared/x", "data"): True,
+        ("folder:/local/x", "/shared/data"): False,
+        ("cifar10", "/shared/data"): True,
+        ("cifar10", "data"): False,
+    }
+    for (spec, root), expected in reachable.items():
+        assert launch._everywhere(spec, root) == expected

@@ -1,0 +1,110 @@
+"""A data set loaded once by a machine, mapped by all its processes."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from analysis.command_line import InputError
+from trainables.data import DataConfig, Images, SharedData, load, shared
+from trainables.pilcro import Pilcro, smoothness_of
+
+DIGITS = DataConfig("digits")
+
+
+@pytest.fixture(autouse=True)
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A temporary folder and no locks of this test's own before and after."""
+    monkeypatch.setattr(shared.tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(shared, "_IN_USE", {})
+    return tmp_path / f"spatial-sweeps-{os.getuid()}"
+
+
+def entries(folder: Path) -> list[Path]:
+    return [path for path in folder.iterdir() if path.is_dir()]
+
+
+def test_it_is_what_would_have_been_loaded() -> None:
+    method = Pilcro(alpha=1.0, interval=1, laplacian_width=3, variant="target")
+    data = SharedData("digits", ".", DIGITS, (method,)).load()
+    plain = load("digits", ".", DIGITS)
+    assert isinstance(data, Images)
+    assert isinstance(plain, Images)
+    for split in ("train", "validation", "test"):
+        ours, theirs = getattr(data, split), getattr(plain, split)
+        assert np.array_equal(ours.images, theirs.images)
+        assert np.array_equal(ours.labels, theirs.labels)
+        assert not ours.images.flags.writeable
+    assert (data.mean, data.std, data.class_names, data.config) == (plain.mean, plain.std, plain.class_names, DIGITS)
+    assert data.memo, "what the method derives is derived before the data are shared"
+    assert bool((smoothness_of(data, 3) == smoothness_of(plain, 3)).all())
+    # Ray sends a data set on with what was mapped
+    again = pickle.loads(pickle.dumps(data))
+    assert np.array_equal(again.train.images, plain.train.images)
+
+
+def test_processes_that_ask_at_once_load_it_once(tmp_path: Path) -> None:
+    code = f"""
+import time
+from trainables.data import DataConfig, SharedData, load, shared
+def slowly(*arguments):
+    open({str(tmp_path / "loaded")!r}, "a").write("x")
+    time.sleep(1)
+    return load(*arguments)
+shared.load = slowly
+data = SharedData("digits", ".", DataConfig("digits")).load()
+print(int(data.train.images.sum()))
+"""
+    command = [sys.executable, "-c", code]
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    processes = [
+        subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2])
+        for _ in range(3)
+    ]
+    printed = {process.communicate(timeout=120)[0] for process in processes}
+    assert len(printed) == 1
+    assert int(printed.pop()) == load("digits", ".", DIGITS).train.images.sum()
+    assert (tmp_path / "loaded").read_text() == "x"
+
+
+def test_what_is_used_stays_and_what_is_not_goes(temporary: Path) -> None:
+    first = SharedData("digits", ".", DIGITS).load()
+    sum_ = int(first.train.images.sum())
+    half = temporary / "half"  # of a process killed while it wrote
+    half.mkdir()
+    (half / "arrays").write_bytes(b"12")
+    SharedData("digits", ".", DataConfig("digits", image_size=16)).load()
+    assert len(entries(temporary)) == 2
+    assert not half.exists()
+    assert int(first.train.images.sum()) == sum_
+    for lock in shared._IN_USE.values():
+        lock.close()
+    shared._IN_USE.clear()
+    SharedData("digits", ".", DataConfig("digits", image_size=12)).load()
+    assert len(entries(temporary)) == 1
+
+
+def test_a_half_written_one_is_loaded_again(temporary: Path) -> None:
+    data = SharedData("digits", ".", DIGITS)
+    data.load()
+    for lock in shared._IN_USE.values():
+        lock.close()
+    shared._IN_USE.clear()
+    (entry,) = entries(temporary)
+    (entry / "whole").unlink()
+    (entry / "arrays").write_bytes(b"")
+    again = data.load()
+    assert np.array_equal(again.train.images, load("digits", ".", DIGITS).train.images)  # type: ignore[union-attr]
+
+
+def test_a_folder_that_others_may_write_is_refused(temporary: Path) -> None:
+    temporary.mkdir()
+    temporary.chmod(0o777)
+    with pytest.raises(InputError, match="others may write there"):
+        SharedData("digits", ".", DIGITS).load()

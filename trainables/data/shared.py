@@ -1,0 +1,123 @@
+"""A data set that each machine loads once, and whose arrays all its processes map into their memory."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import mmap
+import os
+import pickle
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from analysis.command_line import InputError
+from trainables.data.configuration import DataConfig
+from trainables.data.images import Images
+from trainables.data.sources import load
+from trainables.data.streamed import StreamedImages
+
+
+class Prepares(Protocol):
+    """A method, as far as data are concerned."""
+
+    def prepare(self, data: Images | StreamedImages) -> None: ...
+
+
+@dataclass(frozen=True)
+class SharedData:
+    """Where every machine can load a data set from (S3, or a file system that they share), and how.
+
+    The first process of a machine that asks loads it and leaves it in a folder of the user's in the machine's temporary
+    one; the others wait for it, and map it. What no process has mapped any more is removed when another set is loaded.
+    """
+
+    spec: str
+    root: str
+    config: DataConfig
+    methods: tuple[Prepares, ...] = ()
+    """What derives something from the data does so at the same time, once."""
+
+    def load(self) -> Images | StreamedImages:
+        """The data set, its arrays read-only. Raises what `trainables.data.load` raises, and `OSError` where the
+        temporary folder has no room."""
+        folder = _folder()
+        name = hashlib.sha256(repr((self.spec, self.root, self.config, self.methods)).encode()).hexdigest()[:32]
+        entry = folder / name
+        with _locked(folder / "lock"):
+            if not (entry / "whole").exists():
+                _remove_unused(folder)
+                data = load(self.spec, self.root, self.config)
+                for method in self.methods:
+                    method.prepare(data)
+                _write(entry, data)
+            return _map(entry)
+
+
+def _folder() -> Path:
+    """The user's own: what lies there is unpickled, so nobody else may write it."""
+    folder = Path(tempfile.gettempdir()) / f"spatial-sweeps-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    found = folder.stat()
+    if found.st_uid != os.getuid() or found.st_mode & 0o022:
+        raise InputError(f"{folder}: others may write there; remove it, or set TMPDIR to a folder of your own")
+    return folder
+
+
+@contextlib.contextmanager
+def _locked(file: Path) -> Iterator[None]:
+    """One process of the machine at a time; the lock of a process that is killed is free."""
+    with open(file, "w") as opened:
+        fcntl.flock(opened, fcntl.LOCK_EX)
+        yield
+
+
+def _remove_unused(folder: Path) -> None:
+    """Data sets that no process uses, and what a killed one left half written."""
+    for entry in folder.iterdir():
+        if not entry.is_dir():
+            continue
+        with open(entry / "used", "w") as used, contextlib.suppress(BlockingIOError):
+            fcntl.flock(used, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(entry)
+
+
+def _write(entry: Path, data: Images | StreamedImages) -> None:
+    buffers: list[pickle.PickleBuffer] = []
+    rest = pickle.dumps(data, protocol=5, buffer_callback=buffers.append)
+    entry.mkdir()
+    sizes = []
+    with open(entry / "arrays", "wb") as arrays:
+        for buffer in buffers:
+            raw = buffer.raw()
+            sizes.append(raw.nbytes)
+            arrays.write(raw)
+            arrays.write(bytes(-raw.nbytes % 64))  # arrays begin at multiples of 64 bytes
+    (entry / "rest").write_bytes(pickle.dumps((rest, sizes)))
+    (entry / "used").touch()
+    (entry / "whole").touch()
+
+
+_IN_USE: dict[Path, Any] = {}
+"""Locks that say that this process has mapped a set; free when it ends, however it does."""
+
+
+def _map(entry: Path) -> Images | StreamedImages:
+    if entry not in _IN_USE:
+        used = open(entry / "used")  # noqa: SIM115 - open as long as this process lives
+        fcntl.flock(used, fcntl.LOCK_SH)
+        _IN_USE[entry] = used
+    rest, sizes = pickle.loads((entry / "rest").read_bytes())
+    views, start = [], 0
+    if sizes:
+        with open(entry / "arrays", "rb") as arrays:
+            mapped = memoryview(mmap.mmap(arrays.fileno(), 0, access=mmap.ACCESS_READ))
+        for size in sizes:
+            views.append(mapped[start : start + size])
+            start += size + -size % 64
+    data: Images | StreamedImages = pickle.loads(rest, buffers=views)
+    return data
