@@ -202,6 +202,8 @@ def _run_on_ray(
         if gpus is None:
             gpus = min(1.0, max(_resources().get("GPU", 0.0), ray.cluster_resources().get("GPU", 0.0)))
         _check_resources(flags.cpus_per_trial, gpus, started_here)
+        if started_here and _dashboard():
+            console.print(f"dashboard: http://{_dashboard()} (the token it asks for: ray get-auth-token)")
         _check_shared(url)
         write_contents(url, contents(flags, plan))
         options = TrialOptions(
@@ -239,7 +241,8 @@ def _run_on_ray(
             trainable,
             param_space={"trial": tune.grid_search([trial.payload() for trial in pending])},
             tune_config=tune.TuneConfig(
-                reuse_actors=True,
+                # a dashboard goes on showing the name that an actor had at first; a new actor costs seconds
+                reuse_actors=not _dashboard(),
                 trial_name_creator=lambda trial: trial.config["trial"]["id"],
                 trial_dirname_creator=lambda trial: trial.config["trial"]["id"],
             ),
@@ -307,6 +310,12 @@ def _ray(dashboard: bool) -> Iterator[bool]:
         yield started_here
     finally:
         ray.shutdown()
+
+
+def _dashboard() -> str:
+    """Host and port of the dashboard, empty where there is none."""
+    node = ray._private.worker._global_node
+    return (node and node.webui_url) or ""
 
 
 def _check_address(address: str) -> None:

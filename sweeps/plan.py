@@ -101,7 +101,8 @@ class SweepFlags(MetricFlags, ABC):
     retry_failed: bool = False
     """Run failed trials, and those whose record or checkpoint is damaged, again."""
     dashboard: bool = False
-    """Start the Ray dashboard with a local Ray, on 127.0.0.1; a cluster that is found has its own."""
+    """Start the Ray dashboard with a local Ray, on 127.0.0.1; a cluster that is found has its own. With one each trial
+    starts a process of its own, which takes seconds."""
     dry_run: bool = False
     """Print the plan and run nothing."""
 
