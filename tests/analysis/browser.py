@@ -5,6 +5,7 @@ A test module imports both fixtures; tests ask for `browser`.
 
 from __future__ import annotations
 
+import importlib.util
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,19 +20,34 @@ DRIVER = shutil.which("chromedriver")
 @pytest.fixture(name="chromium", scope="session")
 def chromium_fixture() -> Iterator[Any]:
     """One Chromium for all tests that need one."""
-    selenium = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
+    if lacking():
+        pytest.skip(lacking())
+    driver = start()
+    yield driver
+    driver.quit()
+
+
+def lacking() -> str:
+    """What this machine lacks for a browser, or nothing."""
+    if importlib.util.find_spec("selenium") is None:
+        return "selenium is not installed"
     if CHROMIUM is None or DRIVER is None:
-        pytest.skip("chromium and chromedriver are not installed (Debian: chromium, chromium-driver)")
-    options = selenium.ChromeOptions()
+        return "chromium and chromedriver are not installed (Debian: chromium, chromium-driver)"
+    return ""
+
+
+def start() -> Any:
+    from selenium import webdriver
+
+    options = webdriver.ChromeOptions()
     options.binary_location = CHROMIUM
     for flag in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):
         options.add_argument(flag)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     # with its path given, selenium looks for no driver on the net
-    driver = selenium.Chrome(options=options, service=selenium.ChromeService(DRIVER))
+    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
     driver.set_script_timeout(60)
-    yield driver
-    driver.quit()
+    return driver
 
 
 @pytest.fixture(name="browser")

@@ -15,7 +15,7 @@ import pytest
 from sweeps.gauges import _ascii
 from tests.sweeps.driving import ROOT, finish, start, wait_for
 
-DASHBOARD = json.loads((ROOT / "sweeps" / "grafana.json").read_text())
+DASHBOARD = json.loads((ROOT / "sweeps" / "grafana" / "dashboards" / "sweeps.json").read_text())
 
 
 def names_set() -> set[str]:
