@@ -28,7 +28,11 @@ from tests.analysis import browser as browsers
 from tests.sweeps.driving import ROOT, SCRIPT, wait_for
 
 RAY = str(Path(sys.executable).parent / "ray")
-SWEEP = ["--alpha", "1", "10", "--variant", "curvature", "--seeds", "8", "--epochs", "30", "--train-images", "600"]
+# 24 trials of some seconds
+SWEEP = [
+    *("--alpha", "1", "10", "--variant", "curvature", "--no-baseline", "--seeds", "12"),
+    *("--epochs", "80", "--train-images", "600"),
+]
 PROMETHEUS = "http://127.0.0.1:9090"
 
 
@@ -95,20 +99,21 @@ def page(folder: Path, sweep: subprocess.Popen[bytes], home: Path) -> dict[str, 
 
     now: set[str] = set()
 
-    def true(at_least: int) -> bool:
-        """Whether it shows the trials that train, when so many have ended; each has its folder of checkpoints."""
+    def true(number: int, others: set[str]) -> bool:
+        """Whether it shows so many trials beside others that train: that have a folder of checkpoints and no record."""
         assert sweep.poll() is None, "the sweep has ended before that was seen"
         now.clear()
         now.update(running())
         training = {path.name for path in record.glob("checkpoints/*")} - recorded()
-        return len(recorded()) >= at_least and len(now) == 2 and {name.split()[-1] for name in now} == training
+        browser.save_screenshot(str(folder / "last.png"))
+        return len({name for name in now - others if name.split()[-1] in training}) >= number
 
-    wait_for(lambda: true(0), "the first trials on the page", 150)
-    seen["first"] = sorted(now)
+    wait_for(lambda: true(2, set()), "the first trials on the page", 150)
+    first = set(now)
     browser.save_screenshot(str(folder / "first.png"))
-    wait_for(lambda: true(1), "a trial after them on the page", 150)
-    seen["next"] = sorted(now)
+    wait_for(lambda: true(1, first), "a trial after them on the page", 150)
     browser.save_screenshot(str(folder / "next.png"))
+    seen |= {"first": sorted(first), "next": sorted(now)}
     # a request that fails is logged, too: those without the token, and for a Grafana that is not there
     log = browser.get_log("browser")
     seen["errors"] = [one for one in log if one["level"] == "SEVERE" and one["source"] != "network"]
