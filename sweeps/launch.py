@@ -31,6 +31,7 @@ from analysis import records
 from analysis.command_line import InputError, run
 from sweeps.gauges import Gauges
 from sweeps.lease import Lease
+from sweeps.losses import mended_tune, out_of_memory
 from sweeps.plan import (
     Plan,
     PlannedTrial,
@@ -52,7 +53,7 @@ from trainables.models import build_model
 from trainables.trainable import Data, StorageFailure, Trial, TrialOptions, checkpoints_of, trial_row
 
 MAX_WORKER_LOSSES = 3
-"""How often a trial may lose its worker process before it is given up; nodes that the cloud takes back do not count."""
+"""How often a trial may lose its worker process before it is given up; nodes that go away (see `losses`) do not count."""
 HEADS_CONFIGURATION = "~/ray_bootstrap_config.yaml"
 GOES_ON = "mend that and give the same command again: it goes on where it was"
 
@@ -259,7 +260,8 @@ def _run_on_ray(
         stack.enter_context(progress)
         stack.enter_context(gauges)
         usage = stack.enter_context(Usage(url, {"driver": lease.content["driver"], "host": lease.content["host"]}))
-        results = tuner.fit()
+        with mended_tune():
+            results = tuner.fit()
         if lease.lost.is_set():
             raise InputError(f"{url}: another driver has taken over this sweep; this one has stopped")
         _record_lost(results, {trial.id: trial for trial in pending}, url, options)
@@ -348,9 +350,11 @@ def _record_lost(results: tune.ResultGrid, trials: Mapping[str, PlannedTrial], u
             print(f"not finished: {trial.label} ({trial.id}): {reason}; {GOES_ON}", file=sys.stderr)
             continue
         payload = trial.payload()
-        row = trial_row(trial.id, trial.config, payload["json"], options, MAX_WORKER_LOSSES + 1, torch.device("cpu"))
-        message = " ".join(str(result.error).split())
-        lost = {"status": "failed", "error": f"given up after {MAX_WORKER_LOSSES + 1} attempts: {message[-500:]}"}
+        # those that lost their node are among them; a worker that died before its trial began has counted none
+        attempts = checkpoints_of(url, trial.id).starts() or MAX_WORKER_LOSSES + 1
+        row = trial_row(trial.id, trial.config, payload["json"], options, attempts, torch.device("cpu"))
+        message = out_of_memory(result.error) or " ".join(str(result.error).split())[-500:]
+        lost = {"status": "failed", "error": f"given up after {attempts} attempts: {message}"}
         records.write_trial(url, {**row, **lost, "device": None}, [], [], [])
     if unborn:
         print(f"{len(unborn)} trials could not be started ({unborn[0]}); {GOES_ON}", file=sys.stderr)

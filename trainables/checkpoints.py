@@ -67,12 +67,16 @@ class Checkpoints:
 
     def count_start(self) -> int:
         """Record that the trial starts once more; the number of starts so far, this one included."""
+        attempts = 1 + self.starts()
+        self._put("attempts", str(attempts).encode())
+        return attempts
+
+    def starts(self) -> int:
+        """How often the trial has been started."""
         self.fs.invalidate_cache()
         path = f"{self.path}/attempts"
         text = self.fs.cat_file(path).decode(errors="replace") if self.fs.exists(path) else ""
-        attempts = 1 + (int(text) if text.isdigit() else 0)  # a damaged count is no reason to stop
-        self._put("attempts", str(attempts).encode())
-        return attempts
+        return int(text) if text.isdigit() else 0  # a damaged count is no reason to stop
 
     def delete(self) -> None:
         self.fs.invalidate_cache()

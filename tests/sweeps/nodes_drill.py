@@ -5,11 +5,13 @@
 A head without processors and two workers with one each, joined by a bridge. FAULT is what happens to the first worker
 when both have a trial in training: "removed" (its processes are killed), "hung" (stopped, not killed) or "cut" (its
 link goes down, and up again when the sweep has ended, so that it writes late). With "unseen" nothing happens to it, but
-from the beginning it does not see the folder of the record. Prints what was seen as JSON.
+from the beginning it does not see the folder of the record. With "again and again" there is one worker and one trial,
+and each attempt of it but the last loses the worker, which then joins anew. Prints what was seen as JSON.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -30,6 +32,9 @@ CHECKS = {
     "RAY_health_check_timeout_ms": "3000",
     "RAY_health_check_failure_threshold": "2",
 }
+LOSSES = 5
+"""More than a trial's worker may die (`sweeps.launch.MAX_WORKER_LOSSES`)."""
+ONE = [*LONGER, "--variant", "target", "--seeds", "1", "--no-baseline"]
 RAY = str(Path(sys.executable).parent / "ray")
 
 
@@ -56,6 +61,26 @@ def pids(worker: int) -> list[int]:
     return [int(pid) for pid in sh(f"ip netns pids w{worker}").split()]
 
 
+def send(worker: int, number: int) -> None:
+    for pid in pids(worker):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
+
+
+def end(worker: int) -> None:
+    while pids(worker):
+        send(worker, signal.SIGKILL)
+        time.sleep(0.1)
+
+
+def take_back(worker: int, orderly: bool) -> None:
+    """As a cloud does with a machine: at once, or as machines are shut down, everything asked to end before it must."""
+    if orderly:
+        send(worker, signal.SIGTERM)
+        time.sleep(2)
+    end(worker)
+
+
 def wait_for(condition: Callable[[], bool], what: str, seconds: float = 120) -> float:
     start = time.monotonic()
     while not condition():
@@ -77,18 +102,36 @@ def main(folder: Path, fault: str) -> None:
     )
     storage = folder / "results"
     storage.mkdir()
-    for number in (1, 2):
+
+    def join(number: int) -> None:
         ray = f"{RAY} start --address {HEAD}:{PORT} --node-ip-address 10.77.0.{10 + number} --num-cpus 1"
         if fault == "unseen" and number == 1:
             ray = f"unshare --mount bash -c 'mount -t tmpfs none {storage} && {ray}'"
         sh(f"ip netns exec w{number} {ray}")
-    command = [sys.executable, SCRIPT, "--storage", str(storage), *LONGER]
+
+    join(1)
+    if fault != "again and again":
+        join(2)
+    command = [sys.executable, SCRIPT, "--storage", str(storage), *(ONE if fault == "again and again" else LONGER)]
     with open(folder / "out", "w") as out, open(folder / "err", "w") as err:
         sweep = subprocess.Popen(command, env={**environment, "RAY_ADDRESS": f"{HEAD}:{PORT}"}, stdout=out, stderr=err)
     if fault == "unseen":
         print(json.dumps({"code": sweep.wait(120), "files": [path.name for path in storage.rglob("*")]}))
         return
     checkpoints = storage / "pilcro" / "checkpoints"
+
+    def attempt(number: int) -> bool:
+        return any(path.read_text() == str(number) for path in checkpoints.glob("*/attempts"))
+
+    if fault == "again and again":
+        for number in range(1, LOSSES + 1):
+            wait_for(lambda number=number: attempt(number), f"attempt {number}")
+            take_back(1, orderly=number % 2 == 0)
+            join(1)
+        wait_for(lambda: sweep.poll() is not None, "the end of the sweep")
+        end(1)
+        print(json.dumps({"code": sweep.returncode}))
+        return
 
     def training() -> int:
         return len({path.parent for path in checkpoints.glob("*/*.pt") if int(path.name[:6]) >= 3})
@@ -101,19 +144,15 @@ def main(folder: Path, fault: str) -> None:
         for pid in pids(1):
             os.kill(pid, signal.SIGKILL if fault == "removed" else signal.SIGSTOP)
 
-    def again() -> bool:
-        return any(path.read_text() == "2" for path in checkpoints.glob("*/attempts"))
-
-    wait_for(again, "a second attempt elsewhere", 90)
+    wait_for(lambda: attempt(2), "a second attempt elsewhere", 90)
     resumed = time.monotonic() - started
     sweep.wait(300)
     if fault == "cut":
         # what the cut-off worker has trained meanwhile it may write now, too late
         sh("ip link set v1 up")
         time.sleep(10)
-    for number in (1, 2):
-        for pid in pids(number):
-            os.kill(pid, signal.SIGKILL)
+    end(1)
+    end(2)
     print(json.dumps({"code": sweep.returncode, "resumed_seconds": round(resumed, 1)}))
 
 

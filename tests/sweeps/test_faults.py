@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import os
@@ -235,7 +236,7 @@ class Finder(importlib.abc.MetaPathFinder):
             train = module.Run.train_epoch
 
             def hungry(run):
-                if run.config.seed == 1 and run.epoch == 2:
+                if {when} and run.epoch == 2:
                     {harm}
                 return train(run)
 
@@ -247,6 +248,13 @@ class Finder(importlib.abc.MetaPathFinder):
 
 sys.meta_path.insert(0, Finder())
 """
+
+
+def patched(folder: Path, when: str, harm: str) -> dict[str, str]:
+    """An environment in which trials do themselves harm at their third epoch."""
+    folder.mkdir()
+    (folder / "sitecustomize.py").write_text(_HUNGRY.replace("{when}", when).replace("{harm}", harm))
+    return {"PYTHONPATH": str(folder)}
 
 
 @pytest.mark.parametrize(
@@ -265,10 +273,8 @@ sys.meta_path.insert(0, Finder())
 )
 def test_a_trial_out_of_memory(harm: str, told: str, uninterrupted: Path, tmp_path: Path) -> None:
     """It is recorded as failed, once; the others are as if nothing had happened."""
-    patch = tmp_path / "patch"
-    patch.mkdir()
-    (patch / "sitecustomize.py").write_text(_HUNGRY.replace("{harm}", harm))
-    code, _, err = finish(start(tmp_path, *LONGER, env={"PYTHONPATH": str(patch)}))
+    environment = patched(tmp_path / "patch", "run.config.seed == 1", harm)
+    code, _, err = finish(start(tmp_path, *LONGER, env=environment))
     assert code == 1
     assert told in err
     trials = read_sweep(str(tmp_path / "pilcro")).trials.to_pylist()
@@ -283,6 +289,64 @@ def test_a_trial_out_of_memory(harm: str, told: str, uninterrupted: Path, tmp_pa
     code, _, err = finish(start(tmp_path, *LONGER, "--retry-failed"))
     assert code == 0, err
     same(tmp_path, uninterrupted)
+
+
+@pytest.fixture
+def memory_group() -> Iterator[Path]:
+    """A memory cgroup of 6 GiB, removed when everything in it has ended."""
+    for parent, limit in (("/sys/fs/cgroup/memory", "memory.limit_in_bytes"), ("/sys/fs/cgroup", "memory.max")):
+        group = Path(parent) / f"sweeps-drill-{os.getpid()}"
+        with contextlib.suppress(OSError):
+            group.mkdir()
+            (group / limit).write_text(str(6 * 2**30))
+            break
+        with contextlib.suppress(OSError):
+            group.rmdir()
+    else:
+        pytest.skip("no memory cgroup can be made here")
+    yield group
+    wait_for(lambda: not (group / "cgroup.procs").read_text(), "the end of everything in the cgroup")
+    group.rmdir()
+
+
+@pytest.mark.long
+@needs_root
+def test_out_of_memory_by_rays_monitor(memory_group: Path, uninterrupted: Path, tmp_path: Path) -> None:
+    """Ray kills the worker that takes too much, as often as it is tried; the others go on, and what to do is said."""
+    # the sweep needs 2 GiB of the cgroup's 6, and 2.5 more with the hungry trial; at first Ray stops at 3.3
+    hungry = "import time; hold = [(bytearray(b'x') * 2**28, time.sleep(0.2)) for _ in range(10)]"
+    environment = patched(tmp_path / "patch", "run.config.seed == 1 and not hasattr(run.config.method, 'alpha')", hungry)
+    sweep = f"{sys.executable} {SCRIPT} --storage {tmp_path}/results {' '.join(LONGER)}"
+    done = _namespace(
+        f"""
+        set -e
+        ip link set lo up
+        echo 0 > {memory_group}/cgroup.procs
+        mount --bind {memory_group} {memory_group.parent}
+        export PYTHONPATH={environment["PYTHONPATH"]}
+        set +e
+        RAY_memory_usage_threshold=0.55 {sweep} > {tmp_path}/out1 2> {tmp_path}/err1
+        echo $? > {tmp_path}/code1
+        cp -r {tmp_path}/results {tmp_path}/first
+        {sweep} --retry-failed > {tmp_path}/out2 2> {tmp_path}/err2
+        echo $? > {tmp_path}/code2
+        """,
+        tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    err = (tmp_path / "err1").read_text()
+    assert (tmp_path / "code1").read_text().strip() == "1", err
+    (line,) = [line for line in err.splitlines() if line.startswith("failed: ")]
+    assert "given up after 4 attempts: out of memory: Ray killed its worker as the node ran low (" in line
+    assert line.endswith(
+        "fewer trials on a node at a time (a larger --cpus-per-trial) or a smaller --batch-size need less"
+    )
+    assert "Traceback" not in err
+    trials = read_sweep(str(tmp_path / "first" / "pilcro")).trials.to_pylist()
+    assert sorted(row["status"] for row in trials) == ["completed"] * 5 + ["failed"]
+    assert next(row["attempts"] for row in trials if row["status"] == "failed") == 4
+    assert (tmp_path / "code2").read_text().strip() == "0", (tmp_path / "err2").read_text()
+    same(tmp_path / "results", uninterrupted)
 
 
 @pytest.mark.long

@@ -10,10 +10,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pyarrow.compute as pc
 import pytest
 
 from analysis.records import read_sweep
+from sweeps.launch import MAX_WORKER_LOSSES
 from tests.sweeps.driving import ROOT, results
+from tests.sweeps.nodes_drill import LOSSES
 
 pytestmark = [
     pytest.mark.long,
@@ -56,3 +59,17 @@ def test_a_node_is_lost(fault: str, uninterrupted: Path, tmp_path: Path) -> None
     trials = read_sweep(str(tmp_path / "results" / "pilcro")).trials
     assert set(trials["status"].to_pylist()) == {"completed"}
     assert max(trials["attempts"].to_pylist()) == 2
+
+
+def test_a_trial_that_loses_node_after_node(uninterrupted: Path, tmp_path: Path) -> None:
+    """More often than its worker may die: nodes that are taken back, at once or in order, do not count against it."""
+    assert LOSSES > MAX_WORKER_LOSSES
+    seen = drill("again and again", tmp_path)
+    assert seen["code"] == 0, (tmp_path / "err").read_text()
+    wanted, found = results(uninterrupted), results(tmp_path / "results")
+    (identity,) = found["trials"]["trial_id"].to_pylist()
+    for name, table in wanted.items():
+        assert found[name].equals(table.filter(pc.field("trial_id") == identity)), name
+    trials = read_sweep(str(tmp_path / "results" / "pilcro")).trials
+    assert trials["status"].to_pylist() == ["completed"]
+    assert trials["attempts"].to_pylist() == [1 + LOSSES]

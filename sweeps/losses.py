@@ -1,0 +1,77 @@
+"""What Tune makes of a trial's interruptions, mended: nodes that go away do not count, and no word of Ray ends a sweep."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import ray
+from ray.air.execution._internal.actor_manager import RayActorManager
+from ray.exceptions import RayActorError, RayError, RayTaskError
+
+GOES_WITHIN = 2.0
+"""Seconds in which a node follows its worker: where a machine is shut down, the worker may be the first to end."""
+
+
+@contextlib.contextmanager
+def mended_tune() -> Iterator[None]:
+    """While the context is open,
+
+    - an actor that went with its node counts as preempted, which Tune does not count as a failure of its trial. Ray
+      itself calls preempted only what was on a node that was drained for that reason and outlived the notice's
+      deadline; a spot machine that goes without a notice, or before the deadline, would count;
+    - an error of Ray that is neither an actor's nor a task's is taken as an actor's: Ray's memory monitor kills workers
+      with `OutOfMemoryError`, at which Tune (2.60) would end the sweep with a traceback.
+    """
+    preempted, failed = RayActorError.preempted, RayActorManager._actor_task_failed
+
+    def as_actors(manager: RayActorManager, tracked_actor_task: Any, exception: Exception) -> None:
+        if isinstance(exception, RayError) and not isinstance(exception, RayActorError | RayTaskError):
+            exception = RayActorError(error_msg=str(exception))
+        failed(manager, tracked_actor_task, exception)
+
+    RayActorError.preempted = property(lambda error: preempted.fget(error) or went_with_its_node(error))
+    RayActorManager._actor_task_failed = as_actors
+    try:
+        yield
+    finally:
+        RayActorError.preempted, RayActorManager._actor_task_failed = preempted, failed
+
+
+def went_with_its_node(error: RayActorError) -> bool:
+    node = ray._private.state.actors(error.actor_id).get("Address", {}).get("NodeID") if error.actor_id else None
+    if not node:
+        return False
+    deadline = time.monotonic() + GOES_WITHIN
+    while _lives(next((found for found in ray.nodes() if found["NodeID"] == node), {})):
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(0.2)
+    return True
+
+
+def _lives(node: dict[str, Any]) -> bool:
+    """Whether Ray on the node can be reached: the cluster takes seconds to notice that it is gone."""
+    if not node.get("Alive"):
+        return False
+    try:
+        socket.create_connection((node["NodeManagerAddress"], node["NodeManagerPort"]), timeout=1).close()
+    except OSError:
+        return False
+    return True
+
+
+def out_of_memory(error: BaseException) -> str | None:
+    """What to tell where Ray's memory monitor has killed the worker; None where it has not."""
+    words = " ".join(str(error).split())
+    if "running low on memory" not in words:
+        return None
+    _, _, used = words.partition(" was ")
+    figures = f" ({used.split(' (')[0]})" if " limit (" in used else ""
+    return (
+        f"out of memory: Ray killed its worker as the node ran low{figures}; fewer trials on a node at a time "
+        "(a larger --cpus-per-trial) or a smaller --batch-size need less"
+    )
