@@ -18,11 +18,14 @@ from pathlib import Path
 from typing import Any
 
 import fsspec
+import grpc
 import numpy as np
 import ray
 import torch
 import yaml
 from ray import tune
+from ray._raylet import AuthenticationTokenLoader  # type: ignore[attr-defined]
+from ray.core.generated import gcs_service_pb2, gcs_service_pb2_grpc
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from rich.console import Console
 from rich.table import Table
@@ -53,7 +56,7 @@ from trainables.models import build_model
 from trainables.trainable import Data, StorageFailure, Trial, TrialOptions, checkpoints_of, trial_row
 
 MAX_WORKER_LOSSES = 3
-"""How often a trial may lose its worker process before it is given up; nodes that go away (see `losses`) do not count."""
+"""How often a trial may lose its worker process before it is given up; nodes that go away do not count: `losses`."""
 HEADS_CONFIGURATION = "~/ray_bootstrap_config.yaml"
 GOES_ON = "mend that and give the same command again: it goes on where it was"
 
@@ -292,6 +295,7 @@ def _ray(dashboard: bool) -> Iterator[bool]:
     """The cluster of RAY_ADDRESS, or the Ray that runs on this node, or a local one for the time of the sweep; whether
     it is the latter."""
     _check_address(os.environ.get("RAY_ADDRESS", ""))
+    _check_token()
     logging.getLogger("ray").setLevel(logging.ERROR)
     logging.getLogger("ray.tune").setLevel(logging.ERROR)
     started_here = False
@@ -302,8 +306,7 @@ def _ray(dashboard: bool) -> Iterator[bool]:
         if not started_here:
             raise InputError(
                 f"no Ray at {os.environ['RAY_ADDRESS']}: "
-                f"{str(error).splitlines()[0]}; start it (with token authentication, set RAY_AUTH_MODE=token and have "
-                "the cluster's token in ~/.ray/auth_token), or unset RAY_ADDRESS to use a local one"
+                f"{str(error).splitlines()[0]}; start it, or unset RAY_ADDRESS to use a local one"
             ) from None
     if started_here:
         # without --dashboard the cores are the trials' alone
@@ -332,6 +335,46 @@ def _check_address(address: str) -> None:
         raise InputError(
             f"RAY_ADDRESS: no Ray answers at {address} ({reason}); start it, or unset RAY_ADDRESS for a local one"
         ) from None
+
+
+def _check_token() -> None:
+    """Refuse a driver and a cluster of which one alone has a token, or whose tokens differ: Ray itself tries for long,
+    or connects and can start no trial, or is taken for absent on a node of the cluster."""
+    try:
+        address = ray._private.services.canonicalize_bootstrap_address("auto")
+    except (ConnectionError, ValueError):
+        return
+    if address is None or address.startswith("ray://") or os.environ.get("RAY_USE_TLS", "0") != "0":
+        return
+    tokens = AuthenticationTokenLoader.instance()
+    mode = os.environ.get("RAY_AUTH_MODE")
+    there = tokens.has_token(ignore_auth_mode=True)
+    with_token = there if mode is None else mode.lower() == "token"  # as Ray decides
+    cluster, way = f"the Ray at {address}", "~/.ray/auth_token or RAY_AUTH_TOKEN"
+    if _accepted(address, {}):
+        if with_token:
+            raise InputError(
+                f"{cluster} was started without authentication and this sweep would use a token; set "
+                "RAY_AUTH_MODE=disabled for both, or start that Ray with RAY_AUTH_MODE=token"
+            )
+    elif not with_token:
+        raise InputError(f"{cluster} asks for its token; set RAY_AUTH_MODE=token and have the cluster's token in {way}")
+    elif not there:
+        raise InputError(f"{cluster} asks for its token, and there is none here; have the cluster's in {way}")
+    elif not _accepted(address, tokens.get_token_for_http_header(ignore_auth_mode=True)):
+        raise InputError(f"{cluster} refuses the token of this sweep; have the cluster's in {way}")
+
+
+def _accepted(address: str, header: Mapping[str, str]) -> bool:
+    """Whether the cluster answers to that; if nobody answers at all, Ray itself says what is wrong."""
+    with grpc.insecure_channel(address) as channel:
+        stub = gcs_service_pb2_grpc.NodeInfoGcsServiceStub(channel)
+        try:
+            nothing = gcs_service_pb2.GetClusterIdRequest()  # type: ignore[attr-defined]
+            stub.GetClusterId(nothing, timeout=10, metadata=tuple(header.items()))
+        except grpc.RpcError as error:
+            return bool(error.code() != grpc.StatusCode.UNAUTHENTICATED)
+    return True
 
 
 def _record_lost(results: tune.ResultGrid, trials: Mapping[str, PlannedTrial], url: str, options: TrialOptions) -> None:
