@@ -298,6 +298,7 @@ def _ray(dashboard: bool) -> Iterator[bool]:
     _check_token()
     logging.getLogger("ray").setLevel(logging.ERROR)
     logging.getLogger("ray.tune").setLevel(logging.ERROR)
+    logging.getLogger("ray.tune.tune").setLevel(logging.CRITICAL)  # that trials failed is told by the summary
     started_here = False
     try:
         ray.init(address="auto", log_to_driver=False, logging_level=logging.ERROR)
@@ -347,9 +348,10 @@ def _check_token() -> None:
     if address is None or address.startswith("ray://") or os.environ.get("RAY_USE_TLS", "0") != "0":
         return
     tokens = AuthenticationTokenLoader.instance()
-    mode = os.environ.get("RAY_AUTH_MODE")
-    there = tokens.has_token(ignore_auth_mode=True)
-    with_token = there if mode is None else mode.lower() == "token"  # as Ray decides
+    mode = os.environ.get("RAY_AUTH_MODE", "").lower()
+    # where it is disabled the token must not even be looked at: this process would ask those that call it for it
+    there = mode in ("", "token") and tokens.has_token(ignore_auth_mode=True)
+    with_token = there if mode == "" else mode == "token"  # as Ray decides
     cluster, way = f"the Ray at {address}", "~/.ray/auth_token or RAY_AUTH_TOKEN"
     if _accepted(address, {}):
         if with_token:

@@ -1,4 +1,4 @@
-"""What Tune makes of a trial's interruptions, mended: nodes that go away do not count, and no word of Ray ends a sweep."""
+"""What Tune makes of interruptions, mended: nodes that go away do not count, and no error of Ray ends the sweep."""
 
 from __future__ import annotations
 
@@ -26,19 +26,21 @@ def mended_tune() -> Iterator[None]:
     - an error of Ray that is neither an actor's nor a task's is taken as an actor's: Ray's memory monitor kills workers
       with `OutOfMemoryError`, at which Tune (2.60) would end the sweep with a traceback.
     """
-    preempted, failed = RayActorError.preempted, RayActorManager._actor_task_failed
+    errors: Any = RayActorError
+    manager: Any = RayActorManager
+    preempted, failed = errors.preempted, manager._actor_task_failed
 
-    def as_actors(manager: RayActorManager, tracked_actor_task: Any, exception: Exception) -> None:
+    def as_actors(self: RayActorManager, tracked_actor_task: Any, exception: Exception) -> None:
         if isinstance(exception, RayError) and not isinstance(exception, RayActorError | RayTaskError):
             exception = RayActorError(error_msg=str(exception))
-        failed(manager, tracked_actor_task, exception)
+        failed(self, tracked_actor_task, exception)
 
-    RayActorError.preempted = property(lambda error: preempted.fget(error) or went_with_its_node(error))
-    RayActorManager._actor_task_failed = as_actors
+    errors.preempted = property(lambda error: preempted.fget(error) or went_with_its_node(error))
+    manager._actor_task_failed = as_actors
     try:
         yield
     finally:
-        RayActorError.preempted, RayActorManager._actor_task_failed = preempted, failed
+        errors.preempted, manager._actor_task_failed = preempted, failed
 
 
 def went_with_its_node(error: RayActorError) -> bool:

@@ -52,7 +52,8 @@ def configuration() -> dict[str, Any]:
     }
 
 
-def main(folder: Path) -> dict[str, Any]:
+def start(folder: Path) -> None:
+    """A head with the autoscaler, at 127.0.0.1:6379."""
     config = folder / "fake.json"
     config.write_text(json.dumps(configuration()))
     environment = {
@@ -62,11 +63,15 @@ def main(folder: Path) -> dict[str, Any]:
         "RAY_enable_autoscaler_v2": "1",  # as `ray up` has it
         "RAY_CLOUD_INSTANCE_ID": FAKE_HEAD_NODE_ID,
         "RAY_NODE_TYPE_NAME": "ray.head.default",
-        "PYTHONPATH": str(ROOT),
+        "PYTHONPATH": f"{ROOT}:{os.environ.get('PYTHONPATH', '')}",
     }
-    start = ["start", "--head", "--port=6379", "--num-cpus=0", f"--autoscaling-config={config}"]
+    head = ["start", "--head", "--port=6379", "--num-cpus=0", f"--autoscaling-config={config}"]
     temporary = ["--temp-dir", str(folder)]
-    subprocess.run([f"{Path(sys.executable).parent}/ray", *start, *temporary], env=environment, check=True)
+    subprocess.run([f"{Path(sys.executable).parent}/ray", *head, *temporary], env=environment, check=True)
+
+
+def main(folder: Path) -> dict[str, Any]:
+    start(folder)
     ray.init(address="127.0.0.1:6379", log_to_driver=False)
     began = time.monotonic()
     seen: list[tuple[float, list[dict[str, float]]]] = []

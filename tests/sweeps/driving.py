@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import signal
 import subprocess
@@ -31,6 +32,8 @@ CLOCKS_AND_PLACES = {
     "seconds",
     "sweep",
 }
+_STARTED: set[int] = set()
+_PR_SET_CHILD_SUBREAPER = 36
 SMALL = ["--alpha", "1", "--variant", "target", "curvature", "--train-images", "600", "--initialisations", "2"]
 LONGER = [*SMALL, "--epochs", "25", "--checkpoint-seconds", "0"]
 
@@ -40,14 +43,26 @@ def start(
 ) -> subprocess.Popen[str]:
     command = [sys.executable, SCRIPT, "--storage", str(storage), *argv]
     environment = {key: value for key, value in os.environ.items() if key not in ("RAY_ADDRESS",)} | dict(env or {})
-    return subprocess.Popen(
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1)
+    process = subprocess.Popen(
         command, cwd=cwd, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
+    _STARTED.add(process.pid)
+    return process
 
 
 def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
+    """Wait for its end, and for that of everything it has started."""
     out, err = process.communicate(timeout=240)
+    wait_for(lambda: not orphans(), "the end of the sweep's workers", 30)
     return process.returncode, out, err
+
+
+def orphans() -> list[str]:
+    """What of their Rays sweeps have left running, by command line: `start` has made this process adopt it."""
+    children = processes_below(os.getpid(), deep=False)
+    return [name for pid, name in children.items() if pid not in _STARTED and alive(pid) and "ray" in name]
 
 
 def results(storage: Path | str) -> dict[str, pa.Table]:
@@ -59,8 +74,8 @@ def results(storage: Path | str) -> dict[str, pa.Table]:
     }
 
 
-def processes_below(pid: int) -> dict[int, str]:
-    """All descendants of a process with their command lines."""
+def processes_below(pid: int, deep: bool = True) -> dict[int, str]:
+    """All descendants of a process, or its children alone, with their command lines."""
     parents: dict[int, list[int]] = {}
     names: dict[int, str] = {}
     for entry in Path("/proc").iterdir():
@@ -73,7 +88,8 @@ def processes_below(pid: int) -> dict[int, str]:
     while queue:
         for child in parents.get(queue.pop(), []):
             found[child] = names[child]
-            queue.append(child)
+            if deep:
+                queue.append(child)
     return found
 
 
@@ -96,3 +112,41 @@ def alive(pid: int) -> bool:
         return stat.read_text().rsplit(")", 1)[1].split()[0] != "Z"
     except OSError:
         return False
+
+
+_HARMED = """
+import importlib.abc, importlib.machinery, sys
+
+
+class Finder(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name != "trainables.training":
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.machinery.PathFinder.find_spec(name, path)
+        load = spec.loader.exec_module
+
+        def exec_module(module):
+            load(module)
+            train = module.Run.train_epoch
+
+            def harmed(run):
+                if {when}:
+                    {harm}
+                return train(run)
+
+            module.Run.train_epoch = harmed
+
+        spec.loader.exec_module = exec_module
+        return spec
+
+
+sys.meta_path.insert(0, Finder())
+"""
+
+
+def patched(folder: Path, when: str, harm: str) -> dict[str, str]:
+    """An environment in which trials do this before an epoch `when` it is so; `run` is what trains."""
+    folder.mkdir()
+    (folder / "sitecustomize.py").write_text(_HARMED.replace("{when}", when).replace("{harm}", harm))
+    return {"PYTHONPATH": str(folder)}

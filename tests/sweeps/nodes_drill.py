@@ -4,9 +4,11 @@
 
 A head without processors and two workers with one each, joined by a bridge. FAULT is what happens to the first worker
 when both have a trial in training: "removed" (its processes are killed), "hung" (stopped, not killed) or "cut" (its
-link goes down, and up again when the sweep has ended, so that it writes late). With "unseen" nothing happens to it, but
-from the beginning it does not see the folder of the record. With "again and again" there is one worker and one trial,
-and each attempt of it but the last loses the worker, which then joins anew. Prints what was seen as JSON.
+link goes down, and up again when the sweep has ended, so that it writes late). With "head" the driver is killed with
+the head, the workers end by themselves, and the same command is given on a new cluster at the same address. With
+"unseen" nothing happens to it, but from the beginning it does not see the folder of the record. With "again and again"
+there is one worker and one trial, and each attempt of it but the last loses the worker, which then joins anew. Prints
+what was seen as JSON.
 """
 
 from __future__ import annotations
@@ -31,6 +33,8 @@ CHECKS = {
     "RAY_health_check_period_ms": "1000",
     "RAY_health_check_timeout_ms": "3000",
     "RAY_health_check_failure_threshold": "2",
+    # a worker ends when it has not seen its head for so long
+    "RAY_gcs_rpc_server_reconnect_timeout_s": "10",
 }
 LOSSES = 5
 """More than a trial's worker may die (`sweeps.launch.MAX_WORKER_LOSSES`)."""
@@ -96,10 +100,8 @@ def main(folder: Path, fault: str) -> None:
     environment = {**os.environ, **CHECKS, "RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
     environment.pop("RAY_ADDRESS", None)
     os.environ.update(environment)
-    sh(
-        f"{RAY} start --head --node-ip-address {HEAD} --port {PORT} --num-cpus 0 --include-dashboard false "
-        f"--temp-dir {temporary}"
-    )
+    head = f"{RAY} start --head --node-ip-address {HEAD} --port {PORT} --num-cpus 0 --include-dashboard false"
+    sh(f"{head} --temp-dir {temporary}")
     storage = folder / "results"
     storage.mkdir()
 
@@ -113,8 +115,14 @@ def main(folder: Path, fault: str) -> None:
     if fault != "again and again":
         join(2)
     command = [sys.executable, SCRIPT, "--storage", str(storage), *(ONE if fault == "again and again" else LONGER)]
-    with open(folder / "out", "w") as out, open(folder / "err", "w") as err:
-        sweep = subprocess.Popen(command, env={**environment, "RAY_ADDRESS": f"{HEAD}:{PORT}"}, stdout=out, stderr=err)
+
+    def begin() -> subprocess.Popen[bytes]:
+        with open(folder / "out", "w") as out, open(folder / "err", "w") as err:
+            return subprocess.Popen(
+                command, env={**environment, "RAY_ADDRESS": f"{HEAD}:{PORT}"}, stdout=out, stderr=err
+            )
+
+    sweep = begin()
     if fault == "unseen":
         print(json.dumps({"code": sweep.wait(120), "files": [path.name for path in storage.rglob("*")]}))
         return
@@ -140,11 +148,23 @@ def main(folder: Path, fault: str) -> None:
     started = time.monotonic()
     if fault == "cut":
         sh("ip link set v1 down")
+    elif fault == "head":
+        elsewhere = {os.getpid(), *pids(1), *pids(2)}
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdigit() and int(entry.name) not in elsewhere:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(int(entry.name), signal.SIGKILL)
+        sweep.wait()
+        wait_for(lambda: not pids(1) and not pids(2), "the end of the workers without a head")
+        sh(f"{head} --temp-dir {tempfile.mkdtemp(prefix='r')}")
+        join(1)
+        join(2)
+        sweep = begin()
     else:
         for pid in pids(1):
             os.kill(pid, signal.SIGKILL if fault == "removed" else signal.SIGSTOP)
 
-    wait_for(lambda: attempt(2), "a second attempt elsewhere", 90)
+    wait_for(lambda: attempt(2), "a second attempt", 90)
     resumed = time.monotonic() - started
     sweep.wait(300)
     if fault == "cut":

@@ -20,7 +20,7 @@ import pytest
 import s3fs
 
 from analysis.records import read_sweep
-from tests.sweeps.driving import LONGER, SCRIPT, finish, results, start, wait_for
+from tests.sweeps.driving import LONGER, SCRIPT, finish, patched, results, start, wait_for
 
 pytestmark = pytest.mark.ray
 
@@ -136,6 +136,24 @@ def test_s3_answers_500_and_503_for_a_while(
 
 
 @pytest.mark.long
+def test_s3_is_not_there_at_the_start(store: Store, uninterrupted: Path) -> None:
+    """Said in a line before anything starts; when it is there the same command runs."""
+    store.answers = FAULTS["5xx"]
+    for endpoint, said in ((store.url, "the drill"), ("http://127.0.0.1:9", "127.0.0.1:9")):
+        code, out, err = finish(start("s3://bucket/sweeps", *LONGER, env={"AWS_ENDPOINT_URL": endpoint}))
+        assert code == 2, err
+        assert out == ""
+        assert err.count("\n") == 1, err
+        assert "storage s3://bucket/sweeps" in err
+        assert said in err
+    store.answers = []
+    assert not s3fs.S3FileSystem(use_listings_cache=False).exists("bucket/sweeps/pilcro")
+    code, _, err = finish(start("s3://bucket/sweeps", *LONGER, env={"AWS_ENDPOINT_URL": store.url}))
+    assert code == 0, err
+    same("s3://bucket/sweeps", uninterrupted)
+
+
+@pytest.mark.long
 def test_s3_credentials_that_expire(store: Store, s3_endpoint: str, uninterrupted: Path) -> None:
     """No trial is recorded as failed: the run ends with what is wrong, and the same command goes on."""
     process = start("s3://bucket/sweeps", *LONGER, env={"AWS_ENDPOINT_URL": store.url})
@@ -219,44 +237,6 @@ def test_a_full_disk(uninterrupted: Path, tmp_path: Path) -> None:
     same(kept, uninterrupted)
 
 
-_HUNGRY = """
-import importlib.abc, importlib.machinery, sys
-
-
-class Finder(importlib.abc.MetaPathFinder):
-    def find_spec(self, name, path, target=None):
-        if name != "trainables.training":
-            return None
-        sys.meta_path.remove(self)
-        spec = importlib.machinery.PathFinder.find_spec(name, path)
-        load = spec.loader.exec_module
-
-        def exec_module(module):
-            load(module)
-            train = module.Run.train_epoch
-
-            def hungry(run):
-                if {when} and run.epoch == 2:
-                    {harm}
-                return train(run)
-
-            module.Run.train_epoch = hungry
-
-        spec.loader.exec_module = exec_module
-        return spec
-
-
-sys.meta_path.insert(0, Finder())
-"""
-
-
-def patched(folder: Path, when: str, harm: str) -> dict[str, str]:
-    """An environment in which trials do themselves harm at their third epoch."""
-    folder.mkdir()
-    (folder / "sitecustomize.py").write_text(_HUNGRY.replace("{when}", when).replace("{harm}", harm))
-    return {"PYTHONPATH": str(folder)}
-
-
 @pytest.mark.parametrize(
     ("harm", "told"),
     [
@@ -273,7 +253,7 @@ def patched(folder: Path, when: str, harm: str) -> dict[str, str]:
 )
 def test_a_trial_out_of_memory(harm: str, told: str, uninterrupted: Path, tmp_path: Path) -> None:
     """It is recorded as failed, once; the others are as if nothing had happened."""
-    environment = patched(tmp_path / "patch", "run.config.seed == 1", harm)
+    environment = patched(tmp_path / "patch", "run.config.seed == 1 and run.epoch == 2", harm)
     code, _, err = finish(start(tmp_path, *LONGER, env=environment))
     assert code == 1
     assert told in err
@@ -315,7 +295,8 @@ def test_out_of_memory_by_rays_monitor(memory_group: Path, uninterrupted: Path, 
     """Ray kills the worker that takes too much, as often as it is tried; the others go on, and what to do is said."""
     # the sweep needs 2 GiB of the cgroup's 6, and 2.5 more with the hungry trial; at first Ray stops at 3.3
     hungry = "import time; hold = [(bytearray(b'x') * 2**28, time.sleep(0.2)) for _ in range(10)]"
-    environment = patched(tmp_path / "patch", "run.config.seed == 1 and not hasattr(run.config.method, 'alpha')", hungry)
+    when = "run.config.seed == 1 and run.epoch == 2 and not hasattr(run.config.method, 'alpha')"
+    environment = patched(tmp_path / "patch", when, hungry)
     sweep = f"{sys.executable} {SCRIPT} --storage {tmp_path}/results {' '.join(LONGER)}"
     done = _namespace(
         f"""
@@ -342,6 +323,7 @@ def test_out_of_memory_by_rays_monitor(memory_group: Path, uninterrupted: Path, 
         "fewer trials on a node at a time (a larger --cpus-per-trial) or a smaller --batch-size need less"
     )
     assert "Traceback" not in err
+    assert "Trials did not complete" not in err
     trials = read_sweep(str(tmp_path / "first" / "pilcro")).trials.to_pylist()
     assert sorted(row["status"] for row in trials) == ["completed"] * 5 + ["failed"]
     assert next(row["attempts"] for row in trials if row["status"] == "failed") == 4

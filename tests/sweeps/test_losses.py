@@ -1,0 +1,68 @@
+"""Which errors of Ray count against a trial, without a Ray; `test_nodes.py` and `test_faults.py` have the real ones."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from types import SimpleNamespace
+
+import pytest
+from ray.air.execution._internal.actor_manager import RayActorManager
+from ray.exceptions import ActorDiedError, OutOfMemoryError, RayActorError
+
+from sweeps import losses
+
+
+@pytest.fixture
+def node(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, object]]:
+    """What the cluster says of the node of the actor "a", which can be reached."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        said = {
+            "NodeID": "n",
+            "Alive": True,
+            "NodeManagerAddress": "127.0.0.1",
+            "NodeManagerPort": server.getsockname()[1],
+        }
+        state = SimpleNamespace(actors=lambda actor: {"Address": {"NodeID": "n"}} if actor == "a" else {})
+        monkeypatch.setattr(losses.ray._private, "state", state)
+        monkeypatch.setattr(losses.ray, "nodes", lambda: [said])
+        monkeypatch.setattr(losses, "GOES_WITHIN", 0.0)
+        yield said
+
+
+def test_what_goes_with_its_node_is_preempted(node: dict[str, object]) -> None:
+    error = RayActorError("a", "died")
+    with losses.mended_tune():
+        assert not error.preempted
+        assert not RayActorError("unknown", "died").preempted
+        assert not ActorDiedError().preempted
+        # the cluster has not noticed yet
+        node["NodeManagerPort"] = 1
+        assert error.preempted
+        node["Alive"] = False
+        assert error.preempted
+        assert RayActorError("a", "died", preempted=True).preempted
+    assert not error.preempted
+
+
+def test_an_error_that_tune_does_not_know_is_an_actors(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Exception] = []
+    monkeypatch.setattr(RayActorManager, "_actor_task_failed", lambda self, task, error: seen.append(error))
+    with losses.mended_tune():
+        for error in (OutOfMemoryError("low"), RayActorError("a", "died"), ValueError("no error of Ray")):
+            RayActorManager._actor_task_failed(None, None, error)
+    assert [type(error) for error in seen] == [RayActorError, RayActorError, ValueError]
+    assert [str(error) for error in seen] == ["low", "died", "no error of Ray"]
+
+
+def test_what_is_told_of_memory() -> None:
+    words = (
+        "1 worker(s) were killed due to the node running low on memory. Memory on the node (IP: 10.9.9.9, ID: bde2) "
+        "was 7.24GB used / 23.54GB limit (0.307482)\nOOM kill reason: Memory usage 7693955072B exceeded threshold"
+    )
+    told = losses.out_of_memory(RayActorError(error_msg=words))
+    assert told is not None
+    assert told.startswith(
+        "out of memory: Ray killed its worker as the node ran low (7.24GB used / 23.54GB limit); fewer"
+    )
+    assert losses.out_of_memory(RayActorError(error_msg="died")) is None
