@@ -5,10 +5,10 @@
 A head without processors and two workers with one each, joined by a bridge. FAULT is what happens to the first worker
 when both have a trial in training: "removed" (its processes are killed), "hung" (stopped, not killed) or "cut" (its
 link goes down, and up again when the sweep has ended, so that it writes late). With "head" the driver is killed with
-the head, the workers end by themselves, and the same command is given on a new cluster at the same address. With
-"unseen" nothing happens to it, but from the beginning it does not see the folder of the record. With "again and again"
-there is one worker and one trial, and each attempt of it but the last loses the worker, which then joins anew. Prints
-what was seen as JSON.
+the head, the workers' trials end by themselves, and the same command is given on a new cluster at the same address.
+With "unseen" nothing happens to it, but from the beginning it does not see the folder of the record. With "again and
+again" there is one worker and one trial, and each attempt of it but the last loses the worker, which then joins anew.
+Prints what was seen as JSON.
 """
 
 from __future__ import annotations
@@ -63,6 +63,17 @@ def network(workers: int) -> None:
 
 def pids(worker: int) -> list[int]:
     return [int(pid) for pid in sh(f"ip netns pids w{worker}").split()]
+
+
+def trials(worker: int) -> list[int]:
+    """Processes that train, or could start one that does."""
+    found = []
+    for pid in pids(worker):
+        with contextlib.suppress(OSError):
+            name = Path(f"/proc/{pid}/cmdline").read_bytes()
+            if b"/raylet/raylet" in name or b"Trainable" in name or name.startswith(b"ray::Trial"):
+                found.append(pid)
+    return found
 
 
 def send(worker: int, number: int) -> None:
@@ -155,7 +166,10 @@ def main(folder: Path, fault: str) -> None:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(int(entry.name), signal.SIGKILL)
         sweep.wait()
-        wait_for(lambda: not pids(1) and not pids(2), "the end of the workers without a head")
+        # Ray's log monitors stay, and are of no harm
+        wait_for(lambda: not trials(1) and not trials(2), "the end of the workers' trials without a head")
+        end(1)
+        end(2)
         sh(f"{head} --temp-dir {tempfile.mkdtemp(prefix='r')}")
         join(1)
         join(2)

@@ -64,7 +64,7 @@ def test_a_node_is_lost(fault: str, uninterrupted: Path, tmp_path: Path) -> None
 
 
 def test_the_head_is_lost_with_the_driver(uninterrupted: Path, tmp_path: Path) -> None:
-    """Its workers end by themselves; on a new cluster the same command goes on with what was in training."""
+    """The workers' trials end by themselves; on a new cluster the same command goes on with what was in training."""
     seen = drill("head", tmp_path)
     assert seen["code"] == 0, (tmp_path / "err").read_text()
     wanted, found = results(uninterrupted), results(tmp_path / "results")
