@@ -5,12 +5,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import difflib
+import functools
+import io
+import logging
 import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import botocore.session
 import jsonschema
 import yaml
 from ray.autoscaler._private.util import prepare_config, validate_config
@@ -24,19 +30,6 @@ PROVIDER_KEYS = {
     "use_internal_ips",
     "when_sold_out",
 }
-# arguments of EC2's RunInstances, and `SubnetIds`, which is Ray's
-NODE_KEYS = {
-    "InstanceType",
-    "ImageId",
-    "IamInstanceProfile",
-    "SecurityGroupIds",
-    "SubnetIds",
-    "KeyName",
-    "MetadataOptions",
-    "BlockDeviceMappings",
-    "InstanceMarketOptions",
-    "TagSpecifications",
-}
 SECRET = re.compile(
     r"\b(AKIA|ASIA)[0-9A-Z]{16}\b|(?i:aws_?(secret_?access_?key|access_?key_?id|session_?token|credentials))"
     r"|-----BEGIN|(?i:\b(password|passwd|api_?key|auth_?token)\b\s*[:=]\s*[\"']?[0-9A-Za-z+/_-]{12,})"
@@ -47,6 +40,13 @@ HEALTH = {
     "RAY_health_check_timeout_ms": 3000,
     "RAY_health_check_failure_threshold": 2,
 }
+
+
+@functools.cache
+def node_keys() -> set[str]:
+    """Arguments of EC2's RunInstances, and `SubnetIds`, which is Ray's."""
+    ec2 = botocore.session.get_session().get_service_model("ec2")
+    return {"SubnetIds", *ec2.operation_model("RunInstances").input_shape.members}
 
 
 def problems(text: str) -> list[str]:
@@ -102,7 +102,7 @@ def _of_nodes(config: dict[str, Any]) -> Iterator[str]:
         yield "no worker type"
     for name, kind in types.items():
         node = kind["node_config"]
-        yield from _unknown(f"{name}.node_config", node, NODE_KEYS)
+        yield from _unknown(f"{name}.node_config", node, node_keys())
         for key in ("InstanceType", "ImageId", "IamInstanceProfile"):
             if not node.get(key):
                 yield f"{name}.node_config.{key} is missing"
@@ -118,7 +118,7 @@ def _of_nodes(config: dict[str, Any]) -> Iterator[str]:
             yield f"{name} is not on spot: InstanceMarketOptions: {{MarketType: spot}}"
         changes = config["provider"].get("when_sold_out", [])
         for change in changes:
-            yield from _unknown("provider.when_sold_out", change, NODE_KEYS)
+            yield from _unknown("provider.when_sold_out", change, node_keys())
         if not any(not _is_spot({**node, **change}) for change in changes):
             yield "provider.when_sold_out lacks on-demand machines to fall back on: {InstanceMarketOptions: null}"
     if "0.0.0.0/0" in str(config) or "::/0" in str(config):
@@ -165,12 +165,19 @@ def _is_spot(node_config: dict[str, Any]) -> bool:
 
 def _unknown(where: str, given: dict[str, Any], known: set[str]) -> Iterator[str]:
     for key in sorted(set(given) - known):
-        yield f"{where}.{key} is unknown; known are {', '.join(sorted(known))}"
+        like = difflib.get_close_matches(key, known) or sorted(known) if len(known) > 10 else sorted(known)
+        yield f"{where}.{key} is unknown; known are {', '.join(like[:10])}{' …' if len(like) > 10 else ''}"
 
 
 if __name__ == "__main__":
-    file = Path(sys.argv[1])
-    complaints = problems(file.read_text())
-    complaints += [f"still to be filled in: {found}" for found in re.findall(r"\w+-CHANGE-ME", file.read_text())]
+    logging.disable(logging.WARNING)  # Ray's own, of what it does not know without AWS
+    try:
+        file, text = sys.argv[1], Path(sys.argv[1]).read_text()
+    except (IndexError, OSError) as error:
+        print(f"error: a cluster file is needed, such as cluster.yaml: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        complaints = problems(text)
+    complaints += [f"still to be filled in: {found}" for found in re.findall(r"\w+-CHANGE-ME", text)]
     print("\n".join(complaints) or f"{file}: nothing to complain about")
     raise SystemExit(1 if complaints else 0)

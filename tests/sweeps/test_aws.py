@@ -69,3 +69,19 @@ def test_nothing_to_be_had_and_no_fallback_for_the_head(
     monkeypatch.setattr(AWSNodeProvider, "create_node", lambda self, *rest: other.create_node(self, *rest))
     with pytest.raises(NodeLaunchException):
         provider.create_node(DEMAND, {}, 1)
+
+
+def test_what_is_no_lack_of_machines_does_not_cost_the_full_price(
+    provider: SpotThenOnDemand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A missing permission or a wrong image is told, and not tried again on demand."""
+    tried: list[dict[str, Any]] = []
+
+    def refuse(self: object, node_config: dict[str, Any], *rest: object) -> dict[str, Any]:
+        tried.append(node_config)
+        raise NodeLaunchException("UnauthorizedOperation", "you may not", None)
+
+    monkeypatch.setattr(AWSNodeProvider, "create_node", refuse)
+    with pytest.raises(NodeLaunchException, match="you may not"):
+        provider.create_node(SPOT, {}, 3)
+    assert tried == [SPOT]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import pickle
 import subprocess
@@ -10,9 +11,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from analysis.command_line import InputError
-from trainables.data import DataConfig, Images, SharedData, load, shared
+from trainables.data import DataConfig, Images, SharedData, identify, load, shared
 from trainables.pilcro import Pilcro, smoothness_of
 
 DIGITS = DataConfig("digits")
@@ -76,7 +78,7 @@ print(int(data.train.images.sum()))
 def test_what_is_used_stays_and_what_is_not_goes(temporary: Path) -> None:
     first = SharedData("digits", ".", DIGITS).load()
     sum_ = int(first.train.images.sum())
-    half = temporary / "half"  # of a process killed while it wrote
+    half = temporary / ("0" * 32)  # of a process killed while it wrote
     half.mkdir()
     (half / "arrays").write_bytes(b"12")
     SharedData("digits", ".", DataConfig("digits", image_size=16)).load()
@@ -103,8 +105,51 @@ def test_a_half_written_one_is_loaded_again(temporary: Path) -> None:
     assert np.array_equal(again.train.images, load("digits", ".", DIGITS).train.images)  # type: ignore[union-attr]
 
 
-def test_a_folder_that_others_may_write_is_refused(temporary: Path) -> None:
+@pytest.mark.parametrize("lost", ["arrays", "rest", "used"])
+def test_one_that_was_cleaned_away_in_part_is_loaded_again(lost: str, temporary: Path) -> None:
+    data = SharedData("digits", ".", DIGITS)
+    data.load()
+    for lock in shared._IN_USE.values():
+        lock.close()
+    shared._IN_USE.clear()
+    (entry,) = entries(temporary)
+    (entry / lost).unlink()
+    assert np.array_equal(data.load().train.images, load("digits", ".", DIGITS).train.images)  # type: ignore[union-attr]
+    (entry / "arrays").write_bytes(b"cut off")
+    assert np.array_equal(data.load().train.images, load("digits", ".", DIGITS).train.images)  # type: ignore[union-attr]
+
+
+def test_data_that_are_others_than_planned_are_refused(tmp_path: Path) -> None:
+    """A node that comes hours after the plan must not train on what has been put there since."""
+    folder = tmp_path / "images"
+    for label, value in (("cat", 0), ("dog", 255)):
+        (folder / label).mkdir(parents=True)
+        for index in range(20):
+            Image.new("L", (8, 8), value).save(folder / label / f"{index}.png")
+    spec = f"folder:{folder}"
+    planned = DataConfig(identify(spec, "."))
+    assert SharedData(spec, ".", planned).load().count("train") > 0
+    Image.new("L", (8, 8), 7).save(folder / "cat" / "0.png")
+    later = SharedData(spec, ".", dataclasses.replace(planned, flip=True))
+    with pytest.raises(InputError, match="the data have changed"):
+        later.load()
+
+
+def test_a_folder_that_is_not_the_users_alone_is_refused(temporary: Path, tmp_path: Path) -> None:
     temporary.mkdir()
     temporary.chmod(0o777)
-    with pytest.raises(InputError, match="others may write there"):
+    with pytest.raises(InputError, match="not a folder of yours alone"):
         SharedData("digits", ".", DIGITS).load()
+    temporary.rmdir()
+    (tmp_path / "home" / "thesis").mkdir(parents=True)
+    temporary.symlink_to(tmp_path / "home")
+    with pytest.raises(InputError, match="not a folder of yours alone"):
+        SharedData("digits", ".", DIGITS).load()
+    assert (tmp_path / "home" / "thesis").exists()
+
+
+def test_what_is_not_a_data_set_is_left_alone(temporary: Path) -> None:
+    (temporary / "thesis").mkdir(parents=True, mode=0o700)
+    temporary.chmod(0o700)
+    SharedData("digits", ".", DIGITS).load()
+    assert (temporary / "thesis").exists()

@@ -8,7 +8,9 @@ import hashlib
 import mmap
 import os
 import pickle
+import re
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,7 +20,7 @@ from typing import Any, Protocol
 from analysis.command_line import InputError
 from trainables.data.configuration import DataConfig
 from trainables.data.images import Images
-from trainables.data.sources import load
+from trainables.data.sources import identify, load
 from trainables.data.streamed import StreamedImages
 
 
@@ -43,28 +45,42 @@ class SharedData:
     """What derives something from the data does so at the same time, once."""
 
     def load(self) -> Images | StreamedImages:
-        """The data set, its arrays read-only. Raises what `trainables.data.load` raises, and `OSError` where the
-        temporary folder has no room."""
+        """The data set, its arrays read-only. Raises what `trainables.data.load` raises, `InputError` where the data
+        are not those any more that the sweep was planned with, and `OSError` where the temporary folder has no room."""
         folder = _folder()
         name = hashlib.sha256(repr((self.spec, self.root, self.config, self.methods)).encode()).hexdigest()[:32]
         entry = folder / name
         with _locked(folder / "lock"):
-            if not (entry / "whole").exists():
-                _remove_unused(folder)
-                data = load(self.spec, self.root, self.config)
-                for method in self.methods:
-                    method.prepare(data)
-                _write(entry, data)
+            if (entry / "whole").exists():
+                try:
+                    return _map(entry)
+                except (OSError, ValueError, EOFError, pickle.UnpicklingError):
+                    # what cleans temporary folders has taken a part of it
+                    shutil.rmtree(entry)
+            _remove_unused(folder)
+            self._check()
+            data = load(self.spec, self.root, self.config)
+            self._check()  # nor did they change meanwhile
+            for method in self.methods:
+                method.prepare(data)
+            _write(entry, data)
             return _map(entry)
+
+    def _check(self) -> None:
+        found = identify(self.spec, self.root)
+        if found != self.config.dataset:
+            raise InputError(
+                f"dataset {self.spec}: {found}, and {self.config.dataset} when this was planned: the data have changed"
+            )
 
 
 def _folder() -> Path:
-    """The user's own: what lies there is unpickled, so nobody else may write it."""
+    """The user's own: what lies there is unpickled, so nobody else may write it, and it is no link to elsewhere."""
     folder = Path(tempfile.gettempdir()) / f"spatial-sweeps-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
-    found = folder.stat()
-    if found.st_uid != os.getuid() or found.st_mode & 0o022:
-        raise InputError(f"{folder}: others may write there; remove it, or set TMPDIR to a folder of your own")
+    found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
+        raise InputError(f"{folder}: not a folder of yours alone; remove it, or set TMPDIR to a folder of your own")
     return folder
 
 
@@ -79,7 +95,7 @@ def _locked(file: Path) -> Iterator[None]:
 def _remove_unused(folder: Path) -> None:
     """Data sets that no process uses, and what a killed one left half written."""
     for entry in folder.iterdir():
-        if not entry.is_dir():
+        if not re.fullmatch("[0-9a-f]{32}", entry.name) or entry.is_symlink():
             continue
         with open(entry / "used", "w") as used, contextlib.suppress(BlockingIOError):
             fcntl.flock(used, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -97,7 +113,10 @@ def _write(entry: Path, data: Images | StreamedImages) -> None:
             sizes.append(raw.nbytes)
             arrays.write(raw)
             arrays.write(bytes(-raw.nbytes % 64))  # arrays begin at multiples of 64 bytes
-    (entry / "rest").write_bytes(pickle.dumps((rest, sizes)))
+        os.fsync(arrays.fileno())
+    with open(entry / "rest", "wb") as file:
+        pickle.dump((rest, sizes), file)
+        os.fsync(file.fileno())
     (entry / "used").touch()
     (entry / "whole").touch()
 
@@ -107,11 +126,13 @@ _IN_USE: dict[Path, Any] = {}
 
 
 def _map(entry: Path) -> Images | StreamedImages:
+    rest, sizes = pickle.loads((entry / "rest").read_bytes())
+    if sum(size + -size % 64 for size in sizes) != (entry / "arrays").stat().st_size:
+        raise ValueError(f"{entry}: cut off")
     if entry not in _IN_USE:
         used = open(entry / "used")  # noqa: SIM115 - open as long as this process lives
         fcntl.flock(used, fcntl.LOCK_SH)
         _IN_USE[entry] = used
-    rest, sizes = pickle.loads((entry / "rest").read_bytes())
     views, start = [], 0
     if sizes:
         with open(entry / "arrays", "rb") as arrays:
