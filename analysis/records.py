@@ -11,6 +11,7 @@ any other from the compacted ones. `python -m analysis.records compact <sweep>` 
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import io
 import itertools
@@ -18,6 +19,7 @@ import json
 import numbers
 import os
 import re
+import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -32,7 +34,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import s3fs
-from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
+from botocore.exceptions import BotoCoreError, ClientError
 from botocore.exceptions import ConnectionError as BotoConnectionError
 from fsspec.implementations.local import LocalFileSystem
 from tyro.conf import Positional
@@ -44,6 +46,14 @@ COMPACTED = "compacted"
 
 # how long a store may take to answer the probe of `check_storage`
 ANSWER_SECONDS = 12
+
+PATIENCE = 120.0
+"""Seconds for which the store may fail before a process that is patient gives up."""
+SENT_WITHIN = 20.0
+"""Seconds that sending a file may take, and a second more for each `SENT_PER_SECOND` bytes of it."""
+SENT_PER_SECOND = 250_000
+_PATIENT = 1_000_000  # s3fs's number of attempts, where the clock decides
+_attempts = s3fs.core._error_wrapper
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -57,18 +67,50 @@ class _Damaged(Exception):
 
 
 def be_patient() -> None:
-    """From here on this process rides out failures of S3 that pass: it tries for about two minutes where the store
-    answers 5xx or does not answer. For a sweep's driver and workers; a command that only reads says soon what is wrong.
+    """From here on this process rides out failures of S3 that pass: it tries for `PATIENCE` where the store answers 5xx
+    or does not answer. For a sweep's driver and workers; a command that only reads says soon what is wrong.
     """
-    s3fs.S3FileSystem.retries = 15  # waits of 0.1 s times 1.7 to the power of the attempt, 15 s at most: 106 s
-    s3fs.core.set_custom_error_handler(_passes)
+    s3fs.S3FileSystem.retries = _PATIENT
+    # botocore's own attempts would multiply these
+    fsspec.config.conf.setdefault("s3", {}).setdefault("config_kwargs", {"retries": {"total_max_attempts": 1}})
+    s3fs.core._error_wrapper = _patiently
+
+
+async def _patiently(
+    function: Callable[..., Any],
+    *,
+    args: Sequence[Any] = (),
+    kwargs: Mapping[str, Any] | None = None,
+    retries: int,
+) -> Any:
+    """What s3fs calls the store through, but by the clock, however long an attempt takes."""
+    if retries != _PATIENT:  # of a file system that was opened not to be
+        return await _attempts(function, args=args, kwargs=kwargs, retries=retries)
+    # what is read has a timeout for every stretch of silence, what is sent has none
+    body = (kwargs or {}).get("Body")
+    allowed = None if body is None else SENT_WITHIN + (len(body) / SENT_PER_SECOND if isinstance(body, bytes) else 0)
+    until, wait = time.monotonic() + PATIENCE, 0.1
+    while True:
+        try:
+            async with asyncio.timeout(allowed):
+                return await _attempts(function, args=args, kwargs=kwargs, retries=1)
+        except Exception as error:
+            # s3fs turns the store's answers into other exceptions, which do not say the status
+            if not _passes(error.__cause__ if isinstance(error.__cause__, ClientError) else error):
+                raise
+            if time.monotonic() + wait > until:
+                if isinstance(error, STORAGE_ERRORS) and str(error):
+                    raise
+                raise OSError(f"no whole answer ({type(error).__name__})") from error
+        await asyncio.sleep(wait)
+        wait = min(1.7 * wait, 15.0)
 
 
 def _passes(error: Exception) -> bool:
     if isinstance(error, ClientError):
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
         return isinstance(status, int) and status >= 500
-    return isinstance(error, BotoConnectionError | HTTPClientError)
+    return isinstance(error, (BotoConnectionError, *s3fs.core.S3_RETRYABLE_ERRORS))
 
 
 # --- storage ----------------------------------------------------------------------------------------------------------
@@ -81,6 +123,18 @@ def _open(url: str, **options: Any) -> tuple[fsspec.AbstractFileSystem, str]:
     except (ValueError, ImportError) as error:
         raise InputError(f"{url}: {error}; allowed are a folder or s3://bucket/prefix") from None
     return fs, path.rstrip("/") or path
+
+
+def open_briefly(url: str) -> tuple[fsspec.AbstractFileSystem, str, dict[str, Any]]:
+    """File system and path of what must be answered in seconds, also in a process that is patient; and what is to be
+    given to each call, as a server that takes a request and says nothing is not covered by the others' timeouts."""
+    if not str(url).startswith(("s3://", "s3a://")):
+        return *_open(url), {}
+    # the defaults try for minutes
+    config = {"connect_timeout": 4, "read_timeout": 5, "retries": {"total_max_attempts": 1}}
+    fs, path = _open(url, config_kwargs=config)
+    fs.retries = 2  # s3fs's own, of these instances only
+    return fs, path, {"timeout": ANSWER_SECONDS}
 
 
 def _shown(fs: fsspec.AbstractFileSystem, path: str) -> str:
@@ -104,10 +158,10 @@ def _bytes(fs: fsspec.AbstractFileSystem, path: str) -> bytes:
     return content
 
 
-def put_file(fs: fsspec.AbstractFileSystem, path: str, content: bytes) -> None:
-    """The whole file or nothing, whatever happens meanwhile."""
+def put_file(fs: fsspec.AbstractFileSystem, path: str, content: bytes, **limit: float) -> None:
+    """The whole file or nothing, whatever happens meanwhile; `limit` as `open_briefly` gives it."""
     if not isinstance(fs, LocalFileSystem):
-        fs.pipe_file(path, content)
+        fs.pipe_file(path, content, **limit)
         return
     folder, name = os.path.split(path)
     os.makedirs(folder, exist_ok=True)
@@ -164,33 +218,24 @@ def check_storage(url: str) -> None:
     Writes and deletes a probe. Raises `InputError` if that fails: a folder without permission, a missing bucket,
     missing credentials, an endpoint that does not answer.
     """
-    options: dict[str, Any] = {}
-    if str(url).startswith(("s3://", "s3a://")):
-        # the defaults try for minutes
-        config = {"connect_timeout": 4, "read_timeout": 5, "retries": {"total_max_attempts": 1}}
-        options = {"config_kwargs": config}
-    fs, path = _open(url, **options)
-    if options:
-        fs.retries = 2  # s3fs's own, of this probe's instance only
+    fs, path, limit = open_briefly(url)
     probe = f"{path}/.probe-{uuid.uuid4().hex}"
     try:
         if isinstance(fs, LocalFileSystem):
             os.makedirs(path, exist_ok=True)
-        # a server that takes the request and says nothing is not covered by the timeouts above
-        limit: dict[str, Any] = {"timeout": ANSWER_SECONDS} if options else {}
         fs.pipe_file(probe, b"probe", **limit)
         fs.rm_file(probe, **limit)
     except STORAGE_ERRORS as error:
         place = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-        at = f" at {place}" if options and place else ""
+        at = f" at {place}" if limit and place else ""
         reason = _reason(error)
-        if options and isinstance(error, FileNotFoundError):
+        if limit and isinstance(error, FileNotFoundError):
             reason = "the bucket does not exist"
         elif isinstance(error, TimeoutError):
             reason = "no answer"
         raise InputError(
             f"storage {url}{at}: cannot be written ({reason}); "
-            + ("check the bucket, AWS_ENDPOINT_URL and the credentials" if options else "choose another --storage")
+            + ("check the bucket, AWS_ENDPOINT_URL and the credentials" if limit else "choose another --storage")
         ) from None
 
 

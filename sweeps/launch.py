@@ -266,7 +266,7 @@ def _run_on_ray(
         with mended_tune():
             results = tuner.fit()
         if lease.lost.is_set():
-            raise InputError(f"{url}: another driver has taken over this sweep; this one has stopped")
+            raise lease.reason
         _record_lost(results, {trial.id: trial for trial in pending}, url, options)
         _remove_finished_checkpoints(flags, plan, url)
     if usage.problem:
@@ -275,7 +275,7 @@ def _run_on_ray(
 
 
 class _UntilLost(tune.Stopper):
-    """Ends the run when another driver has taken it over."""
+    """Ends the run when the sweep is no longer this driver's."""
 
     def __init__(self, lease: Lease) -> None:
         self.lost = lease.lost

@@ -3,6 +3,11 @@
 The file is made so that only one can make it (exclusive creation on a disk, a conditional put on S3). A driver that
 was killed leaves it behind; it is taken over at once where its process is known to have ended, else when it has not
 been renewed for a while, as seen here: no two machines' clocks are compared.
+
+A driver that cannot reach the storage goes on for `CUT_OFF_AFTER` seconds, as its trials do, so that a failure of the
+storage that passes costs nothing; when it reaches it again it reads whose the sweep is. If another driver is started
+in that time and does reach it, both work until then: two minutes at most, which is harmless, as a trial's numbers are
+those of its configuration, a recorded one is not replaced and a checkpoint's name is that of its content.
 """
 
 from __future__ import annotations
@@ -21,25 +26,31 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from analysis.command_line import InputError
-from analysis.records import STORAGE_ERRORS, put_file
+from analysis.records import PATIENCE, STORAGE_ERRORS, open_briefly, put_file
 
 RENEWED_EVERY = 5.0
 """Seconds between renewals."""
 STALE_AFTER = 25.0
-"""Seconds without a renewal after which a driver is taken for dead; its own renewals fail before that."""
+"""Seconds without a renewal after which a driver is taken for dead by another that wants the sweep."""
+CUT_OFF_AFTER = PATIENCE
+"""Seconds after which a driver that cannot reach the storage stops."""
+JOINED_WITHIN = 5.0
+"""Seconds that the end of a run waits for a renewal under way."""
 _NAME = "driver.json"
 
 
 class Lease:
     """Held while the context is open. Raises `InputError` on entry if another driver holds it.
 
-    `lost` is set if another driver has taken it over, which saw no renewal for `STALE_AFTER` seconds: after a long
-    suspension of this process or a long failure of the storage.
+    `lost` is set when the run is to stop, and `reason` says why: another driver has taken the sweep over, which saw no
+    renewal for `STALE_AFTER` seconds (after a long suspension of this process or a failure of the storage), the file
+    is gone or changed, or the storage has not been reached for `CUT_OFF_AFTER` seconds.
     """
 
     def __init__(self, sweep: str) -> None:
         self.sweep = sweep
         self.fs, folder = fsspec.core.url_to_fs(sweep, use_listings_cache=False)
+        self.limit: dict[str, float] = {}
         self.path = f"{folder}/{_NAME}"
         self.content: dict[str, Any] = {
             "driver": uuid.uuid4().hex,
@@ -49,22 +60,27 @@ class Lease:
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
         }
         self.lost = threading.Event()
+        self.reason: Exception = InputError("the sweep's lease is held")
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._renew, daemon=True, name="lease")
 
     def __enter__(self) -> Lease:
         if not self._create():
-            self._take_over(self._read())
+            held = self._read()
+            # where the answer to a put is lost, it is tried again
+            if held is None or held.get("driver") != self.content["driver"]:
+                self._take_over(held)
+        self.fs, _, self.limit = open_briefly(self.sweep)
         self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._ended.set()
-        self._thread.join()
-        held = self._read()
-        if held is not None and held.get("driver") == self.content["driver"]:
-            with contextlib.suppress(FileNotFoundError):
-                self.fs.rm_file(self.path)
+        self._thread.join(JOINED_WITHIN)
+        # a file that stays is that of a driver known to be dead, or not renewed
+        with contextlib.suppress(*STORAGE_ERRORS):
+            if not self._thread.is_alive() and (self._read() or {}).get("driver") == self.content["driver"]:
+                self.fs.rm_file(self.path, **self.limit)
 
     def _encoded(self) -> bytes:
         return json.dumps({**self.content, "renewed": time.time_ns()}).encode()
@@ -91,7 +107,7 @@ class Lease:
 
     def _read(self) -> dict[str, Any] | None:
         try:
-            content = json.loads(self.fs.cat_file(self.path))
+            content = json.loads(self.fs.cat_file(self.path, **self.limit))
         except FileNotFoundError:
             return None
         except ValueError:
@@ -125,15 +141,36 @@ class Lease:
             raise InputError(f"{self.sweep}: another driver has just started on this sweep; nothing was changed")
 
     def _renew(self) -> None:
+        renewed = time.monotonic()
         while not self._ended.wait(RENEWED_EVERY):
             try:
                 held = self._read()
                 if held is None or held.get("driver") != self.content["driver"]:
-                    self.lost.set()
+                    self._lose(InputError(f"{self.sweep}: {_seen(held)}; this one has stopped"))
                     return
-                put_file(self.fs, self.path, self._encoded())
-            except STORAGE_ERRORS:
-                continue  # the next renewal may succeed; whoever takes over meanwhile is seen then
+                put_file(self.fs, self.path, self._encoded(), **self.limit)
+                renewed = time.monotonic()
+            except Exception as error:  # noqa: BLE001 - whatever it is, without renewals this driver is taken for dead
+                # else the next renewal may succeed; whoever takes over meanwhile is seen then
+                if time.monotonic() - renewed >= CUT_OFF_AFTER:
+                    told = " ".join(str(error).split()) or type(error).__name__
+                    words = f"not reached for {time.monotonic() - renewed:.0f} s ({told}), so this driver has stopped"
+                    self._lose(OSError(words))
+                    return
+
+    def _lose(self, reason: Exception) -> None:
+        self.reason = reason
+        self.lost.set()
+
+
+def _seen(held: dict[str, Any] | None) -> str:
+    """What has become of the file, for the driver whose it was."""
+    if held is None:
+        return f"{_NAME}, by which one driver at a time works on a sweep, was removed"
+    if "driver" not in held:
+        return f"{_NAME}, by which one driver at a time works on a sweep, was changed"
+    place = f"process {held.get('pid')} on {held.get('host')}, since {held.get('started')}"
+    return f"another driver has taken over this sweep ({place})"
 
 
 def _processes() -> str:

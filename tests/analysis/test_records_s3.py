@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import fsspec
 import pandas as pd
 import pytest
 import s3fs
+from aiohttp import ClientPayloadError
 
 from analysis import records, tipping_points
 from analysis.command_line import InputError
@@ -129,3 +134,92 @@ def test_missing_credentials(s3: str, monkeypatch: pytest.MonkeyPatch, tmp_path:
     s3fs.S3FileSystem.clear_instance_cache()
     with pytest.raises(InputError, match=r"cannot be written .*credentials"):
         records.check_storage(f"{s3}/results")
+
+
+class Server:
+    """Accepts connections and then does with each what it is told to; counts them."""
+
+    def __init__(self, answer: Callable[[socket.socket], None]) -> None:
+        self.listens = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self.listens.getsockname()[1]}"
+        self.accepted: list[socket.socket] = []
+        self.answer = answer
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self) -> None:
+        with contextlib.suppress(OSError):  # closed
+            while True:
+                self.accepted.append(self.listens.accept()[0])
+                self.answer(self.accepted[-1])
+
+    def close(self) -> None:
+        for each in (self.listens, *self.accepted):
+            each.close()
+
+
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For a second or two, and no longer than the test."""
+    monkeypatch.setattr(records, "PATIENCE", 1.0)
+    monkeypatch.setattr(records, "SENT_WITHIN", 0.5)
+    monkeypatch.setattr(s3fs.core, "_error_wrapper", s3fs.core._error_wrapper)
+    monkeypatch.setattr(s3fs.S3FileSystem, "retries", s3fs.S3FileSystem.retries)
+    monkeypatch.setattr(s3fs.S3FileSystem, "read_timeout", 0.5)
+    monkeypatch.setattr(fsspec.config, "conf", {})
+    records.be_patient()
+
+
+def ended(function: Callable[[], object]) -> Exception | None:
+    """What it raises; not awaited for ever."""
+    raised: list[Exception | None] = []
+
+    def call() -> None:
+        try:
+            function()
+        except Exception as error:  # noqa: BLE001 - looked at by the test
+            raised.append(error)
+        else:
+            raised.append(None)
+
+    thread = threading.Thread(target=call, daemon=True)
+    thread.start()
+    thread.join(60)
+    assert raised, "still waits"
+    return raised[0]
+
+
+@pytest.mark.parametrize("answer", ["closes", "is silent"])
+def test_patience_ends_by_the_clock(answer: str, s3: str, patient: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However the store fails: the attempts of s3fs and botocore do not multiply, and what is sent waits no longer."""
+    server = Server((lambda one: one.close()) if answer == "closes" else (lambda one: None))
+    monkeypatch.setenv("AWS_ENDPOINT_URL", server.url)
+    fs, path = records._open(f"{s3}/demo")
+    for call in (lambda: records.put_file(fs, f"{path}/x", b"content"), lambda: fs.cat_file(f"{path}/x")):
+        before = len(server.accepted)
+        assert isinstance(ended(call), records.STORAGE_ERRORS)
+        assert 1 < len(server.accepted) - before < 12
+    server.close()
+
+
+def test_patience_outlasts_what_passes(s3: str, patient: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(records, "PATIENCE", 60.0)
+    fs, path = records._open(f"{s3}/demo")
+    failures = 3
+    whole = records._attempts
+
+    async def fails(*args: Any, **options: Any) -> Any:
+        nonlocal failures
+        failures -= 1
+        if failures >= 0:
+            raise ClientPayloadError("cut short")
+        return await whole(*args, **options)
+
+    monkeypatch.setattr(records, "_attempts", fails)
+    records.put_file(fs, f"{path}/x", b"content")
+    assert failures == -1
+    assert fs.cat_file(f"{path}/x") == b"content"
+    failures = 1_000
+    monkeypatch.setattr(records, "PATIENCE", 0.5)
+    with pytest.raises(OSError, match="no whole answer"):  # what a driver and a worker take for the storage's
+        fs.cat_file(f"{path}/x")
+    failures = 0

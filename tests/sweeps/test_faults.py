@@ -340,7 +340,8 @@ def test_a_driver_that_was_taken_over_stops(uninterrupted: Path, tmp_path: Path)
     held.write_text(json.dumps({**json.loads(held.read_text()), "driver": "another"}))
     code, _, err = finish(first)
     assert code == 2
-    assert "another driver has taken over this sweep; this one has stopped" in err
+    assert "another driver has taken over this sweep (process " in err
+    assert "this one has stopped" in err
     assert json.loads(held.read_text())["driver"] == "another"
     held.unlink()
     code, _, err = finish(start(tmp_path, *LONGER))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -12,6 +13,8 @@ from pathlib import Path
 
 import fsspec
 import pytest
+import s3fs
+from aiohttp import ClientPayloadError
 
 from analysis.command_line import InputError
 from sweeps import lease
@@ -98,5 +101,94 @@ def test_a_driver_that_lost_its_lease_notices(tmp_path: Path) -> None:
     with Lease(str(tmp_path)) as held:
         other = {**content(str(tmp_path)), "driver": "another"}
         (tmp_path / "driver.json").write_text(json.dumps(other))
-        assert held.lost.wait(5)
+        assert held.lost.wait(30)
+    assert "another driver has taken over this sweep (process " in str(held.reason)
     assert content(str(tmp_path))["driver"] == "another"  # which is left alone
+
+
+@pytest.mark.parametrize(
+    ("text", "told"), [(None, "driver.json, .* was removed"), ("{", "driver.json, .* was changed")]
+)
+def test_what_has_become_of_the_file_is_told(text: str | None, told: str, tmp_path: Path) -> None:
+    with Lease(str(tmp_path)) as held:
+        if text is None:
+            (tmp_path / "driver.json").unlink()
+        else:
+            (tmp_path / "driver.json").write_text(text)
+        assert held.lost.wait(30)
+    with pytest.raises(InputError, match=told):
+        raise held.reason
+    assert "another driver" not in str(held.reason)
+
+
+class Cut:
+    """The storage, until it fails."""
+
+    def __init__(self, fs: fsspec.AbstractFileSystem) -> None:
+        self.fs, self.error, self.asked = fs, None, 0
+        self.read = fs.cat_file
+
+    def cat_file(self, path: str, **options: object) -> bytes:
+        self.asked += 1
+        if self.error is not None:
+            raise self.error
+        found: bytes = self.read(path)
+        return found
+
+    error: Exception | None
+
+
+@pytest.mark.parametrize("error", [OSError("no route"), ClientPayloadError("cut short")])
+def test_a_driver_that_cannot_reach_the_storage_goes_on_for_a_while(
+    error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What passes costs nothing, whatever is raised; what lasts stops the driver, as another may be at work."""
+    with Lease(str(tmp_path)) as held:
+        storage = Cut(held.fs)
+        monkeypatch.setattr(held.fs, "cat_file", storage.cat_file)
+        before = content_of(tmp_path)
+        storage.error, storage.asked = error, 0
+        while storage.asked < 3:
+            time.sleep(0.05)
+        storage.error = None
+        while content_of(tmp_path) == before:  # it renews again
+            time.sleep(0.05)
+        assert not held.lost.is_set()
+        monkeypatch.setattr(lease, "CUT_OFF_AFTER", 0.5)
+        storage.error = error
+        assert held.lost.wait(30)
+        with pytest.raises(OSError, match=f"not reached for .* s \\({error}\\), so this driver has stopped"):
+            raise held.reason
+        storage.error = None
+
+
+def content_of(folder: Path) -> str:
+    return (folder / "driver.json").read_text()
+
+
+def test_the_end_does_not_wait_for_a_store_that_says_nothing(s3: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As after Ctrl-C in a failure of the storage."""
+    monkeypatch.setattr(lease, "JOINED_WITHIN", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        held = Lease(f"{s3}/demo").__enter__()
+        silent = s3fs.S3FileSystem(endpoint_url=f"http://127.0.0.1:{server.getsockname()[1]}", skip_instance_cache=True)
+        held.fs = silent
+        server.accept()  # a renewal is under way
+        ended = threading.Thread(target=held.__exit__, daemon=True)
+        ended.start()
+        ended.join(60)
+        assert not ended.is_alive()
+
+
+def test_an_answer_to_the_making_of_the_file_that_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Made, and tried again: the file that is there is this driver's own."""
+    made = Lease._create
+
+    def twice(held: Lease) -> bool:
+        made(held)
+        return made(held)
+
+    monkeypatch.setattr(Lease, "_create", twice)
+    monkeypatch.setattr(Lease, "_take_over", lambda *_: pytest.fail("waits for itself"))
+    with Lease(str(tmp_path)):
+        pass
