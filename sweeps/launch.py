@@ -34,7 +34,7 @@ from analysis import records
 from analysis.command_line import InputError, run
 from sweeps.gauges import Gauges
 from sweeps.lease import Lease
-from sweeps.losses import mended_tune, out_of_memory
+from sweeps.losses import MAX_NODE_LOSSES, mended_tune, out_of_memory
 from sweeps.plan import (
     Plan,
     PlannedTrial,
@@ -263,11 +263,11 @@ def _run_on_ray(
         stack.enter_context(progress)
         stack.enter_context(gauges)
         usage = stack.enter_context(Usage(url, {"driver": lease.content["driver"], "host": lease.content["host"]}))
-        with mended_tune():
+        with mended_tune() as node_losses:
             results = tuner.fit()
         if lease.lost.is_set():
             raise lease.reason
-        _record_lost(results, {trial.id: trial for trial in pending}, url, options)
+        _record_lost(results, {trial.id: trial for trial in pending}, url, options, node_losses)
         _remove_finished_checkpoints(flags, plan, url)
     if usage.problem:
         print(f"what this run used is not recorded: {usage.problem}", file=sys.stderr)
@@ -379,8 +379,14 @@ def _accepted(address: str, header: Mapping[str, str]) -> bool:
     return True
 
 
-def _record_lost(results: tune.ResultGrid, trials: Mapping[str, PlannedTrial], url: str, options: TrialOptions) -> None:
-    """Record the trials whose workers died again and again, so that they do not disappear without a word."""
+def _record_lost(
+    results: tune.ResultGrid,
+    trials: Mapping[str, PlannedTrial],
+    url: str,
+    options: TrialOptions,
+    node_losses: Mapping[str, int],
+) -> None:
+    """Record the trials that lost worker or node again and again, so that they do not disappear without a word."""
     unborn: list[str] = []
     for index in range(len(results)):
         result = results[index]
@@ -399,6 +405,10 @@ def _record_lost(results: tune.ResultGrid, trials: Mapping[str, PlannedTrial], u
         attempts = checkpoints_of(url, trial.id).starts() or MAX_WORKER_LOSSES + 1
         row = trial_row(trial.id, trial.config, payload["json"], options, attempts, torch.device("cpu"))
         message = out_of_memory(result.error) or " ".join(str(result.error).split())[-500:]
+        if node_losses.get(trial.id, 0) >= MAX_NODE_LOSSES:
+            message = (
+                f"lost its node {node_losses[trial.id]} times in a row without an epoch more; it last said: {message}"
+            )
         lost = {"status": "failed", "error": f"given up after {attempts} attempts: {message}"}
         records.write_trial(url, {**row, **lost, "device": None}, [], [], [])
     if unborn:

@@ -1,4 +1,4 @@
-"""What Tune makes of interruptions, mended: nodes that go away do not count, and no error of Ray ends the sweep."""
+"""What Tune makes of interruptions, mended: nodes that go away hardly count, and no error of Ray ends the sweep."""
 
 from __future__ import annotations
 
@@ -11,48 +11,79 @@ from typing import Any
 import ray
 from ray.air.execution._internal.actor_manager import RayActorManager
 from ray.exceptions import RayActorError, RayError, RayTaskError
+from ray.tune.experiment import Trial
 
 GOES_WITHIN = 2.0
 """Seconds in which a node follows its worker: where a machine is shut down, the worker may be the first to end."""
+MAX_NODE_LOSSES = 10
+"""How often in a row, without an epoch more, a trial may lose its node before it is given up: one that takes its node
+down with it would else be tried for ever, on machines that are paid for."""
 
 
 @contextlib.contextmanager
-def mended_tune() -> Iterator[None]:
+def mended_tune() -> Iterator[dict[str, int]]:
     """While the context is open,
 
     - an actor that went with its node counts as preempted, which Tune does not count as a failure of its trial. Ray
       itself calls preempted only what was on a node that was drained for that reason and outlived the notice's
-      deadline; a spot machine that goes without a notice, or before the deadline, would count;
+      deadline; a spot machine that goes without a notice, or before the deadline, would count. A trial that loses node
+      after node and gets no further is given up after `MAX_NODE_LOSSES`;
     - an error of Ray that is neither an actor's nor a task's is taken as an actor's: Ray's memory monitor kills workers
       with `OutOfMemoryError`, at which Tune (2.60) would end the sweep with a traceback.
+
+    Gives how often in a row each trial has lost its node, by its id.
     """
     errors: Any = RayActorError
     manager: Any = RayActorManager
-    preempted, failed = errors.preempted, manager._actor_task_failed
+    trials: Any = Trial
+    preempted, failed, counted = errors.preempted, manager._actor_task_failed, trials._handle_ray_actor_error
+    in_a_row: dict[str, int] = {}
+    reached: dict[str, int] = {}
 
     def as_actors(self: RayActorManager, tracked_actor_task: Any, exception: Exception) -> None:
         if isinstance(exception, RayError) and not isinstance(exception, RayActorError | RayTaskError):
             exception = RayActorError(error_msg=str(exception))
         failed(self, tracked_actor_task, exception)
 
+    def count(trial: Trial, error: RayActorError) -> None:
+        before = trial.run_metadata.num_failures
+        counted(trial, error)
+        if trial.run_metadata.num_failures > before:
+            return
+        name, epoch = trial.config["trial"]["id"], trial.run_metadata.last_result.get("epoch", 0)
+        if epoch > reached.get(name, 0):
+            reached[name], in_a_row[name] = epoch, 0
+        in_a_row[name] = in_a_row.get(name, 0) + 1
+        if in_a_row[name] >= MAX_NODE_LOSSES:
+            trial.run_metadata.num_failures = trial.max_failures + 1  # which is one too many
+
     errors.preempted = property(lambda error: preempted.fget(error) or went_with_its_node(error))
     manager._actor_task_failed = as_actors
+    trials._handle_ray_actor_error = count
     try:
-        yield
+        yield in_a_row
     finally:
         errors.preempted, manager._actor_task_failed = preempted, failed
+        trials._handle_ray_actor_error = counted
 
 
 def went_with_its_node(error: RayActorError) -> bool:
-    node = ray._private.state.actors(error.actor_id).get("Address", {}).get("NodeID") if error.actor_id else None
-    if not node:
-        return False
+    """Whether the node of the actor is gone; no where Ray cannot say it, so that a loss without an end is bounded."""
     deadline = time.monotonic() + GOES_WITHIN
-    while _lives(next((found for found in ray.nodes() if found["NodeID"] == node), {})):
+    while True:
+        try:
+            node = (
+                ray._private.state.actors(error.actor_id).get("Address", {}).get("NodeID") if error.actor_id else None
+            )
+            if not node:
+                return False
+            if not _lives(next((found for found in ray.nodes() if found["NodeID"] == node), {})):
+                return True
+        except Exception:  # noqa: BLE001 - Ray's own table of actors and nodes may fail for a moment, in many ways
+            pass
         if time.monotonic() >= deadline:
             return False
         time.sleep(0.2)
-    return True
 
 
 def _lives(node: dict[str, Any]) -> bool:

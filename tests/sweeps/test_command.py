@@ -7,11 +7,15 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from ray.exceptions import RayActorError
 
 from analysis import records
-from sweeps import launch
+from sweeps import launch, lease
+from sweeps.lease import Lease
+from sweeps.losses import MAX_NODE_LOSSES
 from sweeps.pilcro import PRESETS, PilcroSweep
 from sweeps.plan import PlannedTrial, make_plan, read_flags
 from sweeps.usage import Used
@@ -219,6 +223,17 @@ def test_a_trial_that_raises_is_recorded_as_failed(tmp_path: Path, monkeypatch: 
     assert sweep.epochs.num_rows == 2
     assert row["git_commit"] == "abc"
     assert not (tmp_path / "s" / "checkpoints" / plan.trials[0].id).exists()
+
+
+def test_a_trial_given_up_for_its_nodes_is_recorded_with_why(tmp_path: Path) -> None:
+    trial = make_plan(read_flags(PilcroSweep, PRESETS, ["--alpha", "1"], "")).trials[0]
+    result = SimpleNamespace(error=RayActorError(error_msg="its node is gone"), config={"trial": trial.payload()})
+    losses = {trial.id: MAX_NODE_LOSSES}
+    launch._record_lost([result], {trial.id: trial}, str(tmp_path / "pilcro"), OPTIONS, losses)  # type: ignore[arg-type]
+    (row,) = records.read_sweep(str(tmp_path / "pilcro")).trials.to_pylist()
+    assert row["status"] == "failed"
+    assert f"lost its node {MAX_NODE_LOSSES} times in a row without an epoch more" in row["error"]
+    assert "its node is gone" in row["error"]
 
 
 def test_environment_keeps_what_the_user_set() -> None:

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import pytest
 from ray.air.execution._internal.actor_manager import RayActorManager
 from ray.exceptions import ActorDiedError, OutOfMemoryError, RayActorError
+from ray.tune.experiment import Trial
 
 from sweeps import losses
 
@@ -43,6 +44,53 @@ def test_what_goes_with_its_node_is_preempted(node: dict[str, object]) -> None:
         assert error.preempted
         assert RayActorError("a", "died", preempted=True).preempted
     assert not error.preempted
+
+
+def test_what_ray_cannot_say_is_a_workers_loss(node: dict[str, object], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Asked again for a while, and no end of the sweep."""
+    answers: list[object] = []
+
+    def nodes() -> object:
+        answer = answers.pop() if len(answers) > 1 else answers[0]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(losses.ray, "nodes", nodes)
+    answers[:] = [RuntimeError("the GCS is away")]
+    assert not losses.went_with_its_node(RayActorError("a", "died"))
+    monkeypatch.setattr(losses, "GOES_WITHIN", 60.0)
+    answers[:] = [[], RuntimeError("the GCS is away")]
+    assert losses.went_with_its_node(RayActorError("a", "died"))
+
+
+class Failing:
+    """What Tune keeps of a trial's failures."""
+
+    def __init__(self, name: str) -> None:
+        self.config, self.max_failures = {"trial": {"id": name}}, 3
+        self.run_metadata = SimpleNamespace(num_failures=0, last_result={})
+
+    def lose(self, error: RayActorError, times: int, epoch: int) -> bool:
+        """Whether it is tried again after the last."""
+        self.run_metadata.last_result["epoch"] = epoch
+        for _ in range(times):
+            Trial._handle_ray_actor_error(self, error)
+        return self.run_metadata.num_failures <= self.max_failures
+
+
+def test_a_trial_that_takes_node_after_node_with_it_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    limit, lost = losses.MAX_NODE_LOSSES, RayActorError("a", "died", preempted=True)
+    with losses.mended_tune() as in_a_row:
+        unlucky, harmful = Failing("unlucky"), Failing("harmful")
+        # what gets further between its losses may have any number of them
+        assert all(unlucky.lose(lost, limit - 1, epoch) for epoch in range(1, 6))
+        assert harmful.lose(lost, limit - 1, 3)
+        assert harmful.run_metadata.num_failures == 0
+        assert not harmful.lose(lost, 1, 2)  # again from an older checkpoint is no progress
+        assert in_a_row == {"unlucky": limit - 1, "harmful": limit}
+    plain = Failing("plain")
+    assert plain.lose(lost, 3 * limit, 1)
 
 
 def test_an_error_that_tune_does_not_know_is_an_actors(monkeypatch: pytest.MonkeyPatch) -> None:
