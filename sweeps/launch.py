@@ -101,7 +101,7 @@ def launch(flags: SweepFlags, plan: Plan) -> int:
     # a sweep of this name that has come to nothing is in nobody's way
     if scan.statuses or scan.corrupted or _with_checkpoints(url):
         check_contents(url, contents(flags, plan))
-    pending = pending_trials(flags, plan, url, scan)
+    pending = _selected(flags, plan, scan)
     if flags.keep_models:
         recorded = [trial.id for trial in plan.trials if scan.statuses.get(trial.id) == "completed"]
         lacking = without_model(url, recorded)
@@ -114,9 +114,11 @@ def launch(flags: SweepFlags, plan: Plan) -> int:
         with Lease(url) as lease:
             # another driver may have ended while this one waited for its lease
             pending = pending_trials(flags, plan, url, records.scan(url))
-            data = _load(flags, plan, pending)
-            started = time.monotonic()
-            used = _run_on_ray(flags, plan, pending, data, url, console, lease)
+            if pending:
+                data = _load(flags, plan, pending)
+                started = time.monotonic()
+                used = _run_on_ray(flags, plan, pending, data, url, console, lease)
+    if pending:
         done = len({trial.id for trial in pending} & set(records.scan(url).statuses))
         console.print(f"{done} of {len(pending)} trials in {time.monotonic() - started:.0f} s")
         console.print(_cost(used))
@@ -141,7 +143,8 @@ def _selected(flags: SweepFlags, plan: Plan, scan: records.Scan) -> list[Planned
 
 def pending_trials(flags: SweepFlags, plan: Plan, url: str, scan: records.Scan) -> list[PlannedTrial]:
     """The planned trials to run, the longest first, as a long one that starts last would leave the other cores idle:
-    those without a record, and with --retry-failed those that failed or are damaged.
+    those without a record, and with --retry-failed those that failed or are damaged. For the holder of the lease alone,
+    as it deletes the checkpoints of those that begin again.
 
     Raises `InputError` for a damaged record or checkpoint of a planned trial unless it is to be run again.
     """
@@ -151,7 +154,8 @@ def pending_trials(flags: SweepFlags, plan: Plan, url: str, scan: records.Scan) 
         if trial.id in unfinished:
             checkpoints = checkpoints_of(url, trial.id)
             try:
-                checkpoints.load()
+                # what is whole but refused is found by the worker, and recorded as that trial's failure
+                checkpoints.load() if trial.id in scan.statuses else checkpoints.check()
             except CheckpointError as error:
                 if not flags.retry_failed:
                     raise InputError(f"{error}; --retry-failed runs that trial again from its beginning") from None

@@ -11,6 +11,7 @@ import hashlib
 import io
 import pickle
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import fsspec
@@ -50,13 +51,8 @@ class Checkpoints:
 
         Raises `CheckpointError` if there are files and none is usable.
         """
-        complaints = []
-        for name in reversed(self._names()):
-            match = _NAME.match(name)
-            content = self.fs.cat_file(f"{self.path}/{name}")
-            if match is None or hashlib.sha256(content).hexdigest()[:16] != match[2]:
-                complaints.append(f"{self.folder}/{name}: damaged ({len(content)} bytes, which do not match its name)")
-                continue
+        complaints: list[str] = []
+        for name, content in self._sound(complaints):
             try:
                 return torch.load(io.BytesIO(content), weights_only=True, map_location="cpu"), complaints
             except pickle.UnpicklingError:
@@ -64,6 +60,25 @@ class Checkpoints:
         if complaints:
             raise CheckpointError("; ".join(complaints))
         return None, complaints
+
+    def check(self) -> None:
+        """Raises `CheckpointError` if there are files and none is what its name says, which reads no more than that."""
+        complaints: list[str] = []
+        if next(self._sound(complaints), None) is None and complaints:
+            raise CheckpointError("; ".join(complaints))
+
+    def _sound(self, complaints: list[str]) -> Iterator[tuple[str, bytes]]:
+        """Name and content of the files that are whole, the newest first; a complaint for each other."""
+        for name in reversed(self._names()):
+            try:
+                content = self.fs.cat_file(f"{self.path}/{name}")
+            except FileNotFoundError:
+                continue  # a worker of a driver before this one has just ended its trial, or gone on with it
+            match = _NAME.match(name)
+            if match is None or hashlib.sha256(content).hexdigest()[:16] != match[2]:
+                complaints.append(f"{self.folder}/{name}: damaged ({len(content)} bytes, which do not match its name)")
+                continue
+            yield name, content
 
     def count_start(self) -> int:
         """Record that the trial starts once more; the number of starts so far, this one included."""

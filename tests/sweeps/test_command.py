@@ -138,6 +138,30 @@ class TestRefusedBeforeAnythingRuns:
             run("--storage", str(tmp_path), "--retry-failed")
         assert not file.exists()
 
+    def test_a_second_driver_deletes_nothing(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """With --retry-failed neither, and it reads no checkpoint: another may end that trial meanwhile."""
+        monkeypatch.setattr(lease, "RENEWED_EVERY", 0.2)
+        trial = make_plan(read_flags(PilcroSweep, PRESETS, [], "")).trials[3]
+        checkpoints = Checkpoints(str(tmp_path / "pilcro" / "checkpoints" / trial.id))
+        checkpoints.save(4, {"epoch": 4})
+        checkpoints.count_start()
+        (file,) = Path(checkpoints.folder).glob("*.pt")
+        file.write_bytes(file.read_bytes()[:-1])
+        with Lease(str(tmp_path / "pilcro")):
+            assert run("--storage", str(tmp_path), "--retry-failed") == 2
+        assert "nothing was changed" in one_line(capsys)
+        assert file.exists()
+        assert checkpoints.starts() == 1
+
+    def test_a_driver_that_finds_everything_done_when_it_has_its_lease(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(launch, "pending_trials", lambda *_: [])
+        assert run("--storage", str(tmp_path)) == 1  # which it is not
+        assert "nothing to run" in capsys.readouterr().out
+
     def test_a_ray_that_does_not_answer(
         self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -63,6 +63,36 @@ def test_all_damaged_is_an_error_that_names_them(tmp_path: Path) -> None:
     assert "000002-" in str(caught.value)
 
 
+def test_the_check_reads_the_newest_that_is_whole_and_nothing_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoints = Checkpoints(str(tmp_path / "c"))
+    checkpoints.check()
+    for epoch in (1, 2):
+        checkpoints.save(epoch, state(epoch))
+    older, newest = files(tmp_path / "c")
+    monkeypatch.setattr(torch, "load", lambda *_, **__: pytest.fail("nothing is decoded"))
+    content = older.read_bytes()
+    older.write_bytes(b"x")
+    checkpoints.check()
+    newest.write_bytes(b"x")
+    with pytest.raises(CheckpointError, match="000001-"):
+        checkpoints.check()
+    older.write_bytes(content)
+    checkpoints.check()
+
+
+def test_a_file_that_goes_meanwhile_is_no_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker of a driver that was killed has just ended the trial."""
+    checkpoints = Checkpoints(str(tmp_path / "c"))
+    checkpoints.save(1, state(1))
+    (name,) = checkpoints._names()
+    monkeypatch.setattr(checkpoints, "_names", lambda: [name])
+    checkpoints.delete()
+    assert checkpoints.load() == (None, [])
+    checkpoints.check()
+
+
 def test_nothing_is_unpickled(tmp_path: Path) -> None:
     """A file whose name matches its content but which carries code is refused, not executed."""
 
