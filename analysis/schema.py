@@ -164,6 +164,7 @@ RUNS = _schema(
         "busy_cpu_hours": pa.float64(),
         "busy_gpu_hours": pa.float64(),
         "idle_share": pa.float64(),
+        "trial_hours": pa.float64(),
     }
 )
 

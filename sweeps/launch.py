@@ -47,7 +47,7 @@ from sweeps.plan import (
     write_contents,
 )
 from sweeps.progress import Progress
-from sweeps.usage import Usage, Used
+from sweeps.usage import Usage, Used, of_all_runs
 from trainables.checkpoints import CheckpointError
 from trainables.data import SharedData, load
 from trainables.kept_models import without_model
@@ -121,9 +121,10 @@ def launch(flags: SweepFlags, plan: Plan) -> int:
     if pending:
         done = len({trial.id for trial in pending} & set(records.scan(url).statuses))
         console.print(f"{done} of {len(pending)} trials in {time.monotonic() - started:.0f} s")
-        console.print(_cost(used))
+        console.print(_cost("used", used))
     else:
         console.print("every planned trial is recorded: nothing to run")
+    _print_total(url, console, at_least=2 if pending else 1)
     return _summarise(flags, plan, url, console)
 
 
@@ -244,7 +245,8 @@ def _run_on_ray(
             len(plan.trials) - len(pending),
         )
         scratch = f"{url}/.tune/{os.getpid()}-{time.time_ns()}"
-        stack.callback(_remove_scratch, scratch)
+        _remove(f"{url}/.tune")  # that of a driver that was killed
+        stack.callback(_remove_scratch, scratch, lease)
         tuner = tune.Tuner(
             trainable,
             param_space={"trial": tune.grid_search([trial.payload() for trial in pending])},
@@ -266,7 +268,8 @@ def _run_on_ray(
         )
         stack.enter_context(progress)
         stack.enter_context(gauges)
-        usage = stack.enter_context(Usage(url, {"driver": lease.content["driver"], "host": lease.content["host"]}))
+        identity = {"driver": lease.content["driver"], "host": lease.content["host"]}
+        usage = stack.enter_context(Usage(url, identity, lambda: gauges.counts()["running"]))
         with mended_tune() as node_losses:
             results = tuner.fit()
         if lease.lost.is_set():
@@ -510,12 +513,13 @@ def _on_network(folder: str, mounts: str = "/proc/mounts") -> bool:
     return found[1].startswith(_NETWORK)
 
 
-def _remove_scratch(url: str) -> None:
-    """Tune's own state of this run, and the folder around it unless another run has its own there."""
-    _remove(url)
-    fs, parent = fsspec.core.url_to_fs(url.rsplit("/", 1)[0])
-    if fs.exists(parent) and not [entry for entry in fs.ls(parent, detail=False) if not entry.endswith("/")]:
-        fs.rm(parent, recursive=True)
+def _remove_scratch(url: str, lease: Lease) -> None:
+    """Tune's own state; of this run alone where the sweep is another driver's by now. Where the storage fails the next
+    run removes it."""
+    fs, path, limit = records.open_briefly(url if lease.lost.is_set() else url.rsplit("/", 1)[0])
+    with contextlib.suppress(*records.STORAGE_ERRORS):
+        if fs.exists(path, **limit):
+            fs.rm(path, recursive=True, **limit)
 
 
 def _remove(url: str) -> None:
@@ -614,14 +618,24 @@ def _summarise(flags: SweepFlags, plan: Plan, url: str, console: Console) -> int
     return len(failed) + missing
 
 
-def _cost(used: Used) -> str:
-    """What the run used of its cluster, in a line."""
-    parts = [f"{used.cpu_hours:.3g} CPU-hours"]
+def _cost(what: str, used: Used) -> str:
+    """What was used of a cluster, in a line."""
+    idle = "" if used.idle_share is None else f" ({100 * used.idle_share:.0f}% idle)"
+    parts = [f"{used.cpu_hours:.3g} CPU-hours", f"{used.trial_hours:.3g} trial-hours"]
     if used.gpu_hours > 0:
         parts.insert(0, f"{used.gpu_hours:.3g} GPU-hours")
-    idle = "" if used.idle_share is None else f", {100 * used.idle_share:.0f}% of them idle"
+    parts[0] += idle
     nodes = f"{used.most_workers} node{'' if used.most_workers == 1 else 's'} at most"
-    return f"used: {', '.join(parts)} ({nodes}){idle}"
+    return f"{what}: {', '.join(parts)}; {nodes}"
+
+
+def _print_total(url: str, console: Console, at_least: int) -> None:
+    """What all runs of the sweep used, where there have been that many."""
+    total, runs, unread = of_all_runs(url)
+    for file in unread:
+        print(f"{file}: cannot be read; what that run used is not in the sum", file=sys.stderr)
+    if runs >= at_least:
+        console.print(_cost(f"used by all {runs} runs of this sweep" if runs > 1 else "used by its one run", total))
 
 
 def _print_measured(url: str, settings: Mapping[str, Sequence[Mapping[str, Any]]], console: Console) -> None:

@@ -36,6 +36,8 @@ def test_the_same_command_again_runs_nothing(uninterrupted: Path) -> None:
     code, out, _ = finish(start(uninterrupted, *LONGER))
     assert code == 0
     assert "nothing to run" in out
+    assert "used by its one run: " in out  # what it has cost is said all the same
+    assert " 0 trial-hours" not in out
     assert {path: path.stat().st_mtime_ns for path in (uninterrupted / "pilcro").rglob("*.parquet")} == before
 
 
@@ -64,6 +66,8 @@ def test_killed_worker_driver_and_everything(uninterrupted: Path, tmp_path: Path
     wait_for(lambda: not any(alive(pid) for pid in family), "the end of the driver's Ray")
     recorded = {path.name: path.read_bytes() for path in (tmp_path / "pilcro" / "trials").glob("*.parquet")}
     assert len(recorded) < 6
+    assert list((tmp_path / "pilcro" / ".tune").iterdir())
+    assert len(list((tmp_path / "pilcro" / "runs").iterdir())) == 1
 
     second = start(tmp_path, *LONGER)
     wait_for(lambda: (tmp_path / "pilcro" / "trials").exists(), "a first recorded trial")
@@ -73,8 +77,10 @@ def test_killed_worker_driver_and_everything(uninterrupted: Path, tmp_path: Path
     second.wait()
     wait_for(lambda: not any(alive(pid) for pid in everything), "the end of everything")
 
-    code, _, err = finish(start(tmp_path, *LONGER))
+    code, out, err = finish(start(tmp_path, *LONGER))
     assert code == 0, err
+    assert "used by all 3 runs of this sweep: " in out
+    assert not (tmp_path / "pilcro" / ".tune").exists()  # that of those that were killed neither
     for name, content in recorded.items():
         assert (tmp_path / "pilcro" / "trials" / name).read_bytes() == content
     wanted, found = results(uninterrupted), results(tmp_path)
