@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib.metadata
 import logging
+import math
 import os
 import re
 import shlex
@@ -14,6 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +78,7 @@ def main(
         if flags.dry_run:
             _print_plan(flags, plan)
             return
+        _check_address_form(os.environ.get("RAY_ADDRESS", ""))
         try:
             failures = launch(flags, plan)
         except records.STORAGE_ERRORS as error:
@@ -331,11 +334,23 @@ def _dashboard() -> str:
     return (node and node.webui_url) or ""
 
 
+def _check_address_form(address: str) -> None:
+    """Refuse a RAY_ADDRESS that no driver can use, before anything is loaded."""
+    if address.startswith("ray://"):
+        raise InputError(
+            f"RAY_ADDRESS: {address}, sweeps do not run through Ray Client; give the command on a node of the "
+            "cluster with RAY_ADDRESS=host:6379, or hand it over with ray job submit"
+        )
+    host, _, port = address.rpartition(":")
+    if address not in ("", "auto", "local") and not (host and "/" not in host and port.isdigit()):
+        raise InputError(f"RAY_ADDRESS: {address!r}, allowed are host:port of the cluster's head, auto and local")
+
+
 def _check_address(address: str) -> None:
     """Find out in seconds whether somebody answers at RAY_ADDRESS; Ray itself would try for minutes."""
-    host, _, port = address.removeprefix("ray://").rpartition(":")
-    if address in ("", "auto", "local") or not port.isdigit():
+    if address in ("", "auto", "local"):
         return
+    host, _, port = address.rpartition(":")
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
     except (OSError, OverflowError) as error:
@@ -422,50 +437,85 @@ def _record_lost(
         print(f"{len(unborn)} trials could not be started ({unborn[0]}); {GOES_ON}", file=sys.stderr)
 
 
-def _resources() -> dict[str, float]:
-    """The most that an autoscaler may have of each resource at once; empty where there is none.
+@dataclass(frozen=True)
+class NodeType:
+    """A kind of machine that an autoscaler may start, or the head."""
+
+    name: str
+    most: float
+    """How many there may be at once."""
+    resources: Mapping[str, float]
+    """Empty where the configuration does not say."""
+
+
+def _node_types() -> list[NodeType]:
+    """What an autoscaler may have; empty where there is none.
 
     On the head of a cluster that `ray up` started, which is where its drivers run, its configuration lies in the home
     directory (Ray 2.60 tells drivers of it in no other way).
     """
-    known = ray._private.state.state.get_max_resources_from_cluster_config()
-    if known:
-        return dict(known)
+    known = ray._private.state.state.get_cluster_config()
+    if known and known.node_group_configs:
+        kinds = known.node_group_configs
+        # -1: without a limit
+        return [
+            NodeType(
+                kind.name or "?",
+                math.inf if kind.max_count == -1 else kind.max_count,
+                {name: math.inf if amount == -1 else float(amount) for name, amount in kind.resources.items()},
+            )
+            for kind in kinds
+            if kind.max_count
+        ]
     head = ray.util.get_node_ip_address() in ray.get_runtime_context().gcs_address
     file = Path(HEADS_CONFIGURATION).expanduser()
     if not head or not file.exists():
-        return {}
+        return []
     configuration = yaml.safe_load(file.read_text()) or {}
-    found: dict[str, float] = {}
+    limit = configuration.get("max_workers", math.inf)
+    found = []
     for name, kind in (configuration.get("available_node_types") or {}).items():
-        most = kind.get("max_workers", configuration.get("max_workers", 0))
-        number = 1 if name == configuration.get("head_node_type") else min(most, configuration.get("max_workers", most))
-        for resource, amount in (kind.get("resources") or {}).items():
-            found[resource] = found.get(resource, 0.0) + amount * number
+        most = min(kind.get("max_workers", configuration.get("max_workers", 0)), limit)
+        number = 1 if name == configuration.get("head_node_type") else most
+        if number:
+            found.append(NodeType(name, number, kind.get("resources") or {}))
+    return found
+
+
+def _resources() -> dict[str, float]:
+    """The most that an autoscaler may have of each resource at once; empty where there is none."""
+    found: dict[str, float] = {}
+    for kind in _node_types():
+        for resource, amount in kind.resources.items():
+            found[resource] = found.get(resource, 0.0) + (amount * kind.most if amount else 0.0)
     return found
 
 
 def _check_resources(cpus: float, gpus: float, started_here: bool) -> None:
-    """Refuse trials that could never be placed: on a Ray of the sweep's own, or beyond what the autoscaler may start.
-    To a cluster without one, nodes may yet be added by hand: that is said, and waited for."""
-    may = _resources()
-    has = ray.cluster_resources()
-    for name, flag, wanted in (("CPU", "cpus", cpus), ("GPU", "gpus", gpus)):
-        if started_here and wanted > has.get(name, 0.0):
-            raise InputError(f"{flag}_per_trial: {wanted:g}, this machine has {has.get(name, 0.0):g} {name}s")
-        if may and wanted > max(may.get(name, 0.0), has.get(name, 0.0)):
-            raise InputError(
-                f"{flag}_per_trial: {wanted:g}, the cluster's configuration allows {may.get(name, 0.0):g} {name}s"
-            )
-    fits = [
-        node
-        for node in ray.nodes()
-        if node["Alive"] and node["Resources"].get("CPU", 0) >= cpus and node["Resources"].get("GPU", 0) >= gpus
-    ]
-    if not fits and not may:
-        print(
-            f"no node of this cluster has {cpus:g} CPUs and {gpus:g} GPUs for a trial: waiting for one", file=sys.stderr
+    """Refuse trials that fit on no node: of a Ray of the sweep's own, or of those that the autoscaler may start. To a
+    cluster without one, nodes may yet be added by hand: that is said, and waited for."""
+
+    def fits(resources: Mapping[str, float]) -> bool:
+        return resources.get("CPU", 0.0) >= cpus and resources.get("GPU", 0.0) >= gpus
+
+    if any(node["Alive"] and fits(node["Resources"]) for node in ray.nodes()):
+        return
+    types = _node_types()
+    if any(not kind.resources or fits(kind.resources) for kind in types):
+        return
+    wanted = f"cpus_per_trial: {cpus:g}, gpus_per_trial: {gpus:g}"
+    if started_here:
+        has = ray.cluster_resources()
+        raise InputError(f"{wanted}, this machine has {has.get('CPU', 0):g} CPUs and {has.get('GPU', 0):g} GPUs")
+    if types:
+        has_each = ", ".join(
+            f"{kind.name} {kind.resources.get('CPU', 0):g} CPUs and {kind.resources.get('GPU', 0):g} GPUs"
+            for kind in types
         )
+        raise InputError(
+            f"{wanted}, a trial runs on one node, and the cluster's configuration has none for it: {has_each}"
+        )
+    print(f"no node of this cluster has {cpus:g} CPUs and {gpus:g} GPUs for a trial: waiting for one", file=sys.stderr)
 
 
 def _check_shared(url: str) -> None:

@@ -341,6 +341,8 @@ def sweep_url(flags: SweepFlags) -> str:
     name = flags.name or flags.NAME
     if not name or PurePosixPath(name).name != name or name.startswith("."):
         raise InputError(f"name: {name!r}, allowed is one folder name without / and not starting with a dot")
+    if "://" in flags.storage and not flags.storage.startswith("s3://"):
+        raise InputError(f"storage: {flags.storage}, allowed are a folder or s3://bucket/prefix")
     return f"{flags.storage.rstrip('/') or '/'}/{name}"
 
 

@@ -173,6 +173,32 @@ class TestRefusedBeforeAnythingRuns:
         for address in ("", "auto", "local"):
             launch._check_address(address)
 
+    @pytest.mark.parametrize(
+        ("address", "told"),
+        [
+            ("garbage", "RAY_ADDRESS: 'garbage', allowed are host:port"),
+            ("http://127.0.0.1:8265", "allowed are host:port"),
+            ("ray://127.0.0.1:10001", "with RAY_ADDRESS=host:6379, or hand it over with ray job submit"),
+        ],
+    )
+    def test_an_address_that_is_none(
+        self,
+        address: str,
+        told: str,
+        tmp_path: Path,
+        capsys: pytest.CaptureFixture[str],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        monkeypatch.setenv("RAY_ADDRESS", address)
+        assert run("--storage", str(tmp_path / "new")) == 2
+        assert told in one_line(capsys)
+        assert not (tmp_path / "new").exists()
+
+    @pytest.mark.parametrize("storage", ["memory://x", "s3a://bucket/prefix", "nonsense://x"])
+    def test_a_storage_of_another_kind(self, storage: str, capsys: pytest.CaptureFixture[str]) -> None:
+        assert run("--storage", storage) == 2
+        assert f"storage: {storage}, allowed are a folder or s3://bucket/prefix" in one_line(capsys)
+
     def test_a_dry_run_writes_nothing(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert run("--storage", str(tmp_path / "new"), "--dry-run", "--seeds", "3") == 0
         shown = capsys.readouterr().out

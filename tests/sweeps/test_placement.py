@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 @pytest.fixture
 def head(monkeypatch: pytest.MonkeyPatch) -> None:
     """As on the head of a cluster that `ray up` started, without a Ray."""
-    state = SimpleNamespace(get_max_resources_from_cluster_config=lambda: None)
+    state = SimpleNamespace(get_cluster_config=lambda: None)
     monkeypatch.setattr(launch.ray._private.state, "state", state)
     monkeypatch.setattr(launch.ray.util, "get_node_ip_address", lambda: "10.0.0.1")
     context = SimpleNamespace(gcs_address="10.0.0.1:6379")
@@ -38,18 +38,46 @@ def test_without_an_autoscaler(head: None, tmp_path: Path, monkeypatch: pytest.M
     assert launch._resources() == {}
 
 
-@pytest.mark.parametrize(
-    ("cpus", "gpus", "named"), [(1.0, 8.0, "gpus_per_trial: 8, the"), (64.0, 0.0, "cpus_per_trial: 64")]
-)
-def test_more_than_there_may_be_is_refused(
-    head: None, monkeypatch: pytest.MonkeyPatch, cpus: float, gpus: float, named: str
+@pytest.mark.parametrize(("cpus", "gpus"), [(1.0, 2.0), (8.0, 0.0), (5.0, 1.0), (1.0, 8.0), (64.0, 0.0)])
+def test_trials_that_fit_on_no_node_are_refused(
+    head: None, monkeypatch: pytest.MonkeyPatch, cpus: float, gpus: float
+) -> None:
+    """However much all nodes have together; there are none now."""
+    monkeypatch.setattr(launch, "HEADS_CONFIGURATION", str(ROOT / "cluster.yaml"))
+    monkeypatch.setattr(launch.ray, "nodes", list)
+    with pytest.raises(InputError, match=f"^cpus_per_trial: {cpus:g}, gpus_per_trial: {gpus:g}, .* 4 CPUs and 1 GPUs"):
+        launch._check_resources(cpus, gpus, started_here=False)
+    # a living node that was added by hand may be larger
+    nodes = [{"Alive": True, "Resources": {"CPU": 64.0, "GPU": 8.0}}]
+    monkeypatch.setattr(launch.ray, "nodes", lambda: nodes)
+    launch._check_resources(cpus, gpus, started_here=False)
+
+
+def test_trials_that_fit_on_a_node_that_may_be_started(
+    head: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(launch, "HEADS_CONFIGURATION", str(ROOT / "cluster.yaml"))
-    monkeypatch.setattr(launch.ray, "cluster_resources", dict)
     monkeypatch.setattr(launch.ray, "nodes", list)
-    with pytest.raises(InputError, match=named):
+    for cpus, gpus in ((4.0, 1.0), (1.0, 0.25), (4.0, 0.0)):
         launch._check_resources(cpus, gpus, started_here=False)
-    launch._check_resources(1.0, 1.0, started_here=False)  # there is none now, and may be
+    assert capsys.readouterr().err == ""
+
+
+def test_what_ray_knows_of_its_autoscaler(head: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As KubeRay tells it: two small nodes, and any number of large ones."""
+    kinds = [
+        SimpleNamespace(name="small", max_count=2, resources={"CPU": 4}),
+        SimpleNamespace(name="large", max_count=-1, resources={"CPU": 8, "GPU": 1}),
+        SimpleNamespace(name="none", max_count=0, resources={"GPU": 8}),
+    ]
+    monkeypatch.setattr(
+        launch.ray._private.state.state, "get_cluster_config", lambda: SimpleNamespace(node_group_configs=kinds)
+    )
+    monkeypatch.setattr(launch.ray, "nodes", list)
+    assert launch._resources() == {"CPU": float("inf"), "GPU": float("inf")}
+    launch._check_resources(8.0, 1.0, started_here=False)
+    with pytest.raises(InputError, match="small 4 CPUs and 0 GPUs, large 8 CPUs and 1 GPUs"):
+        launch._check_resources(1.0, 2.0, started_here=False)
 
 
 def test_a_folder_on_a_cluster_that_grows_is_refused(
