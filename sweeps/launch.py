@@ -9,10 +9,12 @@ import math
 import os
 import re
 import shlex
+import signal
 import socket
 import statistics
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -69,7 +71,8 @@ def main(
     description: str,
     argv: Sequence[str] | None = None,
 ) -> None:
-    """A sweep's script: parse, plan, run, summarise. Exit code 0; 1 if trials failed; 2 with one line for bad input."""
+    """A sweep's script: parse, plan, run, summarise. Exit code 0; 1 if trials failed; 2 with one line for bad input;
+    130 and 143 if Ctrl-C and SIGTERM ended it."""
     arguments = list(sys.argv[1:] if argv is None else argv)
 
     def sweep() -> None:
@@ -88,10 +91,26 @@ def main(
             hint = " (have the credentials expired?)" if refused else ""
             print(f"error: storage {flags.storage}: {_brief(error)}{hint}; {GOES_ON}", file=sys.stderr)
             raise SystemExit(1) from None
+        except KeyboardInterrupt:
+            print("stopped; the same command goes on", file=sys.stderr)
+            raise SystemExit(128 + (signal.SIGTERM if _terminated.is_set() else signal.SIGINT)) from None
         if failures:
             raise SystemExit(1)
 
-    run(sweep)
+    before = signal.signal(signal.SIGTERM, _terminate)
+    try:
+        run(sweep)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+_terminated = threading.Event()
+
+
+def _terminate(number: int, frame: object) -> None:
+    """SIGTERM, as `ray job stop` and a shutdown send it, ends a run as Ctrl-C does."""
+    _terminated.set()  # of an exception of its own Ray would make a KeyboardInterrupt
+    raise KeyboardInterrupt
 
 
 def launch(flags: SweepFlags, plan: Plan) -> int:
@@ -322,6 +341,7 @@ def _ray(dashboard: bool) -> Iterator[bool]:
     if started_here:
         # without --dashboard the cores are the trials' alone
         ray.init(address="local", include_dashboard=dashboard, log_to_driver=False, logging_level=logging.ERROR)
+    signal.signal(signal.SIGTERM, _terminate)  # Ray's own would abort with a dump
     try:
         yield started_here
     finally:

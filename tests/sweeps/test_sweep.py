@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -88,6 +89,26 @@ def test_killed_worker_driver_and_everything(uninterrupted: Path, tmp_path: Path
         assert found[table].equals(wanted[table]), table
     attempts = read_sweep(str(tmp_path / "pilcro")).trials["attempts"].to_pylist()
     assert max(attempts) >= 2
+
+
+@pytest.mark.parametrize(
+    ("number", "expected"), [(signal.SIGTERM, 143), pytest.param(signal.SIGINT, 130, marks=pytest.mark.long)]
+)
+def test_stopped(number: int, expected: int, uninterrupted: Path, tmp_path: Path) -> None:
+    """By Ctrl-C or SIGTERM: in a line, with nothing left but what the same command goes on with."""
+    process = start(tmp_path, *LONGER)
+    folder = tmp_path / "pilcro"
+    wait_for(lambda: len({path.parent for path in folder.glob("checkpoints/*/*.pt")}) >= 2, "two trials in training")
+    process.send_signal(number)
+    code, _, err = finish(process)
+    assert (code, err) == (expected, "stopped; the same command goes on\n")
+    assert not (folder / "driver.json").exists()
+    assert not (folder / ".tune").exists()
+    assert list(folder.glob("checkpoints/*/*.pt"))
+    code, _, err = finish(start(tmp_path, *LONGER))
+    assert code == 0, err
+    wanted, found = results(uninterrupted), results(tmp_path)
+    assert all(found[table].equals(wanted[table]) for table in wanted)
 
 
 def test_a_cut_record_is_named_and_run_again_only_on_request(uninterrupted: Path, tmp_path: Path) -> None:
