@@ -11,7 +11,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from ray import tune
+from ray.exceptions import RayActorError
 from ray.util.metrics import Counter, Gauge
+
+from sweeps.failures import cause
+from trainables.trainable import NoGpu, StorageFailure
 
 SET_EVERY = 5.0
 
@@ -79,13 +83,19 @@ class Gauges(tune.Callback):
             self.images_done.inc(result["images"], {"sweep": self.sweep})
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self._end(trial, "failed")
+        if not isinstance(cause(trial), StorageFailure):
+            self._end(trial, "failed")
+            return
+        with self.lock:
+            self.running.pop(_id(trial), None)  # pending, for the same command given again
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self._end(trial, "completed")
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self.lost.inc(1, {"sweep": self.sweep})
+        error = cause(trial)
+        if isinstance(error, RayActorError) and not isinstance(error, NoGpu):
+            self.lost.inc(1, {"sweep": self.sweep})
         with self.lock:
             self.running.pop(_id(trial), None)
 

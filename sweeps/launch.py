@@ -36,6 +36,7 @@ from rich.table import Table
 
 from analysis import records
 from analysis.command_line import InputError, run
+from sweeps.failures import BadNodes
 from sweeps.gauges import Gauges
 from sweeps.lease import Lease
 from sweeps.losses import MAX_NODE_LOSSES, mended_tune, out_of_memory
@@ -266,6 +267,7 @@ def _run_on_ray(
             len(plan.trials),
             len(plan.trials) - len(pending),
         )
+        bad_nodes = BadNodes(_resources().get("GPU", 0.0))
         scratch = f"{url}/.tune/{os.getpid()}-{time.time_ns()}"
         _remove(f"{url}/.tune")  # that of a driver that was killed
         stack.callback(_remove_scratch, scratch, lease)
@@ -283,8 +285,8 @@ def _run_on_ray(
                 storage_path=scratch.rsplit("/", 1)[0],
                 failure_config=tune.FailureConfig(max_failures=MAX_WORKER_LOSSES),
                 checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
-                callbacks=[progress, gauges],
-                stop=_UntilLost(lease),
+                callbacks=[progress, gauges, bad_nodes],
+                stop=_Until(lease.lost, bad_nodes.only),
                 verbose=0,
             ),
         )
@@ -296,6 +298,9 @@ def _run_on_ray(
             results = tuner.fit()
         if lease.lost.is_set():
             raise lease.reason
+        if bad_nodes.only.is_set():
+            reasons = "; ".join(dict.fromkeys(bad_nodes.found.values()))
+            raise InputError(f"{reasons}; there is no other node: {GOES_ON}")
         _record_lost(results, {trial.id: trial for trial in pending}, url, options, node_losses)
         _remove_finished_checkpoints(flags, plan, url)
     if usage.problem:
@@ -303,11 +308,11 @@ def _run_on_ray(
     return usage.used
 
 
-class _UntilLost(tune.Stopper):
-    """Ends the run when the sweep is no longer this driver's."""
+class _Until(tune.Stopper):
+    """Ends the run when one of these is so: the sweep is no longer this driver's, no node is left that could go on."""
 
-    def __init__(self, lease: Lease) -> None:
-        self.lost = lease.lost
+    def __init__(self, *reasons: threading.Event) -> None:
+        self.reasons = reasons
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # Tune pickles it for a resume of its own, which is never used
@@ -316,7 +321,7 @@ class _UntilLost(tune.Stopper):
         return False
 
     def stop_all(self) -> bool:
-        return self.lost.is_set()
+        return any(reason.is_set() for reason in self.reasons)
 
 
 @contextlib.contextmanager

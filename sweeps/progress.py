@@ -11,6 +11,9 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from sweeps.failures import cause
+from trainables.trainable import StorageFailure
+
 _PLAIN_EVERY = 10.0  # seconds between lines where the output is no terminal
 
 
@@ -24,6 +27,7 @@ class Progress(tune.Callback):
         self.before: dict[str, float] = {}
         self.ended: set[str] = set()
         self.failed: set[str] = set()
+        self.unfinished: set[str] = set()
         self.running: set[str] = set()
         self.best: tuple[float, str] | None = None
         self.started: float | None = None
@@ -72,8 +76,15 @@ class Progress(tune.Callback):
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self.running.discard(_id(trial))
-        self.ended.add(_id(trial))
-        self.failed.add(_id(trial))
+        if isinstance(cause(trial), StorageFailure):
+            self.unfinished.add(_id(trial))
+        else:
+            self.ended.add(_id(trial))
+            self.failed.add(_id(trial))
+        self._show()
+
+    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self.running.discard(_id(trial))
         self._show()
 
     def line(self) -> str:
@@ -82,10 +93,12 @@ class Progress(tune.Callback):
         done = len(self.ended) + self.recorded
         left = self._seconds_left()
         parts = [f"{done}/{total} trials done", f"{len(self.running)} running"]
-        parts.append(f"{total - done - len(self.running)} to do")
+        parts.append(f"{total - done - len(self.running) - len(self.unfinished)} to do")
         parts.append(f"{_clock(left)} left" if left is not None else "time left: measuring")
         if self.failed:
             parts.append(f"{len(self.failed)} failed")
+        if self.unfinished:
+            parts.append(f"{len(self.unfinished)} not finished")
         if self.best is not None:
             parts.append(f"best Top-1 {self.best[0]:.3f} on validation ({self.best[1]})")
         return " · ".join(parts)

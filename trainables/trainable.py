@@ -6,6 +6,7 @@ the trial itself: checkpoints and record under its own id, so that resuming neve
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import platform
@@ -13,13 +14,14 @@ import socket
 import sys
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import ray
 import torch
 from ray import tune
+from ray.exceptions import RayActorError
 
 from analysis import records
 from analysis.schema import HYPERPARAMETERS, SCHEMA_VERSION
@@ -43,6 +45,10 @@ _SETTINGS = (
 )
 
 
+HOLDS_BAD_NODE = 300.0
+"""Seconds for which a trial that found no GPU goes on taking its place there, while it is tried elsewhere: that place,
+always free, would otherwise be offered to one trial after the other. Tune ends whom it has stopped after 600."""
+
 Data = Images | StreamedImages | SharedData
 """A data set, or where this machine can load it from."""
 
@@ -50,6 +56,28 @@ Data = Images | StreamedImages | SharedData
 class StorageFailure(RuntimeError):
     """The storage failed, or the data could not be had, and not the trial: nothing is recorded of it, and it goes on
     another time."""
+
+
+class NoGpu(RayActorError):
+    """Ray gave the trial a GPU of a node where torch finds none: the node's fault, not the trial's. To Tune it is as if
+    the node had been taken back, which does not count against a trial."""
+
+    def __init__(self, node: str, message: str) -> None:
+        super().__init__(error_msg=message)
+        self.args = (node, message)
+        self.node = node
+
+    @property
+    def preempted(self) -> bool:
+        return True
+
+
+@contextlib.contextmanager
+def _of_storage() -> Iterator[None]:
+    try:
+        yield
+    except records.STORAGE_ERRORS as error:
+        raise StorageFailure(_describe(error)) from error
 
 
 @dataclass(frozen=True)
@@ -133,8 +161,12 @@ class Trial(tune.Trainable):
         assert data is not None
         assert options is not None
         self.data, self.options = dict(data), options
-        # raised here it is the worker's fault, not the trial's: Tune tries again, elsewhere if it can
-        self.device = trial_device(options.gpus > 0)
+        self.no_gpu: NoGpu | None = None
+        try:
+            self.device = trial_device(options.gpus > 0)
+        except RuntimeError as error:
+            node = ray.get_runtime_context().get_node_id() if ray.is_initialized() else ""
+            self.no_gpu = NoGpu(node, str(error))
         torch.set_num_threads(options.threads)
         records.be_patient()
         self.reset_config(config)
@@ -150,28 +182,26 @@ class Trial(tune.Trainable):
         return f"{trial['label']} {trial['id']}" if trial else "idle"
 
     def step(self) -> dict[str, Any]:
+        if self.no_gpu is not None:
+            raise self.no_gpu
         try:
             run = self.run or self._start()
+        except StorageFailure:
+            raise  # not the trial's fault: Tune tries again
+        except Exception as error:  # noqa: BLE001 - whatever a trial raises is recorded as its result
+            return self._record_unborn(_describe(error))
+        try:
             if not run.finished:
                 if run.epoch == 0:
                     run.begin()
                 run.train_epoch()
-        except StorageFailure:
-            raise
-        except records.STORAGE_ERRORS as error:
-            raise StorageFailure(_describe(error)) from error  # not the trial's fault: Tune tries again
-        except Exception as error:  # noqa: BLE001 - whatever a trial raises is recorded as its result
-            if self.run is None:
-                return self._record_unborn(_describe(error))
-            run = self.run
+        except Exception as error:  # noqa: BLE001 - that of a damaged image is an OSError, and no failure of the storage
             run.fail(_describe(error))
-        try:
+        with _of_storage():
             if run.finished:
                 self._record(run)
             elif time.monotonic() - self.saved >= self.options.checkpoint_seconds:
                 self._save(run)
-        except records.STORAGE_ERRORS as error:
-            raise StorageFailure(_describe(error)) from error
         row = run.epochs[-1] if run.epochs else {}
         images, self.images = run.images - self.images, run.images
         memory = torch.cuda.max_memory_allocated(self.device) if self.device.type == "cuda" else None
@@ -192,16 +222,20 @@ class Trial(tune.Trainable):
         """Build the run and continue it from its last checkpoint, if it has one."""
         self.config_of_trial = TrialConfig.from_canonical(json.loads(self.trial["json"]))
         self.checkpoints = checkpoints_of(self.options.sweep, self.trial["id"])
-        self.attempts = self.checkpoints.count_start()
-        self.saved = time.monotonic()
         data = self._data(self.config_of_trial.data.dataset)
+        unusable = ""
+        with _of_storage():
+            try:
+                state, complaints = self.checkpoints.load()
+            except CheckpointError as error:
+                state, complaints, unusable = None, [], str(error)
+            # only now, as nothing has been tried where data or checkpoint could not be had
+            self.attempts = self.checkpoints.count_start()
+        self.saved = time.monotonic()
         metrics = {name: METRICS[name](**options) for name, options in self.options.metrics.items()}
         run = Run(self.config_of_trial, data, metrics=metrics, device=self.device)
-        try:
-            state, complaints = self.checkpoints.load()
-        except CheckpointError as error:
-            run.fail(f"no usable checkpoint: {error}; --retry-failed starts this trial again from the beginning")
-            state, complaints = None, []
+        if unusable:
+            run.fail(f"no usable checkpoint: {unusable}; --retry-failed starts this trial again from the beginning")
         for line in complaints:
             print(f"{line}; the checkpoint before it is used", file=sys.stderr)
         if state is not None:
@@ -228,10 +262,12 @@ class Trial(tune.Trainable):
 
     def _record_unborn(self, error: str) -> dict[str, Any]:
         """Record a trial that failed before its run could be built or continued; its checkpoints stay as they are."""
-        row = trial_row(
-            self.trial["id"], self.config_of_trial, self.trial["json"], self.options, self.attempts, self.device
-        )
-        records.write_trial(self.options.sweep, {**row, "status": "failed", "error": error}, [], [], [])
+        with _of_storage():
+            attempts = max(1, self.checkpoints.starts())
+            row = trial_row(
+                self.trial["id"], self.config_of_trial, self.trial["json"], self.options, attempts, self.device
+            )
+            records.write_trial(self.options.sweep, {**row, "status": "failed", "error": error}, [], [], [])
         epochs = self.config_of_trial.training.epochs
         return {
             "epoch": 0,
@@ -258,7 +294,9 @@ class Trial(tune.Trainable):
             self.checkpoints.delete()
 
     def cleanup(self) -> None:
-        """A trial that is stopped before its end keeps what it has trained."""
+        """A trial that is stopped before its end keeps what it has trained; one that found no GPU keeps others away."""
+        if self.no_gpu is not None:
+            time.sleep(HOLDS_BAD_NODE)
         run = self.run
         if run is not None and not run.finished and run.epoch > 0:
             self._save(run)

@@ -1,0 +1,176 @@
+"""Whose fault it is that a trial was interrupted: its own, the storage's or a node's."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import cloudpickle
+import PIL
+import pytest
+from ray.exceptions import RayActorError, RayTaskError
+from rich.console import Console
+
+from analysis import records
+from sweeps import failures
+from sweeps.failures import BadNodes, cause
+from sweeps.gauges import Gauges
+from sweeps.pilcro import PRESETS, PilcroSweep
+from sweeps.plan import make_plan, read_flags
+from sweeps.progress import Progress
+from trainables import trainable
+from trainables.data import SharedData, load
+from trainables.trainable import Data, NoGpu, StorageFailure, Trial, TrialOptions, checkpoints_of
+from trainables.training import Run
+
+
+def actor(storage: Path, data: Data | None = None, gpus: float = 0.0) -> Trial:
+    """The first trial of a small sweep, without Ray."""
+    flags = read_flags(PilcroSweep, PRESETS, ["--train-images", "200", "--initialisations", "1", "--measure"], "")
+    plan = make_plan(flags)
+    options = TrialOptions(str(storage), "s", flags.metrics(), 0.0, False, False, 1, 1.0, gpus, None, None, "0")
+    found = Trial.__new__(Trial)
+    digits = data or load("digits", "unused", plan.data_configs["digits"])
+    found.setup({"trial": plan.trials[0].payload()}, data={"digits": digits}, options=options)
+    return found
+
+
+def starts(one: Trial) -> int:
+    return checkpoints_of(one.options.sweep, one.trial["id"]).starts()
+
+
+@pytest.mark.parametrize("error", [PIL.UnidentifiedImageError("cannot identify 7.jpg"), OSError("image is truncated")])
+def test_an_image_that_cannot_be_read_is_the_trials(
+    error: OSError, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def harmed(run: Run) -> None:
+        raise error
+
+    one = actor(tmp_path / "s")
+    assert not one.step()["done"]
+    monkeypatch.setattr(Run, "train_epoch", harmed)
+    assert one.step()["status"] == "failed"
+    (row,) = records.read_sweep(str(tmp_path / "s")).trials.to_pylist()
+    assert (row["status"], row["attempts"]) == ("failed", 1)
+    assert str(error) in row["error"]
+
+
+def test_an_image_that_cannot_be_read_at_the_beginning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def harmed(*_: object, **__: object) -> None:
+        raise PIL.UnidentifiedImageError("cannot identify 7.jpg")
+
+    one = actor(tmp_path / "s")
+    monkeypatch.setattr(trainable, "Run", harmed)
+    assert one.step()["status"] == "failed"
+    (row,) = records.read_sweep(str(tmp_path / "s")).trials.to_pylist()
+    assert (row["status"], row["attempts"]) == ("failed", 1)
+
+
+@pytest.mark.parametrize("method", ["save", "load", "count_start"])
+def test_a_storage_that_fails_is_not(method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def harmed(*_: object) -> None:
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(trainable.Checkpoints, method, harmed)
+    one = actor(tmp_path / "s")
+    with pytest.raises(StorageFailure, match="No space left"):
+        one.step()
+    assert not (tmp_path / "s" / "trials").exists()
+    # what has not begun is not counted
+    assert starts(one) == (1 if method == "save" else 0)
+
+
+def test_data_that_cannot_be_had_are_no_start(tmp_path: Path) -> None:
+    config = make_plan(read_flags(PilcroSweep, PRESETS, [], "")).data_configs["digits"]
+    one = actor(tmp_path / "s", SharedData("parquet:/nowhere", "data", config))
+    for _ in range(2):
+        with pytest.raises(StorageFailure, match="cannot load its data"):
+            one.step()
+    assert starts(one) == 0
+
+
+def test_a_node_without_its_gpu_is_not_the_trials_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error counts against no trial where Tune sees it, and the place there stays taken."""
+    slept: list[float] = []
+    monkeypatch.setattr(trainable.torch.cuda, "is_available", lambda: False)
+    monkeypatch.delenv("SWEEPS_DRILL_FAKE_GPUS", raising=False)
+    monkeypatch.setattr(trainable.time, "sleep", slept.append)
+    one = actor(tmp_path / "s", gpus=0.5)
+    with pytest.raises(NoGpu, match="where torch finds none") as raised:
+        one.step()
+    arrived = pickle.loads(pickle.dumps(raised.value))
+    seen = RayTaskError("step", "traceback", arrived).as_instanceof_cause()
+    assert isinstance(seen, RayActorError)
+    assert seen.preempted
+    assert "where torch finds none" in str(arrived)
+    assert not (tmp_path / "s").exists()
+    one.cleanup()
+    assert slept == [trainable.HOLDS_BAD_NODE]
+
+
+def interrupted(folder: Path, identity: str, error: Exception) -> Any:
+    """One of Tune's trials after an error."""
+    file = folder / f"{identity}.pkl"
+    file.write_bytes(cloudpickle.dumps(error))
+    return SimpleNamespace(config={"trial": {"id": identity}}, pickled_error_file=str(file))
+
+
+def test_the_cause(tmp_path: Path) -> None:
+    storage = StorageFailure("full")
+    assert isinstance(cause(interrupted(tmp_path, "a", RayTaskError("step", "", storage))), StorageFailure)
+    assert isinstance(cause(interrupted(tmp_path, "b", RayActorError(error_msg="killed"))), RayActorError)
+    assert cause(SimpleNamespace(pickled_error_file=None)) is None
+
+
+def test_what_is_said_after_a_failure_of_the_storage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The trial is neither done nor failed, and no worker was lost."""
+    labels = dict.fromkeys(("a", "b", "c"), "α=1")
+    progress = Progress(dict.fromkeys(labels, 1.0), labels, 0, Console())
+    gauges = Gauges("s", labels, 3, 0)
+    lost: list[int] = []
+    monkeypatch.setattr(gauges.lost, "inc", lambda number, tags: lost.append(number))
+    full = interrupted(tmp_path, "a", RayTaskError("step", "", StorageFailure("full")))
+    killed = interrupted(tmp_path, "b", RayActorError(error_msg="killed"))
+    blind = interrupted(tmp_path, "c", RayTaskError("step", "", NoGpu("n", "no GPU")))
+    for callback in (progress, gauges):
+        for trial in (full, killed, blind):
+            callback.on_trial_start(0, [], trial)
+            callback.on_trial_recover(0, [], trial)
+    assert "0/3 trials done · 0 running · 3 to do" in progress.line()
+    assert lost == [1]
+    for callback in (progress, gauges):
+        for trial in (full, killed):
+            callback.on_trial_start(0, [], trial)
+            callback.on_trial_error(0, [], trial)
+    assert progress.line().startswith("1/3 trials done · 0 running · 1 to do")
+    assert "1 failed · 1 not finished" in progress.line()
+    counts = gauges.counts()
+    assert (counts["failed"], counts["pending"], counts["running"]) == (1, 2, 0)
+
+
+def test_nodes_without_their_gpus(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    nodes = [{"NodeID": name, "Alive": True, "Resources": {"GPU": 1.0}} for name in ("x", "y")]
+    nodes.append({"NodeID": "head", "Alive": True, "Resources": {}})
+    monkeypatch.setattr(failures.ray, "nodes", lambda: nodes)
+
+    def meets(bad: BadNodes, name: str) -> None:
+        error = RayTaskError("step", "", NoGpu(name, f"node {name} has none"))
+        bad.on_trial_recover(0, [], interrupted(tmp_path, "t", error))
+
+    bad = BadNodes(0.0)
+    bad.on_trial_recover(0, [], interrupted(tmp_path, "t", RayActorError(error_msg="killed")))
+    meets(bad, "x")
+    meets(bad, "x")
+    assert not bad.only.is_set()
+    assert capsys.readouterr().err == "node x has none; its trials go elsewhere\n"
+    meets(bad, "y")
+    assert bad.only.is_set()
+    # an autoscaler that may have a third one brings it
+    bad = BadNodes(3.0)
+    meets(bad, "x")
+    meets(bad, "y")
+    assert not bad.only.is_set()
