@@ -42,6 +42,7 @@ class GradientSweep(StrengthFlags):
 # [reading] The paper gives no batch size (128 here), no schedule (constant) and no augmentation or weight decay (none);
 # accuracy is that on the test images. ResNet-18 has the stem for small images, but for Imagenette the original one.
 PAPER = GradientSweep(
+    gpu_share=0.25,
     model=("lenet5",),
     epochs=(25,),
     optimizer=("adam",),
@@ -52,12 +53,15 @@ PAPER = GradientSweep(
     seeds=1,
     alpha_range=(1e2, 1e10, 50),
 )
-RESNET = dataclasses.replace(PAPER, model=("resnet18",), epochs=(50,), learning_rate=(1e-4,), scaling="unit")
+RESNET = dataclasses.replace(
+    PAPER, gpu_share=1.0, model=("resnet18",), epochs=(50,), learning_rate=(1e-4,), scaling="unit"
+)
 
 PRESETS = {
     # scikit-learn's 8×8 digits, small enough for a first look
     "digits": GradientSweep(
         preset="digits",
+        gpu_share=0.25,
         epochs=(30,),
         optimizer=("adam",),
         learning_rate=(1e-3,),
@@ -71,7 +75,9 @@ PRESETS = {
     "fashion-mnist": dataclasses.replace(PAPER, preset="fashion-mnist", dataset=("fashion-mnist",)),
     "kmnist": dataclasses.replace(PAPER, preset="kmnist", dataset=("kmnist",)),
     # [reading] the same training as MNIST's LeNet-5: the paper sets it by data set
-    "mnist-resnet18": dataclasses.replace(PAPER, preset="mnist-resnet18", dataset=("mnist",), model=("resnet18",)),
+    "mnist-resnet18": dataclasses.replace(
+        PAPER, gpu_share=1.0, preset="mnist-resnet18", dataset=("mnist",), model=("resnet18",)
+    ),
     "cifar10": dataclasses.replace(RESNET, preset="cifar10", dataset=("cifar10",)),
     # 27 strengths in [1e3, 1.29e13], 320² images. Of 307,200 features the paper perturbs each; --saliency-pixels limits
     "imagenette": dataclasses.replace(

@@ -54,7 +54,7 @@ from sweeps.plan import (
 from sweeps.progress import Progress
 from sweeps.usage import Usage, Used, of_all_runs
 from trainables.checkpoints import CheckpointError
-from trainables.data import SharedData, load
+from trainables.data import SharedData, StreamedImages, load
 from trainables.kept_models import without_model
 from trainables.metrics import METRICS
 from trainables.models import build_model
@@ -230,13 +230,12 @@ def _run_on_ray(
     lease: Lease,
 ) -> Used:
     with _ray(flags.dashboard) as started_here, contextlib.ExitStack() as stack:
-        gpus = flags.gpus_per_trial
-        if gpus is None:
-            gpus = min(1.0, max(_resources().get("GPU", 0.0), ray.cluster_resources().get("GPU", 0.0)))
+        gpus = _gpus(flags)
         _check_resources(flags.cpus_per_trial, gpus, started_here)
         if started_here and _dashboard():
             console.print(f"dashboard: http://{_dashboard()} (the token it asks for: ray get-auth-token)")
         _check_shared(url)
+        _check_streamed(data)
         write_contents(url, contents(flags, plan))
         options = TrialOptions(
             sweep=url,
@@ -260,6 +259,7 @@ def _run_on_ray(
             {trial.id: trial.label for trial in pending},
             len(plan.trials) - len(pending),
             console,
+            (flags.cpus_per_trial, gpus),
         )
         gauges = Gauges(
             options.name,
@@ -294,6 +294,7 @@ def _run_on_ray(
         stack.enter_context(gauges)
         identity = {"driver": lease.content["driver"], "host": lease.content["host"]}
         usage = stack.enter_context(Usage(url, identity, lambda: gauges.counts()["running"]))
+        os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", str(_most_pending(flags.cpus_per_trial, gpus)))
         with mended_tune() as node_losses:
             results = tuner.fit()
         if lease.lost.is_set():
@@ -516,6 +517,29 @@ def _resources() -> dict[str, float]:
     return found
 
 
+def _gpus(flags: SweepFlags) -> float:
+    """Of each trial: what the flag says, or else the preset's share where the cluster has GPUs or may have them."""
+    if flags.gpus_per_trial is not None:
+        return flags.gpus_per_trial
+    return min(flags.gpu_share, max(_resources().get("GPU", 0.0), ray.cluster_resources().get("GPU", 0.0)))
+
+
+MOST_PENDING = 1000
+"""Trials that ask for a place at a time, however large the cluster; TUNE_MAX_PENDING_TRIALS_PG, if set, wins."""
+
+
+def _most_pending(cpus: float, gpus: float) -> int:
+    """How many trials may ask for a place at a time: as many as the cluster could run at its largest, so that an
+    autoscaler starts all that it may, and no more than the driver bears."""
+    may, has = _resources(), ray.cluster_resources()
+    places = [
+        max(may.get(name, 0.0), has.get(name, 0.0)) / wanted
+        for name, wanted in (("CPU", cpus), ("GPU", gpus))
+        if wanted
+    ]
+    return math.ceil(min(MOST_PENDING, max(16, min(places, default=MOST_PENDING))))
+
+
 def _check_resources(cpus: float, gpus: float, started_here: bool) -> None:
     """Refuse trials that fit on no node: of a Ray of the sweep's own, or of those that the autoscaler may start. To a
     cluster without one, nodes may yet be added by hand: that is said, and waited for."""
@@ -547,31 +571,55 @@ def _check_shared(url: str) -> None:
     """Refuse a folder as storage where trials would run on nodes that do not see it."""
     if "://" in url:
         return
+    what = f"storage {url}"
     way_out = "give --storage s3://bucket/prefix, or a folder that every node shares at the same path"
-    here = ray.get_runtime_context().get_node_id()
-    others = [node for node in ray.nodes() if node["Alive"] and node["NodeID"] != here]
-    if _resources() and not _on_network(url):
-        raise InputError(f"storage {url}: a folder of this machine, and the cluster starts other machines; {way_out}")
+    others = _other_nodes(url, what, way_out)
     if not others:
         return
     os.makedirs(url, exist_ok=True)
     probe = f"{url}/.probe-{os.getpid()}-{time.time_ns()}"
     Path(probe).touch()
     try:
-        sees = ray.remote(num_cpus=0, max_retries=0)(os.path.exists)
-        asked = [
-            sees.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)).remote(probe)
-            for node in others
-        ]
-        for node, seen in zip(others, ray.get(asked, timeout=60), strict=True):
-            if not seen:
-                raise InputError(f"storage {url}: node {node['NodeManagerAddress']} does not see it; {way_out}")
-    except (ray.exceptions.RayError, TimeoutError) as error:
-        raise InputError(
-            f"storage {url}: whether every node sees it is not known ({_brief(error)}); {way_out}"
-        ) from None
+        _check_seen(probe, others, what, way_out)
     finally:
         os.remove(probe)
+
+
+def _check_streamed(data: Mapping[str, Data]) -> None:
+    """Refuse images that trials read file by file where trials would run on nodes that do not see the files."""
+    for name, images in data.items():
+        if not isinstance(images, StreamedImages):
+            continue
+        files = [paths[0] for paths, _ in images.files.values() if len(paths)]
+        folder = os.path.commonpath([os.path.dirname(os.path.abspath(file)) for file in files])
+        what = f"data {name} in {folder}"
+        way_out = "its images are read during training: have them in a folder that every node shares at the same path"
+        others = _other_nodes(folder, what, way_out)
+        if others:
+            _check_seen(files[0], others, what, way_out)
+
+
+def _other_nodes(folder: str, what: str, way_out: str) -> list[dict[str, Any]]:
+    """The nodes that live beside this one. Raises `InputError` where an autoscaler adds some, which cannot see it."""
+    if _resources() and not _on_network(folder):
+        raise InputError(f"{what}: a folder of this machine, and the cluster starts other machines; {way_out}")
+    here = ray.get_runtime_context().get_node_id()
+    return [node for node in ray.nodes() if node["Alive"] and node["NodeID"] != here]
+
+
+def _check_seen(path: str, nodes: Sequence[Mapping[str, Any]], what: str, way_out: str) -> None:
+    """Ask each node whether it sees the path."""
+    sees = ray.remote(num_cpus=0, max_retries=0)(os.path.exists)
+    asked = [
+        sees.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)).remote(path)
+        for node in nodes
+    ]
+    try:
+        for node, seen in zip(nodes, ray.get(asked, timeout=60), strict=True):
+            if not seen:
+                raise InputError(f"{what}: node {node['NodeManagerAddress']} does not see it; {way_out}")
+    except (ray.exceptions.RayError, TimeoutError) as error:
+        raise InputError(f"{what}: whether every node sees it is not known ({_brief(error)}); {way_out}") from None
 
 
 _NETWORK = ("nfs", "cifs", "smb", "lustre", "ceph", "gpfs", "beegfs", "glusterfs", "fuse.", "9p", "afs", "wekafs")

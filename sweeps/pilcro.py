@@ -46,11 +46,14 @@ class PilcroSweep(StrengthFlags):
 
 PRESETS = {
     # scikit-learn's 8×8 digits, small enough for a first look
-    "digits": PilcroSweep(preset="digits", epochs=(30,), seeds=2),
+    "digits": PilcroSweep(preset="digits", gpu_share=0.25, epochs=(30,), seeds=2),
     # sized for one small GPU, or for a CPU and patience
-    "mnist": PilcroSweep(preset="mnist", dataset=("mnist",), epochs=(10,), seeds=3, learning_rate=(0.05,)),
+    "mnist": PilcroSweep(
+        preset="mnist", gpu_share=0.25, dataset=("mnist",), epochs=(10,), seeds=3, learning_rate=(0.05,)
+    ),
     "cifar10": PilcroSweep(
         preset="cifar10",
+        gpu_share=0.5,
         dataset=("cifar10",),
         model=("resnet18",),
         width=(32,),

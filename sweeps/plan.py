@@ -11,10 +11,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import fsspec
 import numpy as np
+import tyro
 
 from analysis.command_line import InputError, parse
 from analysis.records import write_file
@@ -91,7 +92,10 @@ class SweepFlags(MetricFlags, ABC):
     """Where named data sets are, or are downloaded to."""
     cpus_per_trial: float = 1.0
     gpus_per_trial: float | None = None
-    """GPUs of a trial, fractions allowed; default: 1 where the cluster has GPUs, else 0."""
+    """GPUs of a trial, fractions allowed; default: 0 where the cluster has no GPUs, else the preset's share: 0.25 or
+    0.5 for small networks, 1 for others, and with another data set, network, size or batch than the preset's."""
+    gpu_share: Annotated[float, tyro.conf.Fixed, tyro.conf.Suppress] = 1.0
+    """The preset's default of --gpus-per-trial where the cluster has GPUs; no flag."""
     checkpoint_seconds: float = 10.0
     """A trial writes a checkpoint at the end of an epoch when the last one is at least so old."""
     keep_models: bool = False
@@ -401,4 +405,9 @@ def read_flags(
     flags = parse(kind, argv, default=default, prog=f"{kind.NAME}.py", description=description)
     if "--alpha-range" in given and isinstance(flags, StrengthFlags) and not flags.alpha_range:
         raise InputError("--alpha-range: no value, allowed are LOW HIGH N")  # the default strengths were not asked for
+    if any(getattr(flags, name) != getattr(default, name) for name in _SIZE):
+        flags = dataclasses.replace(flags, gpu_share=1.0)  # it may be larger than what the preset's share is meant for
     return flags
+
+
+_SIZE = ("dataset", "model", "width", "batch_size", "image_size", "evaluation_size")

@@ -6,6 +6,7 @@ import sys
 import time
 from typing import Any
 
+import ray
 from ray import tune
 from rich.console import Console
 from rich.live import Live
@@ -15,12 +16,23 @@ from sweeps.failures import cause
 from trainables.trainable import StorageFailure
 
 _PLAIN_EVERY = 10.0  # seconds between lines where the output is no terminal
+WAITING_EVERY = 60.0  # seconds without a running trial after which, again and again, it is said what is lacking
 
 
 class Progress(tune.Callback):
     """Follows Tune's trials; on a terminal one line that is redrawn, else a line now and then."""
 
-    def __init__(self, costs: dict[str, float], labels: dict[str, str], recorded: int, console: Console) -> None:
+    def __init__(
+        self,
+        costs: dict[str, float],
+        labels: dict[str, str],
+        recorded: int,
+        console: Console,
+        needs: tuple[float, float] = (1.0, 0.0),
+    ) -> None:
+        self.needs = needs
+        self.idle_since = time.monotonic()
+        self.waiting = ""
         self.costs, self.labels, self.recorded = costs, labels, recorded
         self.console = console
         self.done_share: dict[str, float] = {}
@@ -49,9 +61,20 @@ class Progress(tune.Callback):
         else:
             self._show(force=True)
 
+    def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        """Tune comes here many times a second, also while nothing happens."""
+        now = time.monotonic()
+        if self.running or len(self.ended) + len(self.unfinished) == len(self.costs):
+            self.idle_since, self.waiting = now, ""
+        elif now - self.idle_since >= WAITING_EVERY:
+            self.idle_since = now
+            self.waiting = lacking(*self.needs, ray.nodes(), ray.available_resources())
+            self._show(force=True)
+
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         if self.started is None:
             self.started = time.monotonic()
+        self.waiting = ""
         self.running.add(_id(trial))
         self._show()
 
@@ -99,6 +122,8 @@ class Progress(tune.Callback):
             parts.append(f"{len(self.failed)} failed")
         if self.unfinished:
             parts.append(f"{len(self.unfinished)} not finished")
+        if self.waiting:
+            parts.append(self.waiting)
         if self.best is not None:
             parts.append(f"best Top-1 {self.best[0]:.3f} on validation ({self.best[1]})")
         return " · ".join(parts)
@@ -122,6 +147,18 @@ class Progress(tune.Callback):
         elif force or time.monotonic() - self.printed >= _PLAIN_EVERY:
             self.printed = time.monotonic()
             print(self.line(), file=self.console.file or sys.stdout, flush=True)
+
+
+def lacking(cpus: float, gpus: float, nodes: list[dict[str, Any]], free: dict[str, float]) -> str:
+    """What a trial waits for, and what there is."""
+    living = [node["Resources"] for node in nodes if node["Alive"]]
+    has = [
+        f"{free.get(name, 0.0):g} of {sum(node.get(name, 0.0) for node in living):g} {name}s free"
+        for name in ("CPU", "GPU")
+    ]
+    return (
+        f"waiting for a node with {cpus:g} CPUs and {gpus:g} GPUs free (living nodes: {len(living)}; {', '.join(has)})"
+    )
 
 
 def _id(trial: Any) -> str:

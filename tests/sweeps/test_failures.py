@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import pickle
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,7 +15,7 @@ from ray.exceptions import RayActorError, RayTaskError
 from rich.console import Console
 
 from analysis import records
-from sweeps import failures
+from sweeps import failures, progress
 from sweeps.failures import BadNodes, cause
 from sweeps.gauges import Gauges
 from sweeps.pilcro import PRESETS, PilcroSweep
@@ -127,25 +128,25 @@ def test_the_cause(tmp_path: Path) -> None:
 def test_what_is_said_after_a_failure_of_the_storage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The trial is neither done nor failed, and no worker was lost."""
     labels = dict.fromkeys(("a", "b", "c"), "α=1")
-    progress = Progress(dict.fromkeys(labels, 1.0), labels, 0, Console())
+    view = Progress(dict.fromkeys(labels, 1.0), labels, 0, Console())
     gauges = Gauges("s", labels, 3, 0)
     lost: list[int] = []
     monkeypatch.setattr(gauges.lost, "inc", lambda number, tags: lost.append(number))
     full = interrupted(tmp_path, "a", RayTaskError("step", "", StorageFailure("full")))
     killed = interrupted(tmp_path, "b", RayActorError(error_msg="killed"))
     blind = interrupted(tmp_path, "c", RayTaskError("step", "", NoGpu("n", "no GPU")))
-    for callback in (progress, gauges):
+    for callback in (view, gauges):
         for trial in (full, killed, blind):
             callback.on_trial_start(0, [], trial)
             callback.on_trial_recover(0, [], trial)
-    assert "0/3 trials done · 0 running · 3 to do" in progress.line()
+    assert "0/3 trials done · 0 running · 3 to do" in view.line()
     assert lost == [1]
-    for callback in (progress, gauges):
+    for callback in (view, gauges):
         for trial in (full, killed):
             callback.on_trial_start(0, [], trial)
             callback.on_trial_error(0, [], trial)
-    assert progress.line().startswith("1/3 trials done · 0 running · 1 to do")
-    assert "1 failed · 1 not finished" in progress.line()
+    assert view.line().startswith("1/3 trials done · 0 running · 1 to do")
+    assert "1 failed · 1 not finished" in view.line()
     counts = gauges.counts()
     assert (counts["failed"], counts["pending"], counts["running"]) == (1, 2, 0)
 
@@ -174,3 +175,37 @@ def test_nodes_without_their_gpus(
     meets(bad, "x")
     meets(bad, "y")
     assert not bad.only.is_set()
+
+
+def test_what_is_lacking_while_nothing_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once in a while, though nothing happens; no more when a trial runs, or when there is none to run."""
+    clock = [0.0]
+    out = io.StringIO()
+    monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])
+    node = {"Alive": True, "Resources": {"CPU": 4.0}}
+    monkeypatch.setattr(progress.ray, "nodes", lambda: [node, {**node, "Alive": False}])
+    monkeypatch.setattr(progress.ray, "available_resources", lambda: {"CPU": 3.0})
+    view = Progress({"a": 1.0}, {"a": "α=1"}, 0, Console(file=out), (1.0, 0.5))
+    trial = SimpleNamespace(config={"trial": {"id": "a"}}, pickled_error_file=None)
+
+    def lines(seconds: float) -> int:
+        before = out.getvalue().count("waiting for a node")
+        for _ in range(int(seconds)):
+            clock[0] += 1
+            view.on_step_end(0, [])
+        return out.getvalue().count("waiting for a node") - before
+
+    assert lines(59) == 0
+    assert lines(61) == 2
+    assert (
+        "0/1 trials done · 0 running · 1 to do · time left: measuring · "
+        "waiting for a node with 1 CPUs and 0.5 GPUs free (living nodes: 1; 3 of 4 CPUs free, 0 of 0 GPUs free)\n"
+    ) in out.getvalue()
+    view.on_trial_start(0, [], trial)
+    assert lines(200) == 0
+    assert "waiting" not in view.line()
+    view.on_trial_recover(0, [], trial)
+    assert lines(120) == 2
+    view.on_trial_complete(0, [], trial)
+    assert lines(200) == 0
+    assert "waiting" not in view.line()

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from analysis.command_line import InputError
-from sweeps import launch
+from sweeps import gradient_reg, launch, pilcro
+from sweeps.pilcro import PilcroSweep
+from sweeps.plan import read_flags
+from trainables.data import DataConfig, StreamedImages
+from trainables.trainable import Data
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -113,6 +119,83 @@ def test_folders_on_a_network(tmp_path: Path) -> None:
         "/home": False,
         "/data/x": True,
     }
+
+
+def test_images_read_during_training_must_be_where_every_node_sees_them(
+    head: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A node asks its own disk, here by a task that runs at once; where machines are started nobody can be asked."""
+    config = DataConfig(dataset="folder", validation=0.1)
+    splits = ("train", "validation", "test")
+    files = {split: ([str(tmp_path / split / "0.jpg")], np.zeros(1, np.int64)) for split in splits}
+    data: dict[str, Data] = {"images": StreamedImages(config, ("a", "b"), files)}
+    context = SimpleNamespace(gcs_address="10.0.0.1:6379", get_node_id=lambda: "here")
+    monkeypatch.setattr(launch.ray, "get_runtime_context", lambda: context)
+    nodes = [{"Alive": True, "NodeID": "here"}]
+    monkeypatch.setattr(launch.ray, "nodes", lambda: nodes)
+    launch._check_streamed(data)
+    there = {"Alive": True, "NodeID": "ab" * 28, "NodeManagerAddress": "10.0.0.7"}
+    nodes.append(there)
+    asked: list[str] = []
+
+    def remote(**_: object) -> Callable[[Callable[[str], bool]], object]:
+        def ask(function: Callable[[str], bool]) -> object:
+            task = SimpleNamespace(remote=lambda path: asked.append(path) or function(path))
+            return SimpleNamespace(options=lambda **_: task)
+
+        return ask
+
+    monkeypatch.setattr(launch.ray, "remote", remote)
+    monkeypatch.setattr(launch.ray, "get", lambda answers, timeout: answers)
+    with pytest.raises(InputError, match=f"data images in {tmp_path}: node 10.0.0.7 does not see it; .* every node"):
+        launch._check_streamed(data)
+    (tmp_path / "train").mkdir()
+    (tmp_path / "train" / "0.jpg").touch()
+    launch._check_streamed(data)
+    assert asked == [str(tmp_path / "train" / "0.jpg")] * 2
+    monkeypatch.setattr(launch, "HEADS_CONFIGURATION", str(ROOT / "cluster.yaml"))
+    with pytest.raises(
+        InputError, match=f"data images in {tmp_path}: a folder of this machine, and the cluster starts"
+    ):
+        launch._check_streamed(data)
+
+
+def test_a_trials_share_of_a_gpu(head: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The flag's, else the preset's as long as the trials are of the preset's size; none where there are no GPUs."""
+    monkeypatch.setattr(launch, "HEADS_CONFIGURATION", str(ROOT / "cluster.yaml"))
+    monkeypatch.setattr(launch.ray, "cluster_resources", dict)
+
+    def gpus(*argv: str) -> float:
+        return launch._gpus(read_flags(PilcroSweep, pilcro.PRESETS, argv, ""))
+
+    assert [gpus("--preset", name) for name in pilcro.PRESETS] == [0.25, 0.25, 0.5, 1.0, 1.0]
+    assert gpus("--alpha", "1", "--seeds", "5") == 0.25
+    assert gpus("--dataset", "cifar10") == gpus("--model", "resnet50") == gpus("--batch-size", "512") == 1.0
+    assert gpus("--gpus-per-trial", "0.1") == 0.1
+    shares = {name: launch._gpus(flags) for name, flags in gradient_reg.PRESETS.items()}
+    small = ("digits", "mnist", "fashion-mnist", "kmnist")
+    assert shares == {name: 0.25 if name in small else 1.0 for name in gradient_reg.PRESETS}
+    monkeypatch.setattr(launch, "HEADS_CONFIGURATION", str(tmp_path / "none"))
+    assert gpus() == 0.0
+    assert gpus("--gpus-per-trial", "1") == 1.0
+    with pytest.raises(InputError, match="--gpu-share"):
+        gpus("--gpu-share", "1")
+
+
+def test_trials_that_ask_for_a_place_at_a_time(head: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Enough for all that the autoscaler may start, and no more than the driver bears."""
+    file = tmp_path / "bootstrap.yaml"
+    monkeypatch.setattr(launch, "HEADS_CONFIGURATION", str(file))
+    monkeypatch.setattr(launch.ray, "cluster_resources", lambda: {"CPU": 2.0})
+    kinds = "available_node_types: {gpu: {resources: {CPU: 4, GPU: 1}}}"
+    found = {}
+    for workers in (0, 4, 100, 10_000):
+        file.write_text(f"max_workers: {workers}\n{kinds}\n")
+        found[workers] = [launch._most_pending(cpus, gpus) for cpus, gpus in ((1.0, 1.0), (1.0, 0.25), (2.0, 0.0))]
+    assert found[4] == [16, 16, 16]
+    assert found[100] == [100, 400, 200]
+    assert found[10_000] == [launch.MOST_PENDING] * 3
+    assert found[0] == [16, 16, 16]
 
 
 def test_the_commit_of_code_that_came_without_its_history(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
