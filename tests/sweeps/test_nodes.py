@@ -177,3 +177,41 @@ def test_a_token_that_is_not_the_clusters(tmp_path: Path) -> None:
     for name, folder in (("both open", "open"), ("both", "both")):
         assert (tmp_path / f"code {name}").read_text().strip() == "0", (tmp_path / f"err {name}").read_text()
         assert read_sweep(str(tmp_path / folder / "pilcro")).trials.num_rows == 6
+
+
+def test_a_node_without_its_gpu(tmp_path: Path) -> None:
+    """Trials that land there go on elsewhere and are not counted; where there is no other node, the run ends so."""
+    short = tempfile.mkdtemp(prefix="ray-", dir="/tmp")  # Ray's socket paths must stay under 107 bytes
+    ray = f"{Path(sys.executable).parent}/ray"
+    head = f"{ray} start --head --port 6399 --num-cpus 1 --num-gpus 1 --include-dashboard false --temp-dir {short}"
+    sweep = f"RAY_ADDRESS=127.0.0.1:6399 {sys.executable} {SCRIPT} {' '.join(SMALL)} --epochs 2 --gpus-per-trial 0.5"
+    script = f"""
+        ip link set lo up && ip link add v0 type veth peer name v1 && ip addr add 10.77.0.1/24 dev v0
+        ip link set v0 up && ip link set v1 up && ip route add default via 10.77.0.254 dev v0
+        SWEEPS_DRILL_FAKE_GPUS=1 {head}
+        {ray} start --address 127.0.0.1:6399 --num-cpus 1 --num-gpus 1
+        {sweep} --storage {tmp_path}/one > {tmp_path}/out 2> {tmp_path}/err; echo $? > {tmp_path}/code
+        {ray} stop --force
+        {head}
+        {sweep} --storage {tmp_path}/none > {tmp_path}/out0 2> {tmp_path}/err0; echo $? > {tmp_path}/code0
+        {ray} stop --force
+    """
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
+    environment |= {"HOME": short, "RAY_TMPDIR": short, "RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
+    inside = ["unshare", "--net", "--pid", "--fork", "--kill-child", "--mount-proc", "bash", "-c", script]
+    subprocess.run(inside, cwd=ROOT, env=environment, check=False, timeout=500, capture_output=True)
+    shutil.rmtree(short)
+    err = (tmp_path / "err").read_text()
+    assert (tmp_path / "code").read_text().strip() == "0", err
+    assert err.count("\n") == 1
+    assert "where torch finds none" in err
+    assert err.endswith("; its trials go elsewhere\n")
+    trials = read_sweep(str(tmp_path / "one" / "pilcro")).trials
+    assert trials["status"].to_pylist() == ["completed"] * 6
+    assert trials["attempts"].to_pylist() == [1] * 6
+    err = (tmp_path / "err0").read_text()
+    assert (tmp_path / "code0").read_text().strip() == "2", err
+    assert err.count("\n") == 1
+    assert "where torch finds none" in err
+    assert "there is no other node: mend that" in err
+    assert not (tmp_path / "none" / "pilcro" / "trials").exists()
