@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from typing import Any
 
 import ray
 from ray import tune
+from ray.autoscaler.v2.sdk import get_cluster_status
 from rich.console import Console
 from rich.live import Live
 from rich.text import Text
@@ -68,7 +70,7 @@ class Progress(tune.Callback):
             self.idle_since, self.waiting = now, ""
         elif now - self.idle_since >= WAITING_EVERY:
             self.idle_since = now
-            self.waiting = lacking(*self.needs, ray.nodes(), ray.available_resources())
+            self.waiting = lacking(*self.needs, ray.nodes(), ray.available_resources()) + autoscaling()
             self._show(force=True)
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
@@ -159,6 +161,17 @@ def lacking(cpus: float, gpus: float, nodes: list[dict[str, Any]], free: dict[st
     return (
         f"waiting for a node with {cpus:g} CPUs and {gpus:g} GPUs free (living nodes: {len(living)}; {', '.join(has)})"
     )
+
+
+def autoscaling() -> str:
+    """What the autoscaler is at, and why machines could not be had; empty where there is none that tells."""
+    with contextlib.suppress(Exception):  # it is no stable interface of Ray's
+        status = get_cluster_status(ray.get_runtime_context().gcs_address, timeout=5)
+        coming = sum(launch.count for launch in status.pending_launches) + len(status.pending_nodes)
+        failed = [f"{launch.ray_node_type_name}: {launch.details}" for launch in status.failed_launches[-1:]]
+        words = [f"{coming} starting"] * bool(coming) + [" ".join(text.split())[:200] for text in failed]
+        return "".join(f"; {word}" for word in words)
+    return ""
 
 
 def _id(trial: Any) -> str:

@@ -185,6 +185,7 @@ def test_what_is_lacking_while_nothing_runs(monkeypatch: pytest.MonkeyPatch) -> 
     node = {"Alive": True, "Resources": {"CPU": 4.0}}
     monkeypatch.setattr(progress.ray, "nodes", lambda: [node, {**node, "Alive": False}])
     monkeypatch.setattr(progress.ray, "available_resources", lambda: {"CPU": 3.0})
+    monkeypatch.setattr(progress, "autoscaling", str)
     view = Progress({"a": 1.0}, {"a": "α=1"}, 0, Console(file=out), (1.0, 0.5))
     trial = SimpleNamespace(config={"trial": {"id": "a"}}, pickled_error_file=None)
 
@@ -209,3 +210,18 @@ def test_what_is_lacking_while_nothing_runs(monkeypatch: pytest.MonkeyPatch) -> 
     view.on_trial_complete(0, [], trial)
     assert lines(200) == 0
     assert "waiting" not in view.line()
+
+
+def test_what_the_autoscaler_is_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    refused = SimpleNamespace(ray_node_type_name="gpu", count=1, details="InsufficientInstanceCapacity:\n none left")
+    launched = SimpleNamespace(ray_node_type_name="gpu", count=2, details=None)
+    status = SimpleNamespace(pending_launches=[launched], pending_nodes=[object()], failed_launches=[refused])
+    monkeypatch.setattr(progress.ray, "get_runtime_context", lambda: SimpleNamespace(gcs_address="10.0.0.1:6379"))
+    monkeypatch.setattr(progress, "get_cluster_status", lambda address, timeout: status)
+    assert progress.autoscaling() == "; 3 starting; gpu: InsufficientInstanceCapacity: none left"
+
+    def none(*_: object, **__: object) -> None:
+        raise RuntimeError("no autoscaler")
+
+    monkeypatch.setattr(progress, "get_cluster_status", none)
+    assert progress.autoscaling() == ""
