@@ -4,7 +4,8 @@
 
 A head without processors and two workers with one each, joined by a bridge. FAULT is what happens to the first worker
 when both have a trial in training: "removed" (its processes are killed), "hung" (stopped, not killed) or "cut" (its
-link goes down, and up again when the sweep has ended, so that it writes late). With "head" the driver is killed with
+link goes down; its trial waits before its last epoch, and when its successor is recorded the link comes up again and it
+goes on, so that it records too late). With "head" the driver is killed with
 the head, the workers' trials end by themselves, and the same command is given on a new cluster at the same address.
 With "unseen" nothing happens to it, but from the beginning it does not see the folder of the record. With "again and
 again" there is one worker and one trial, and each attempt of it but the last loses the worker, which then joins anew.
@@ -24,7 +25,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.sweeps.driving import LONGER, SCRIPT
+from ray._raylet import GcsClient
+from ray.core.generated import gcs_pb2
+
+from tests.sweeps.driving import LONGER, SCRIPT, patched
 
 HEAD, PORT = "10.77.0.1", 6399
 # a node is given up after two checks of three seconds that failed, a second apart
@@ -96,6 +100,37 @@ def take_back(worker: int, orderly: bool) -> None:
     end(worker)
 
 
+# what the trial that is to be cut off does before its last epoch
+_HOLD = """
+import os, time
+import analysis.records as records
+
+if not os.path.exists(HELD):
+    write = records.write_trial
+
+    def late(sweep, trial, *tables):
+        written = write(sweep, trial, *tables)
+        with open(LATE, "w") as file:
+            file.write(f"{trial['status']}, written: {written}")
+        return written
+
+    records.write_trial = late
+    with open(HELD + ".tmp", "w") as file:
+        file.write(str(os.getpid()))
+    os.replace(HELD + ".tmp", HELD)
+    while not os.path.exists(GO):
+        time.sleep(0.05)
+"""
+
+
+def hold(folder: Path) -> dict[str, str]:
+    """An environment of a node in which the first trial does so."""
+    places = "".join(f"{name.upper()} = {str(folder / name)!r}\n" for name in ("held", "go", "late"))
+    (folder / "hold.py").write_text(places + _HOLD)
+    harm = f"exec(open({str(folder / 'hold.py')!r}).read(), {{}})"
+    return patched(folder / "patch", "run.epoch == run.config.training.epochs - 1", harm)
+
+
 def wait_for(condition: Callable[[], bool], what: str, seconds: float = 120) -> float:
     start = time.monotonic()
     while not condition():
@@ -105,11 +140,34 @@ def wait_for(condition: Callable[[], bool], what: str, seconds: float = 120) -> 
     return time.monotonic() - start
 
 
+def address(worker: int) -> str:
+    return f"10.77.0.{10 + worker}"
+
+
+def write_late(folder: Path, sweep: Path, trial: int) -> dict[str, object]:
+    """When its successor is recorded the process of the cut-off trial goes on; what that has come to."""
+    identity = next(path.parent.name for path in sweep.glob("checkpoints/*/attempts") if path.read_text() == "2")
+    wait_for(lambda: (sweep / "trials" / f"{identity}.parquet").exists(), "the successor's record")
+    files = sorted(sweep.glob(f"*/{identity}.parquet"))
+    before = [(path.read_bytes(), path.stat().st_mtime_ns) for path in files]
+    # the node would learn that it was given up, and end the trial
+    for pid in pids(1):
+        if pid != trial:
+            os.kill(pid, signal.SIGSTOP)
+    sh("ip link set v1 up")
+    (folder / "go").touch()
+    wait_for((folder / "late").exists, "the late record")
+    after = [(path.read_bytes(), path.stat().st_mtime_ns) for path in files]
+    return {"late": (folder / "late").read_text(), "tables": len(files), "unchanged": before == after}
+
+
 def main(folder: Path, fault: str) -> None:
     network(2)
     temporary = tempfile.mkdtemp(prefix="r")  # Ray's socket paths must stay under 107 bytes
     environment = {**os.environ, **CHECKS, "RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
     environment.pop("RAY_ADDRESS", None)
+    if fault == "cut":
+        environment["RAY_gcs_rpc_server_reconnect_timeout_s"] = "120"  # or the worker would end before it could write
     os.environ.update(environment)
     head = f"{RAY} start --head --node-ip-address {HEAD} --port {PORT} --num-cpus 0 --include-dashboard false"
     sh(f"{head} --temp-dir {temporary}")
@@ -117,9 +175,11 @@ def main(folder: Path, fault: str) -> None:
     storage.mkdir()
 
     def join(number: int) -> None:
-        ray = f"{RAY} start --address {HEAD}:{PORT} --node-ip-address 10.77.0.{10 + number} --num-cpus 1"
+        ray = f"{RAY} start --address {HEAD}:{PORT} --node-ip-address {address(number)} --num-cpus 1"
         if fault == "unseen" and number == 1:
             ray = f"unshare --mount bash -c 'mount -t tmpfs none {storage} && {ray}'"
+        if fault == "cut" and number == 1:
+            ray = f"env PYTHONPATH={hold(folder)['PYTHONPATH']} {ray}"
         sh(f"ip netns exec w{number} {ray}")
 
     join(1)
@@ -155,8 +215,18 @@ def main(folder: Path, fault: str) -> None:
     def training() -> int:
         return len({path.parent for path in checkpoints.glob("*/*.pt") if int(path.name[:6]) >= 3})
 
-    wait_for(lambda: training() >= 2, "two trials in training")
+    client = GcsClient(address=f"{HEAD}:{PORT}")
+
+    def given_up() -> bool:
+        """Whether the cluster takes the first worker for dead."""
+        found = client.get_all_node_info(timeout=10).values()
+        return all(node.state != gcs_pb2.GcsNodeInfo.ALIVE for node in found if node.node_manager_address == address(1))
+
+    held = folder / "held"
+    wait_for(lambda: held.exists() if fault == "cut" else training() >= 2, "two trials in training")
+    assert not given_up()
     started = time.monotonic()
+    seen: dict[str, object] = {}
     if fault == "cut":
         sh("ip link set v1 down")
     elif fault == "head":
@@ -178,16 +248,16 @@ def main(folder: Path, fault: str) -> None:
         for pid in pids(1):
             os.kill(pid, signal.SIGKILL if fault == "removed" else signal.SIGSTOP)
 
+    if fault != "head":
+        wait_for(given_up, "that the cluster gives up the node")
+        seen["noticed_seconds"] = round(time.monotonic() - started, 1)
     wait_for(lambda: attempt(2), "a second attempt", 90)
-    resumed = time.monotonic() - started
-    sweep.wait(300)
     if fault == "cut":
-        # what the cut-off worker has trained meanwhile it may write now, too late
-        sh("ip link set v1 up")
-        time.sleep(10)
+        seen |= write_late(folder, storage / "pilcro", int(held.read_text()))
+    seen["code"] = sweep.wait(300)
     end(1)
     end(2)
-    print(json.dumps({"code": sweep.returncode, "resumed_seconds": round(resumed, 1)}))
+    print(json.dumps(seen))
 
 
 if __name__ == "__main__":
