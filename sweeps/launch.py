@@ -285,6 +285,8 @@ def _run_on_ray(
                 storage_path=scratch.rsplit("/", 1)[0],
                 failure_config=tune.FailureConfig(max_failures=MAX_WORKER_LOSSES),
                 checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
+                # of a state of Tune's that is never used: at its end the run would wait half an hour for the storage
+                sync_config=tune.SyncConfig(sync_timeout=30),
                 callbacks=[progress, gauges, bad_nodes],
                 stop=_Until(lease.lost, bad_nodes.only),
                 verbose=0,
@@ -296,9 +298,11 @@ def _run_on_ray(
         usage = stack.enter_context(Usage(url, identity, lambda: gauges.counts()["running"]))
         os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", str(_most_pending(flags.cpus_per_trial, gpus)))
         with mended_tune() as node_losses:
-            results = tuner.fit()
-        if lease.lost.is_set():
-            raise lease.reason
+            try:
+                results = tuner.fit()
+            finally:  # also where Tune has stumbled over the storage that is not there
+                if lease.lost.is_set():
+                    raise lease.reason from None
         if bad_nodes.only.is_set():
             reasons = "; ".join(dict.fromkeys(bad_nodes.found.values()))
             raise InputError(f"{reasons}; there is no other node: {GOES_ON}")
