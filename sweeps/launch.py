@@ -77,26 +77,18 @@ def main(
     arguments = list(sys.argv[1:] if argv is None else argv)
 
     def sweep() -> None:
-        flags = read_flags(kind, presets, arguments, description)
-        plan = make_plan(flags)
-        if flags.dry_run:
-            _print_plan(flags, plan)
-            return
-        _check_address_form(os.environ.get("RAY_ADDRESS", ""))
         try:
-            failures = launch(flags, plan)
-        except records.STORAGE_ERRORS as error:
-            refused = (
-                isinstance(error, PermissionError) or "Bad Request" in str(error) or "expired" in str(error).lower()
-            )
-            hint = " (have the credentials expired?)" if refused else ""
-            print(f"error: storage {flags.storage}: {_brief(error)}{hint}; {GOES_ON}", file=sys.stderr)
-            raise SystemExit(1) from None
+            for flags in read_flags(kind, presets, arguments, description).in_stages():
+                plan = make_plan(flags)
+                if flags.dry_run:
+                    _print_plan(flags, plan)
+                    continue
+                _check_address_form(os.environ.get("RAY_ADDRESS", ""))
+                if _launched(flags, plan):
+                    raise SystemExit(1)
         except KeyboardInterrupt:
             print("stopped; the same command goes on", file=sys.stderr)
             raise SystemExit(128 + (signal.SIGTERM if _terminated.is_set() else signal.SIGINT)) from None
-        if failures:
-            raise SystemExit(1)
 
     before = signal.signal(signal.SIGTERM, _terminate)
     try:
@@ -112,6 +104,17 @@ def _terminate(number: int, frame: object) -> None:
     """SIGTERM, as `ray job stop` and a shutdown send it, ends a run as Ctrl-C does."""
     _terminated.set()  # of an exception of its own Ray would make a KeyboardInterrupt
     raise KeyboardInterrupt
+
+
+def _launched(flags: SweepFlags, plan: Plan) -> int:
+    """`launch`, with storage that fails told in one line."""
+    try:
+        return launch(flags, plan)
+    except records.STORAGE_ERRORS as error:
+        refused = isinstance(error, PermissionError) or "Bad Request" in str(error) or "expired" in str(error).lower()
+        hint = " (have the credentials expired?)" if refused else ""
+        print(f"error: storage {flags.storage}: {_brief(error)}{hint}; {GOES_ON}", file=sys.stderr)
+        raise SystemExit(1) from None
 
 
 def launch(flags: SweepFlags, plan: Plan) -> int:
@@ -727,7 +730,7 @@ def _summarise(flags: SweepFlags, plan: Plan, url: str, console: Console) -> int
         diverged = sum(row["status"] == "diverged" for row in group)
         table.add_row(setting + (f" ({diverged} diverged)" if diverged else ""), str(len(measured)), *cells)
     console.print(table)
-    _print_measured(url, settings, console)
+    _print_measured(flags, url, settings, console)
     failed = [row for row in rows.values() if row["status"] == "failed"]
     missing = len(plan.trials) - len(rows)
     for row in failed:
@@ -765,15 +768,20 @@ def _print_total(url: str, console: Console, at_least: int) -> None:
         console.print(_cost(f"used by all {runs} runs of this sweep" if runs > 1 else "used by its one run", total))
 
 
-def _print_measured(url: str, settings: Mapping[str, Sequence[Mapping[str, Any]]], console: Console) -> None:
+def _print_measured(
+    flags: SweepFlags, url: str, settings: Mapping[str, Sequence[Mapping[str, Any]]], console: Console
+) -> None:
     """The table of what was measured on the trained networks, a row for each setting and component, if anything was."""
     if not any(settings.values()):
         return
     epochs = {row["trial_id"]: row["epochs"] for group in settings.values() for row in group}
     wanted = ["trial_id", "epoch", "metric", "component", "value"]
+    measured = [METRICS[name](**chosen) for name, chosen in flags.metrics().items()]
+    details = [metric.is_detail for metric in measured if hasattr(metric, "is_detail")]
     values: dict[tuple[str, str, str], float | None] = {}
     for row in records.read_table(url, "measurements", wanted).to_pylist():
-        if row["epoch"] == epochs.get(row["trial_id"]) and not row["metric"].endswith("_per_image"):
+        detail = row["metric"].endswith("_per_image") or any(of(row["metric"], row["component"]) for of in details)
+        if row["epoch"] == epochs.get(row["trial_id"]) and not detail:
             values[row["trial_id"], row["metric"], row["component"]] = row["value"]
     metrics = dict.fromkeys(metric for _, metric, _ in values)
     if not metrics:

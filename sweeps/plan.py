@@ -114,6 +114,14 @@ class SweepFlags(MetricFlags, ABC):
     def methods(self) -> Iterator[Method]:
         """The method's settings: the grid of its hyperparameters."""
 
+    def methods_for(self, dataset: str, model: ModelConfig, training: TrainingConfig) -> Iterator[Method]:
+        """The same where they depend on the data set (by its name in the record), the network or its training."""
+        return self.methods()
+
+    def in_stages(self) -> Iterator[SweepFlags]:
+        """The flags of each stage, as a rule one; the next is asked for when the one before is recorded."""
+        yield self
+
     def default_metrics(self) -> tuple[str, ...]:
         first = next(self.methods(), None)
         return first.metrics if first is not None else ()
@@ -205,18 +213,17 @@ def make_plan(flags: SweepFlags) -> Plan:
             evaluation_size=flags.evaluation_size,
         )
         _check_images(info, data_configs[spec])
-    methods = ([Method()] if flags.baseline else []) + list(flags.methods())
     trials: dict[str, PlannedTrial] = {}
-    for spec, model, method, training, seed in itertools.product(
-        flags.dataset, _models(flags), methods, _trainings(flags), range(flags.seeds)
-    ):
+    for spec, model, training in itertools.product(flags.dataset, _models(flags), _trainings(flags)):
         size = flags.image_size or infos[spec].size
         check_size(model.model, size)
         images = flags.train_images or round((1 - flags.validation) * infos[spec].train_images)
-        method.check(size, size, training.epochs * -(-images // training.batch_size))
-        config = TrialConfig(method, model, data_configs[spec], training, seed)
-        identity = trial_id(config)
-        trials.setdefault(identity, PlannedTrial(identity, config, ""))
+        methods = ([Method()] if flags.baseline else []) + list(flags.methods_for(infos[spec].name, model, training))
+        for method, seed in itertools.product(methods, range(flags.seeds)):
+            method.check(size, size, training.epochs * -(-images // training.batch_size))
+            config = TrialConfig(method, model, data_configs[spec], training, seed)
+            identity = trial_id(config)
+            trials.setdefault(identity, PlannedTrial(identity, config, ""))
     labels = _labels([trial.config for trial in trials.values()])
     labelled = [dataclasses.replace(trial, label=label) for trial, label in zip(trials.values(), labels, strict=True)]
     return Plan(labelled, infos, data_configs)
@@ -309,7 +316,16 @@ def _labels(configs: Sequence[TrialConfig]) -> list[str]:
     return labels
 
 
-_SYMBOLS = {"alpha": "α", "interval": "T", "laplacian_width": "k", "learning_rate": "lr", "batch_size": "batch"}
+_SYMBOLS = {
+    "alpha": "α",
+    "interval": "T",
+    "laplacian_width": "k",
+    "gamma": "γ",
+    "eta": "η",
+    "modulation": "c",
+    "learning_rate": "lr",
+    "batch_size": "batch",
+}
 
 
 def _short(value: Any) -> str:

@@ -74,8 +74,8 @@ class Method:
         """What to add to the loss at this step."""
         return None
 
-    def adjust_gradients(self, model: nn.Module) -> None:
-        """Add to the gradients in place, after the loss's backward pass."""
+    def adjust_gradients(self, model: nn.Module, weight_decay: float) -> None:
+        """Add to the gradients in place, after the loss's backward pass; the optimiser adds weight_decay · w."""
 
 
 @contextlib.contextmanager

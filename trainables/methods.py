@@ -1,11 +1,13 @@
 """The registry of methods: one line each."""
 
 from trainables.gradient_reg import GradientRegularisation
+from trainables.loco_reg import LocoReg
 from trainables.method import Method
 from trainables.pilcro import Pilcro
 
 METHODS: dict[str, type[Method]] = {
     "baseline": Method,
     "gradient_reg": GradientRegularisation,
+    "loco_reg": LocoReg,
     "pilcro": Pilcro,
 }

@@ -200,7 +200,7 @@ class Run:
                 penalties += 1
             self.optimizer.zero_grad(set_to_none=True)
             loss.backward(inputs=self.parameters)
-            method.adjust_gradients(self.model)
+            method.adjust_gradients(self.model, training.weight_decay)
             self.optimizer.step()
             loss_sum += cross_entropy.detach().double() * len(labels)
             correct += (logits.detach().argmax(1) == labels).sum()

@@ -15,6 +15,7 @@ from analysis.schema import HYPERPARAMETERS
 from trainables.configuration import ModelConfig, TrainingConfig, TrialConfig
 from trainables.data import DataConfig, Images, load
 from trainables.gradient_reg import GradientRegularisation
+from trainables.loco_reg import LocoReg
 from trainables.method import Method, Step
 from trainables.methods import METHODS
 from trainables.metrics import METRICS
@@ -28,6 +29,10 @@ EXAMPLES: dict[str, list[Method]] = {
         GradientRegularisation(10.0),
         GradientRegularisation(0.1, convention="image"),
         GradientRegularisation(10.0, batchnorm="eval"),
+    ],
+    "loco_reg": [
+        LocoReg(0.5, 2.0),
+        LocoReg(modulation=1.5, variant="absolute", layers=((0.5, 2.0),) * 7),
     ],
     "pilcro": [
         Pilcro(1.0, interval=1),

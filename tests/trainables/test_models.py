@@ -8,7 +8,7 @@ from torch import nn
 
 from trainables.models import MODELS, build_model
 
-SMALL = {"resnet18-imagenet": 64, "resnet50-imagenet": 64, "lenet5": 28}
+SMALL = {"resnet18-imagenet": 64, "resnet50-imagenet": 64, "lenet5": 28, "vgg13": 32, "vgg13-5x5": 32, "mobilenet": 32}
 
 
 def build(name: str, seed: int = 0, **changed: int) -> nn.Module:
@@ -30,6 +30,12 @@ def build(name: str, seed: int = 0, **changed: int) -> nn.Module:
         ("resnet8", 3, 32, 10, 78_042),
         # He et al.'s 269 722 with parameter-free shortcuts, and two projections of 512+64 and 2048+128 here
         ("resnet20", 3, 32, 10, 272_474),
+        # Table 3 of LOCO-REG's paper, added up by hand: convolutions 9 402 048, BatchNorm 5 888, linear 5 130
+        ("vgg13", 3, 32, 10, 9_413_066),
+        # the first six convolutions have 25/9 of their 1 144 512
+        ("vgg13-5x5", 3, 32, 10, 11_447_754),
+        # 1 728 + depth-wise 19 584 + 1×1 847 872 + BatchNorm 9 728 + linear 5 130
+        ("mobilenet", 3, 32, 10, 884_042),
     ],
 )
 def test_parameter_counts(name: str, channels: int, size: int, classes: int, parameters: int) -> None:

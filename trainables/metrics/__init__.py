@@ -6,6 +6,7 @@ measuring more or less never changes what is trained.
 """
 
 from trainables.metrics.landscape import Landscape
+from trainables.metrics.locality import Locality
 from trainables.metrics.moment import Measured, Metric, Moment
 from trainables.metrics.paths import PathCounts
 from trainables.metrics.saliency import Entropy, Faithfulness, LocalLipschitz, MaxSensitivity, SaliencyMaps
@@ -13,6 +14,7 @@ from trainables.metrics.saliency import Entropy, Faithfulness, LocalLipschitz, M
 METRICS: dict[str, type[Metric]] = {
     "landscape": Landscape,
     "paths": PathCounts,
+    "locality": Locality,
     "faithfulness": Faithfulness,
     "local_lipschitz": LocalLipschitz,
     "max_sensitivity": MaxSensitivity,

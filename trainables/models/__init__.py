@@ -144,6 +144,44 @@ def _lenet5(channels: int, size: int, classes: int, width: int) -> nn.Module:
     )
 
 
+def _normalised(inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1) -> list[nn.Module]:
+    """A convolution of half its filters' size as padding, BatchNorm and ReLU."""
+    convolution = nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, groups=groups, bias=False)
+    nn.init.kaiming_normal_(convolution.weight, mode="fan_out" if groups == 1 else "fan_in", nonlinearity="relu")
+    return [convolution, nn.BatchNorm2d(outputs), nn.ReLU()]
+
+
+def _vgg13(kernel: int) -> Callable[[int, int, int, int], nn.Module]:
+    """VGG13 as LOCO-REG's paper adapts it (Schneider 2022, Table 3): pairs of 3×3 convolutions of 64, 128, 256, 512 and
+    512 channels (width 64), each with BatchNorm and ReLU, max pooling after each pair, one linear layer. With `kernel`
+    5 filters are 5×5 where the feature map is larger than that (Section 7.1), the first six for 32 pixels."""
+
+    def build(channels: int, size: int, classes: int, width: int) -> nn.Module:
+        layers: list[nn.Module] = []
+        inputs, side = channels, size
+        for planes in (width, 2 * width, 4 * width, 8 * width, 8 * width):
+            for _ in range(2):
+                layers += _normalised(inputs, planes, kernel if side > kernel else 3)
+                inputs = planes
+            layers.append(nn.MaxPool2d(2))
+            side //= 2
+        return nn.Sequential(*layers, nn.Flatten(), nn.Linear(inputs * side**2, classes))
+
+    return build
+
+
+def _mobilenet(channels: int, size: int, classes: int, width: int) -> nn.Module:
+    """MobileNet as LOCO-REG's paper adapts it (Schneider 2022, Table 3): a 3×3 convolution, then 3×3 depth-wise ones,
+    every other with stride 2, each with a 1×1 convolution after it; BatchNorm and ReLU after each; max pooling."""
+    layers = _normalised(channels, width, 3)
+    inputs = width
+    for stride, factor in ((2, 1), (1, 2), (2, 2), (1, 4), (1, 4), (2, 4), (1, 8), (1, 8), (2, 8)):
+        layers += [*_normalised(inputs, inputs, 3, stride, groups=inputs), *_normalised(inputs, factor * width, 1)]
+        inputs = factor * width
+    side = -(-size // 16) // 2
+    return nn.Sequential(*layers, nn.MaxPool2d(2), nn.Flatten(), nn.Linear(inputs * side**2, classes))
+
+
 def _torchvision_resnet50(channels: int, size: int, classes: int, width: int) -> nn.Module:
     """torchvision's ResNet-50 (7×7 stem of stride 2, max pooling); `width` 64 is the original, others its width/64."""
     from torchvision.models import resnet  # here, as it takes a second to import, in every worker
@@ -162,6 +200,9 @@ MODELS: dict[str, Architecture] = {
     "resnet18": Architecture(_resnet(BasicBlock, (2, 2, 2, 2)), width=64, smallest=8),
     "resnet34": Architecture(_resnet(BasicBlock, (3, 4, 6, 3)), width=64, smallest=8),
     "resnet50": Architecture(_resnet(Bottleneck, (3, 4, 6, 3)), width=64, smallest=8),
+    "vgg13": Architecture(_vgg13(3), width=64, smallest=32, memory_format=torch.channels_last),
+    "vgg13-5x5": Architecture(_vgg13(5), width=64, smallest=32, memory_format=torch.channels_last),
+    "mobilenet": Architecture(_mobilenet, width=64, smallest=17, memory_format=torch.channels_last),
     "resnet18-imagenet": Architecture(_resnet(BasicBlock, (2, 2, 2, 2), _large_stem), width=64, smallest=32),
     "resnet50-imagenet": Architecture(_torchvision_resnet50, width=64, smallest=32),
 }

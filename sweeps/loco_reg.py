@@ -1,0 +1,176 @@
+"""LOCO-REG: does it pay to decay weights far from a filter's centre more, and how much more may it be?
+
+Paper: Schneider, "Locality-Promoting Representation Learning" (Section 7, Tables 3 to 6): VGG13, MobileNet, ResNet-18
+on CIFAR-10, CIFAR-100, Fashion-MNIST; plain L2 against LOCO-REG, whose coefficients (γ_l, η_l) come layer by layer
+from the networks trained with plain L2, modulated by c; 20 seeds; and the locality of the filters.
+
+    python sweeps/loco_reg.py                                            # digits, fixed (γ, η), minutes on two cores
+    python sweeps/loco_reg.py --stages two --name loco-two               # plain L2 first, then c = 0.5, 1, 1.5, 2.5
+    python sweeps/loco_reg.py --preset cifar100 --stages two             # the paper's protocol, one network at a time
+
+With --stages two the networks of the first stage are those of this sweep with plain L2 (method "baseline"), over all
+seeds; the second begins when they are recorded. Interrupted anywhere, the same command goes on where it was.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal
+
+from analysis.command_line import InputError
+from analysis.records import read_table, scan
+from sweeps.launch import main
+from sweeps.plan import Plan, SweepFlags, make_plan, sweep_url
+from trainables.configuration import ModelConfig, TrainingConfig
+from trainables.loco_reg import LocoReg, layer_coefficients, mean_ratios
+
+Statistic = Literal["signed", "absolute"]
+Ratios = Mapping[str, Mapping[str, float]]
+"""Of each layer, the ratios of its classes of weights, averaged over networks."""
+
+
+@dataclass(frozen=True)
+class LocoSweep(SweepFlags):
+    """The sweep over LOCO-REG."""
+
+    NAME: ClassVar[str] = "loco_reg"
+
+    stages: Literal["one", "two"] = "one"
+    """one: fixed --gamma and --eta for all layers; two: those of each layer from the networks trained with plain L2."""
+    gamma: tuple[float, ...] = (0.25, 0.5, 1.0)
+    """γ, what the decay of a filter's centre is multiplied by, relative to its direct neighbours'."""
+    eta: tuple[float, ...] = (1.0, 2.0, 4.0)
+    """η, the same for its corners; in larger filters it goes on as a power of the distance."""
+    modulation: tuple[float, ...] = (0.5, 1.0, 1.5, 2.5)
+    """c: how far the coefficients of a layer are from 1, in units of what its ratios say (--stages two)."""
+    statistic: tuple[Statistic, ...] = ("signed",)
+    """Ratios of sums of signed weights, as in the paper, or of their magnitudes (--stages two)."""
+    printed_eta: bool = False
+    """η in the form that Table 6 prints, which decays corners less where they are weaker (--stages two)."""
+
+    def __post_init__(self) -> None:
+        if min(self.weight_decay, default=1.0) == 0:
+            raise InputError("weight_decay: 0, allowed are numbers above 0: LOCO-REG distributes it over the weights")
+
+    def default_metrics(self) -> tuple[str, ...]:
+        return LocoReg.metrics
+
+    def methods(self) -> Iterator[LocoReg]:
+        if self.stages == "one":
+            for gamma, eta in itertools.product(self.gamma, self.eta):
+                if (gamma, eta) != (1, 1) or not self.baseline:  # that is plain L2, which the baseline has
+                    yield LocoReg(gamma, eta)
+
+    def in_stages(self) -> Iterator[SweepFlags]:
+        if self.stages == "two":
+            if not self.baseline:
+                raise InputError(
+                    "no-baseline: given, allowed with --stages two is --baseline: the second stage needs it"
+                )
+            if "locality" not in self.metrics():
+                raise InputError("measure: without locality, which the second stage needs; add it")
+            for modulation in self.modulation:
+                if not (math.isfinite(modulation) and modulation > 0):
+                    raise InputError(f"modulation: {modulation}, allowed are finite numbers above 0")
+        yield self
+        if self.stages == "two":
+            plan = make_plan(self)
+            ratios = _ratios(self, plan)
+            if ratios is None:
+                number = len(plan.trials) * len(self.modulation) * len(self.statistic)
+                values = ", ".join(f"{modulation:g}" for modulation in self.modulation)
+                print(f"then, from these: {number} trials with c = {values}")
+                return
+            yield _SecondStage(
+                **{entry.name: getattr(self, entry.name) for entry in dataclasses.fields(self)}, ratios=ratios
+            )
+
+
+@dataclass(frozen=True)
+class _SecondStage(LocoSweep):
+    """The same with what the first stage has found, by statistic, data set, network and training."""
+
+    ratios: Mapping[tuple[str, str, ModelConfig, TrainingConfig], Ratios] = field(default_factory=dict)
+
+    def methods_for(self, dataset: str, model: ModelConfig, training: TrainingConfig) -> Iterator[LocoReg]:
+        for statistic, modulation in itertools.product(self.statistic, self.modulation):
+            layers = layer_coefficients(
+                self.ratios[statistic, dataset, model, training], modulation, printed=self.printed_eta
+            )
+            variant = f"{statistic}-printed" if self.printed_eta else statistic
+            yield LocoReg(modulation=modulation, variant=variant, layers=layers)  # type: ignore[arg-type]
+
+
+def _ratios(flags: LocoSweep, plan: Plan) -> dict[tuple[str, str, ModelConfig, TrainingConfig], Ratios] | None:
+    """r(l, A, B) over the recorded networks of the first stage, those that diverged left out; None while some lack."""
+    url = sweep_url(flags)
+    statuses = scan(url).statuses
+    if any(trial.id not in statuses for trial in plan.trials):
+        return None
+    completed = {trial.id: trial for trial in plan.trials if statuses[trial.id] == "completed"}
+    table = read_table(url, "measurements", ["trial_id", "epoch", "metric", "component", "value"])
+    found: dict[tuple[str, str, ModelConfig, TrainingConfig], dict[str, dict[str, dict[str, float]]]] = {}
+    statistics = {"weight_ratio": "signed", "weight_ratio_absolute": "absolute"}
+    for row in table.to_pylist():
+        trial = completed.get(row["trial_id"])
+        statistic = statistics.get(row["metric"])
+        if trial is None or statistic is None or row["epoch"] != trial.config.training.epochs:
+            continue
+        pair, layer = row["component"].split("/", 1)
+        config = trial.config
+        key = (statistic, config.data.dataset, config.model, config.training)
+        value = math.nan if row["value"] is None else row["value"]
+        found.setdefault(key, {}).setdefault(trial.id, {}).setdefault(layer, {})[pair] = value
+    for trial in plan.trials:
+        config = trial.config
+        if ("signed", config.data.dataset, config.model, config.training) not in found:
+            raise InputError(
+                f"{config.model.model} on {config.data.dataset}: no completed trial with plain L2 to go by"
+            )
+    return {key: mean_ratios(networks[trial] for trial in sorted(networks)) for key, networks in found.items()}
+
+
+# Section 7: 250 epochs, SGD with momentum 0.9, batch 128, lr 0.1 times 0.316 after epochs 70, 140, 190, 230, 245; flips
+# and crops of the padded image (4 pixels); λ = 5e-4, which PyTorch counts twice; 20 runs. 10,000 images are to test on,
+# the rest is trained on. [reading] The paper gives no grid of fixed (γ, η).
+PAPER = LocoSweep(
+    dataset=("cifar100",),
+    model=("vgg13",),
+    epochs=(250,),
+    batch_size=(128,),
+    learning_rate=(0.1,),
+    weight_decay=(1e-3,),
+    schedule="step",
+    milestones=(70, 140, 190, 230, 245),
+    decay=0.316,
+    flip=True,
+    crop=True,
+    padding="zero",
+    validation=0.0,
+    seeds=20,
+)
+
+PRESETS = {
+    # scikit-learn's 8×8 digits, small enough for a first look
+    "digits": LocoSweep(
+        preset="digits",
+        epochs=(30,),
+        learning_rate=(0.1,),
+        weight_decay=(1e-3,),
+        gamma=(0.25, 1.0),
+        eta=(1.0, 4.0),
+        statistic=("absolute",),
+        seeds=3,
+    ),
+    "cifar10": dataclasses.replace(PAPER, preset="cifar10", dataset=("cifar10",)),
+    "cifar100": dataclasses.replace(PAPER, preset="cifar100"),
+    "fashion-mnist": dataclasses.replace(PAPER, preset="fashion-mnist", dataset=("fashion-mnist",), image_size=32),
+}
+
+
+if __name__ == "__main__":
+    main(LocoSweep, PRESETS, __doc__ or "")
