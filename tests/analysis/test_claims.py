@@ -27,7 +27,17 @@ COLUMNS = [
 UNITS = {"", "%", "fraction", "M", "nats", "px"}
 METHODS = {"baseline", "pilcro", "loco_reg", "top_gap", "deformation", "gradient_reg"}
 METRICS = {
-    *("cam_sparsity", "cohesion_bound", "erf", "erf_distance", "filter_total_variation", "iou", "locality"),
+    *(
+        "cam_sparsity",
+        "cohesion_bound",
+        "cohesion_derivative",
+        "minimax_weight",
+        "erf",
+        "erf_distance",
+        "filter_total_variation",
+        "iou",
+        "locality",
+    ),
     *("parameters", "robust_accuracy", "shift_accuracy"),
 }
 METRICS |= {"error", "top1", "top5", "loss", "total_variation"}  # columns of the trials table, and 1 − top1

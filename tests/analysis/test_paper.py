@@ -374,3 +374,13 @@ def test_the_papers_say_so(trend: paper.Trend) -> None:
     if not files:
         pytest.skip(f"{PAPERS} is not there: the papers' texts")
     assert trend.statement in re.sub(r"\s+", " ", files[0].read_text())
+
+
+def test_theorems_need_no_trial_of_their_own(sweep: Path) -> None:
+    """Theorem 1's bounds are found; Theorem 2's best weights are not, as the paper's are best for no x = ±1."""
+    record = read_sweep(str(sweep))
+    first, second = check(record, "loco-t1"), check(record, "loco-t2")
+    assert len(first.lines) == first.of == 16
+    assert {line.verdict for line in first.lines} == {"agrees"}
+    assert [line.verdict for line in second.lines] == ["differs", "differs"]
+    assert [line.ours for line in second.lines] == pytest.approx([-0.2885, -0.2885], abs=1e-4)

@@ -1,0 +1,185 @@
+"""The two theorems of LOCO-REG's paper, checked numerically (Schneider 2022, Section 4): `python -m analysis.theorems`.
+
+**Theorem 1** (Section 4.1). The cohesion of a 3×3 feature is the sum of m_i·m_j/d(i, j)² over pairs of its masses. With
+all masses in [m', (1 + ε)m'] increasing the centre is said to raise it most, and a direct neighbour more than a corner,
+up to ε = 0.675. Here the bound of each of the proof's cases is found by optimisation: for a given ε the difference of
+two derivatives is linear in the masses, and its least value over the box is a linear program; the bound is the ε at
+which that is 0.
+
+**Theorem 2** (Section 4.2). A feature map g, symmetric, falling away from 0, most steeply there, is filtered by weights
+w; E f(0, w) − f(x, w) = Σ_j w_j (g(j) − g(x + j)). The theorem says that the worst x ≠ 0 is best provided for by w_0
+alone, w_±1 = 0, and that the variance, with ‖w‖ = 1, is least for uniform weights. Found here:
+
+- with weights of any sign the best are negative beside the centre, as a sharpening filter's are: the best for x = 1 and
+  for x = −1 differ, and the proof takes what is best for neither. With weights of at least 0 the theorem holds.
+- the proof's variance, s²Σw_j², is the same for all w with ‖w‖ = 1; it is least for uniform weights if Σ w_j = 1. It
+  also leaves out that f(0, w) has noise of its own: the variance of the difference is s²Σ_i (w_{i−x} − w_i)², which for
+  three weights of norm 1 and x = ±1 is least at (1/2, 1/√2, 1/2), not at uniform ones.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import optimize
+
+from analysis.command_line import print_table, run
+
+Array = NDArray[np.float64]
+
+# --- Theorem 1 -------------------------------------------------------------------------------------------------------
+
+PLACES = list(itertools.product(range(3), range(3)))
+CENTRE, NEIGHBOUR, NEAR_CORNER, FAR_CORNER = (1, 1), (0, 1), (0, 0), (2, 0)
+
+# the proof's cases: whose derivative is to be the larger, and whose the smaller
+CASES = {
+    "c-n": (CENTRE, NEIGHBOUR),
+    "c-co": (CENTRE, NEAR_CORNER),
+    "n-co-near": (NEIGHBOUR, NEAR_CORNER),
+    "n-co-far": (NEIGHBOUR, FAR_CORNER),
+}
+
+
+def cohesion_derivative(place: tuple[int, int], exponent: float = 2.0) -> Array:
+    """Coefficients (9,) of the masses, row by row, in the derivative of F_tot with respect to the mass at `place`, in
+    units of c_0: 1/d^q, 0 for itself (Equation 4.2)."""
+    distances = np.array([math.hypot(row - place[0], column - place[1]) for row, column in PLACES])
+    return np.array([0.0 if distance == 0 else distance**-exponent for distance in distances])
+
+
+@dataclass(frozen=True)
+class Worst:
+    """Masses in [1, 1 + ε] for which one derivative exceeds another least, and by how much (in units of c_0·m')."""
+
+    masses: Array
+    difference: float
+
+
+def worst_masses(larger: Array, smaller: Array, epsilon: float) -> Worst:
+    """The linear program: minimise (larger − smaller)·m over the box of masses."""
+    found = optimize.linprog(larger - smaller, bounds=[(1.0, 1.0 + epsilon)] * len(larger), method="highs")
+    assert found.success, found.message
+    return Worst(np.asarray(found.x), float(found.fun))
+
+
+def cohesion_bound(larger: tuple[int, int], smaller: tuple[int, int], exponent: float = 2.0) -> float:
+    """The greatest ε up to which the first place's derivative is at least the second's for all masses in the box."""
+    first, second = cohesion_derivative(larger, exponent), cohesion_derivative(smaller, exponent)
+    return float(
+        optimize.brentq(lambda epsilon: worst_masses(first, second, epsilon).difference, 0.0, 100.0, xtol=1e-12)
+    )
+
+
+# --- Theorem 2 -------------------------------------------------------------------------------------------------------
+
+FEATURE_MAPS: dict[str, Callable[[float], float]] = {
+    "exp(-|x|)": lambda x: math.exp(-abs(x)),
+    "1/(1 + |x|)": lambda x: 1 / (1 + abs(x)),
+    "2^-|x|": lambda x: 2.0 ** -abs(x),
+}
+"""Symmetric, falling, and most steeply near 0, as the theorem asks."""
+
+
+def gaps(g: Callable[[float], float], half: int = 1, reach: int = 12) -> Array:
+    """For each x ≠ 0 up to ±`reach`, the coefficients of w_−half … w_half in E f(0, w) − f(x, w) (Equation 4.4)."""
+    offsets = range(-half, half + 1)
+    return np.array([[g(j) - g(x + j) for j in offsets] for x in range(-reach, reach + 1) if x != 0])
+
+
+def best_weights(coefficients: Array, *, nonnegative: bool = False) -> Array:
+    """The w of norm 1 that makes the least of `coefficients` @ w greatest.
+
+    That is the direction of the shortest vector of the coefficients' convex hull (and, with `nonnegative`, of what is
+    above it in every entry): by duality max_{‖w‖ ≤ 1} min_x a_x·w = min_λ ‖Σ λ_x a_x‖.
+    """
+    rows = coefficients if not nonnegative else np.vstack([coefficients, np.eye(coefficients.shape[1])])
+    # λ ≥ 0 with Σ λ = 1 over the coefficients: by least squares, the last equation weighed heavily
+    weight = 1e6
+    sums = np.concatenate([np.ones(len(coefficients)), np.zeros(len(rows) - len(coefficients))])
+    solution, _ = optimize.nnls(np.vstack([rows.T, weight * sums]), np.append(np.zeros(rows.shape[1]), weight))
+    shortest = solution @ rows
+    return np.asarray(shortest / np.linalg.norm(shortest))
+
+
+def difference_variance(weights: Sequence[float] | Array, x: int) -> float:
+    """Var(f(x, w) − f(0, w)) in units of s²: the noise of both, Σ_i (w_{i−x} − w_i)²."""
+    width = len(weights) + abs(x)
+    one, other = np.zeros(width), np.zeros(width)
+    one[: len(weights)] = weights
+    other[abs(x) : abs(x) + len(weights)] = weights
+    return float(((one - other) ** 2).sum())
+
+
+def least_variance_weights(count: int, x: int = 1) -> Array:
+    """The w of norm 1 and `count` entries whose `difference_variance` is least, of positive sum."""
+    shifts = np.zeros((count, count + abs(x)))
+    for index in range(count):
+        shifts[index, index] += 1
+        shifts[index, index + abs(x)] -= 1
+    _, vectors = np.linalg.eigh(shifts @ shifts.T)
+    least = vectors[:, 0]
+    return np.asarray(least * np.sign(least.sum()))
+
+
+# --- beside the paper ------------------------------------------------------------------------------------------------
+
+
+@functools.cache
+def theorem_quantities() -> dict[str, float]:
+    """Ours for the numbers of `loco-t1` and `loco-t2` in `claims.csv`, by their quantity."""
+    found: dict[str, float] = {}
+    for case, (larger, smaller) in CASES.items():
+        first, second = cohesion_derivative(larger), cohesion_derivative(smaller)
+        bound = found[f"cohesion_bound:{case}"] = cohesion_bound(larger, smaller)
+        raised = worst_masses(first, second, bound).masses > 1 + bound / 2
+        for side, coefficients in (("larger", first), ("smaller", second)):
+            found[f"cohesion_derivative:{case}/{side}/constant"] = float(coefficients.sum())
+            found[f"cohesion_derivative:{case}/{side}/epsilon"] = float(coefficients[raised].sum())
+    found["cohesion_bound:all"] = min(found[f"cohesion_bound:{case}"] for case in CASES)
+    left, _, right = best_weights(gaps(FEATURE_MAPS["exp(-|x|)"]))
+    found |= {"minimax_weight:w-1": float(left), "minimax_weight:w1": float(right)}
+    return found
+
+
+def main() -> None:
+    print("Theorem 1: the greatest ε for which a derivative of the cohesion is the larger for all masses")
+    paper = {"c-n": "0.675", "c-co": "0.675 (subsumed)", "n-co-near": "0.725…", "n-co-far": "0.75"}
+    values = theorem_quantities()
+    rows = []
+    for case, (larger, smaller) in CASES.items():
+        sides = [
+            f"{values[f'cohesion_derivative:{case}/{side}/constant']:.4g} + "
+            f"{values[f'cohesion_derivative:{case}/{side}/epsilon']:.4g}ε"
+            for side in ("larger", "smaller")
+        ]
+        rows.append((case, f"{larger} over {smaller}", *sides, f"{values[f'cohesion_bound:{case}']:.6f}", paper[case]))
+    print_table(("case", "places", "larger, at worst", "smaller", "ε", "paper"), rows)
+    print("\nTheorem 2: weights of norm 1 that are best for the worst x (paper: 0, 1, 0)")
+    weights = []
+    for name, g in FEATURE_MAPS.items():
+        for nonnegative in (False, True):
+            best = best_weights(gaps(g), nonnegative=nonnegative)
+            kind = "at least 0" if nonnegative else "any sign"
+            weights.append(
+                (name, kind, *(f"{round(weight, 4) + 0.0:.4f}" for weight in best), f"{(gaps(g) @ best).min():.4f}")
+            )
+    print_table(("g", "weights", "w-1", "w0", "w1", "least gap"), weights)
+    print("\nVariance of f(x, w) − f(0, w) for three weights of norm 1 and x = 1, in s² (paper: least for uniform)")
+    kinds = {"uniform": np.full(3, 1 / math.sqrt(3)), "the centre alone": np.array([0.0, 1.0, 0.0])}
+    kinds["least"] = least_variance_weights(3)
+    variances = [
+        (name, *(f"{weight:.4f}" for weight in w), f"{float(w @ w):.4f}", f"{difference_variance(w, 1):.4f}")
+        for name, w in kinds.items()
+    ]
+    print_table(("weights", "w-1", "w0", "w1", "the proof's Σw²", "with the noise of both"), variances)
+
+
+if __name__ == "__main__":
+    run(main)
