@@ -39,9 +39,9 @@ LONGER = [*SMALL, "--epochs", "25", "--checkpoint-seconds", "0"]
 
 
 def start(
-    storage: Path | str, *argv: str, cwd: Path = ROOT, env: Mapping[str, str] | None = None
+    storage: Path | str, *argv: str, cwd: Path = ROOT, env: Mapping[str, str] | None = None, script: str = SCRIPT
 ) -> subprocess.Popen[str]:
-    command = [sys.executable, SCRIPT, "--storage", str(storage), *argv]
+    command = [sys.executable, script, "--storage", str(storage), *argv]
     environment = {key: value for key, value in os.environ.items() if key not in ("RAY_ADDRESS",)} | dict(env or {})
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1)
@@ -65,8 +65,8 @@ def orphans() -> list[str]:
     return [name for pid, name in children.items() if pid not in _STARTED and alive(pid) and "ray" in name]
 
 
-def results(storage: Path | str) -> dict[str, pa.Table]:
-    sweep = read_sweep(f"{storage}/pilcro")
+def results(storage: Path | str, name: str = "pilcro") -> dict[str, pa.Table]:
+    sweep = read_sweep(f"{storage}/{name}")
     tables = {name: getattr(sweep, name) for name in ("trials", "epochs", "measurements", "maps")}
     return {
         name: table.drop_columns([column for column in table.column_names if column in CLOCKS_AND_PLACES])

@@ -1,0 +1,205 @@
+"""LOCO-REG's sweep: its plan, and two stages whose second comes from the first's networks."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from analysis.command_line import InputError
+from analysis.records import read_sweep
+from sweeps.loco_reg import PRESETS, LocoSweep, _SecondStage
+from sweeps.plan import make_plan, read_flags
+from tests.sweeps.driving import ROOT, finish, kill, processes_below, results, start, wait_for
+from trainables.loco_reg import LocoReg
+
+SCRIPT = str(ROOT / "sweeps" / "loco_reg.py")
+TWO = [
+    *("--stages", "two", "--statistic", "absolute", "--modulation", "0.5", "1.5", "--seeds", "2", "--epochs", "4"),
+    *("--train-images", "400", "--checkpoint-seconds", "0"),
+]
+
+
+def flags(*argv: str) -> LocoSweep:
+    read = read_flags(LocoSweep, PRESETS, argv, "")
+    assert isinstance(read, LocoSweep)
+    return read
+
+
+def test_fixed_coefficients_make_a_grid_beside_plain_l2() -> None:
+    trials = make_plan(flags("--gamma", "0.5", "1", "--eta", "1", "2", "--seeds", "3")).trials
+    methods = {trial.config.method for trial in trials}
+    # (1, 1) is plain L2, which the baseline has
+    assert {(m.gamma, m.eta) for m in methods if isinstance(m, LocoReg)} == {(0.5, 1.0), (0.5, 2.0), (1.0, 2.0)}
+    assert len(trials) == 4 * 3
+    assert len(make_plan(flags("--gamma", "1", "--eta", "1", "--no-baseline")).trials) == 3
+
+
+def test_the_presets_carry_the_papers_protocol() -> None:
+    """methods.md, section 2, number by number."""
+    assert set(PRESETS) == {"digits", "cifar10", "cifar100", "fashion-mnist"}
+    for name in ("cifar10", "cifar100", "fashion-mnist"):
+        preset = PRESETS[name]
+        assert preset.dataset == (name,)
+        assert (preset.epochs, preset.batch_size, preset.learning_rate, preset.seeds) == ((250,), (128,), (0.1,), 20)
+        assert (preset.milestones, preset.decay, preset.momentum) == ((70, 140, 190, 230, 245), 0.316, 0.9)
+        assert preset.weight_decay == (2 * 5e-4,)
+        assert preset.flip
+        assert (preset.crop, preset.crop_pixels, preset.padding) == (True, 4, "zero")
+        assert preset.modulation == (0.5, 1.0, 1.5, 2.5)
+        assert preset.validation == 0
+    assert PRESETS["fashion-mnist"].image_size == 32
+
+
+def test_the_first_stage_is_plain_l2_and_the_second_waits_for_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stages = flags(*TWO, "--storage", str(tmp_path)).in_stages()
+    assert {trial.config.method.name for trial in make_plan(next(stages)).trials} == {"baseline"}
+    assert next(stages, None) is None
+    assert "then, from these: 4 trials with c = 0.5, 1.5" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (("--weight-decay", "0"), "weight_decay: 0, allowed are numbers above 0"),
+        (("--stages", "two", "--no-baseline"), "the second stage needs it"),
+        (("--stages", "two", "--measure", "landscape"), "measure: without locality"),
+        (("--stages", "two", "--modulation", "-1"), "modulation: -1.0, allowed are finite numbers above 0"),
+        (("--gamma", "-1"), "gamma: -1.0, allowed are finite numbers of at least 0"),
+    ],
+)
+def test_bad_flags_are_refused(argv: tuple[str, ...], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        make_plan(next(iter(flags(*argv).in_stages())))
+
+
+def by_hand(weights: list[torch.Tensor], modulation: float) -> list[tuple[float, float]]:
+    """(γ_l, η_l) of Table 6 from the weights of several networks' layers, magnitudes, with plain loops."""
+    found = []
+    for layer in range(len(weights[0])):
+        inner, outer = [], []
+        for network in weights:
+            mean = network[layer].double().abs().mean((0, 1))
+            neighbours = (mean[0, 1] + mean[1, 0] + mean[1, 2] + mean[2, 1]) / 4
+            corners = (mean[0, 0] + mean[0, 2] + mean[2, 0] + mean[2, 2]) / 4
+            inner.append(float(neighbours / mean[1, 1]))
+            outer.append(float(corners / neighbours))
+        r_n, r_co = sum(inner) / len(inner), sum(outer) / len(outer)
+        found.append((1 + modulation * (r_n - 1), 1 / (1 + modulation * (r_co - 1))))
+    return found
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The storage of a two-stage sweep that nothing disturbed."""
+    storage = tmp_path_factory.mktemp("whole")
+    code, _, err = finish(start(storage, *TWO, "--keep-models", script=SCRIPT))
+    assert code == 0, err
+    return storage
+
+
+@pytest.mark.ray
+def test_the_second_stage_comes_from_the_firsts_networks(whole: Path) -> None:
+    """Coefficients computed from the kept weights by hand (1e-9), in the trials' configuration and measurements."""
+    sweep = read_sweep(str(whole / "loco_reg"))
+    trials = {row["trial_id"]: row for row in sweep.trials.to_pylist()}
+    assert sorted((row["method"], row["modulation"], row["seed"]) for row in trials.values() if row["modulation"]) == [
+        ("loco_reg", c, seed) for c in (0.5, 1.5) for seed in (0, 1)
+    ]
+    kept = []
+    for trial_id, row in trials.items():
+        if row["method"] == "baseline":
+            state = load_file(whole / "loco_reg" / "models" / f"{trial_id}.safetensors")
+            kept.append([value for value in state.values() if value.ndim == 4 and value.shape[-1] == 3])
+    # safetensors sorts by name; the network's order is that of the configuration
+    names = [name for name, value in state.items() if value.ndim == 4 and value.shape[-1] == 3]
+    assert len(kept) == 2
+    measured: dict[tuple[str, str, str], dict[int, float]] = {}
+    for row in sweep.measurements.to_pylist():
+        if row["metric"] in ("gamma", "eta"):
+            measured.setdefault((row["trial_id"], row["metric"], row["component"]), {})[row["epoch"]] = row["value"]
+    for trial_id, row in trials.items():
+        if row["method"] != "loco_reg":
+            continue
+        assert (row["variant"], row["gamma"], row["eta"]) == ("absolute", None, None)
+        expected = dict(zip(names, by_hand(kept, row["modulation"]), strict=True))
+        layers = json.loads(row["config"])["method"]["layers"]
+        assert sorted(map(tuple, layers)) == [pytest.approx(values, rel=1e-9) for values in sorted(expected.values())]
+        for name, (gamma, eta) in expected.items():
+            layer = name.removesuffix(".weight")
+            assert measured[trial_id, "gamma", layer] == {
+                0: pytest.approx(gamma, rel=1e-6),
+                4: pytest.approx(gamma, rel=1e-6),
+            }
+            assert measured[trial_id, "eta", layer] == {
+                0: pytest.approx(eta, rel=1e-6),
+                4: pytest.approx(eta, rel=1e-6),
+            }
+
+
+@pytest.mark.ray
+def test_what_is_recorded_is_not_run_again(whole: Path) -> None:
+    code, out, err = finish(start(whole, *TWO, "--keep-models", script=SCRIPT))
+    assert code == 0, err
+    assert out.count("every planned trial is recorded: nothing to run") == 2
+
+
+@pytest.mark.ray
+@pytest.mark.long
+@pytest.mark.parametrize("where", ["first stage", "between", "second stage"])
+def test_interrupted_anywhere_it_goes_on(where: str, whole: Path, tmp_path: Path) -> None:
+    """The driver and all that is below it killed; the same command again: the same record, bit for bit."""
+    process = start(tmp_path, *TWO, script=SCRIPT)
+    folder = tmp_path / "loco_reg"
+
+    def recorded() -> int:
+        return len(list((folder / "trials").glob("*.parquet")))
+
+    reached: dict[str, Any] = {
+        "first stage": lambda: list((folder / "checkpoints").glob("*/*.pt")),
+        "between": lambda: recorded() == 2,
+        "second stage": lambda: recorded() >= 3,
+    }
+    wait_for(lambda: bool(reached[where]()), where)
+    kill([process.pid, *processes_below(process.pid)])
+    process.communicate()
+    if where == "between":
+        assert recorded() == 2
+    code, _, err = finish(start(tmp_path, *TWO, script=SCRIPT))
+    assert code == 0, err
+    wanted, found = results(whole, "loco_reg"), results(tmp_path, "loco_reg")
+    assert all(found[table].equals(wanted[table]) for table in wanted)
+
+
+@pytest.mark.ray
+def test_a_ratio_that_cannot_be_used_ends_it_with_the_layers_name(whole: Path, tmp_path: Path) -> None:
+    """Signed sums of these networks cancel, or c is too large: told before the second stage begins, nothing lost."""
+    shutil.copytree(whole, tmp_path / "copy")
+    code, _, err = finish(start(tmp_path / "copy", *TWO, "--keep-models", "--modulation", "50", script=SCRIPT))
+    assert code == 2
+    assert "error: layer " in err
+    assert "allowed are numbers above 0" in err
+    assert len(list((tmp_path / "copy" / "loco_reg" / "trials").glob("*.parquet"))) == 6
+
+
+def test_the_dry_run_of_a_recorded_first_stage_plans_the_second() -> None:
+    stage = _SecondStage(
+        **vars(flags(*TWO, "--no-baseline")),
+        ratios={
+            ("absolute", "digits", model, training): {f"l{i}": {"n-c": 0.9, "n-co": 1.2, "co-n": 0.8} for i in range(7)}
+            for model, training in {(t.config.model, t.config.training) for t in make_plan(flags(*TWO)).trials}
+        },
+    )
+    trials = make_plan(stage).trials
+    assert len(trials) == 4
+    (layers,) = {trial.config.method.layers for trial in trials if trial.config.method.modulation == 1.5}  # type: ignore[attr-defined]
+    assert layers == ((pytest.approx(0.85), pytest.approx(1 / 0.7)),) * 7
+    assert math.isclose(layers[0][0], 0.85)
