@@ -342,7 +342,7 @@ def _profile(sweep: Sweep, spec: _Spec, moments: Sequence[str] = ("initialisatio
     rows = _rows(sweep, spec)
     table = _of(sweep, "measurements", {row["trial_id"] for row in rows})
     for metric in spec.names:
-        measured = table.filter(pc.equal(table["metric"], metric)).to_pylist()
+        measured = table.filter(pc.and_(pc.equal(table["metric"], metric), pc.is_null(table["level"]))).to_pylist()
         layers = list(dict.fromkeys(row["component"] for row in measured if row["component"]))
         for moment in moments:
             groups = {}
@@ -360,6 +360,32 @@ def _profile(sweep: Sweep, spec: _Spec, moments: Sequence[str] = ("initialisatio
             if groups:
                 figure = layer_profile(groups, metric=metric, layers=layers)
                 yield Drawn(f"-{metric}-{moment}", figure, *_means(groups, "layer", metric))
+
+
+_PARTS = ("all", "lower", "upper", "lower-slices", "upper-slices")
+
+
+def _locality(sweep: Sweep, spec: _Spec) -> Iterator[Drawn]:
+    """`locality` of each layer after training, its component "c-n/<layer>", by setting; a figure for each pair."""
+    rows = _rows(sweep, spec)
+    table = _of(sweep, "measurements", {row["trial_id"] for row in rows})
+    measured = table.filter(pc.and_(pc.equal(table["metric"], "locality"), pc.greater(table["epoch"], 0))).to_pylist()
+    by_trial: dict[str, dict[str, float]] = {}
+    for row in measured:
+        by_trial.setdefault(row["trial_id"], {})[row["component"]] = row["value"]
+    components = [it.rpartition("/") for it in dict.fromkeys(row["component"] for row in measured)]
+    for pair in dict.fromkeys(pair for pair, _, _ in components):
+        layers = [layer for of, _, layer in components if of == pair and layer not in _PARTS]
+        groups = {}
+        for name, trials in _some_settings(rows):
+            found = [by_trial[trial["trial_id"]] for trial in trials if trial["trial_id"] in by_trial]
+            values = [[one.get(f"{pair}/{layer}", math.nan) for layer in layers] for one in found]
+            if values:
+                groups[name] = layers, np.array(values, dtype=float)
+        if groups and layers:
+            near, far = pair.rpartition("/")[2].split("-")
+            figure = layer_profile(groups, metric=f"locality m({near}, {far})", layers=layers)
+            yield Drawn(f"-{pair.replace('/', '-')}", figure, *_means(groups, "layer", "locality"))
 
 
 def _profile_at_start(sweep: Sweep, spec: _Spec) -> Iterator[Drawn]:
@@ -432,6 +458,8 @@ FIGURES = {
     "pilcro-6": _Spec("pilcro", "measurements", ("salience_ablation",), _levels),
     "pilcro-e": _Spec("pilcro", "measurements", ("corruption_accuracy",), _corruptions),
     "pilcro-p1": _Spec("pilcro", "maps", ("path_importance", "initial_landscape"), _paths),
+    "loco-4": _Spec("loco_reg", "measurements", ("locality",), _locality),
+    "loco-6": _Spec("loco_reg", "measurements", ("gamma", "eta"), _profile_at_start),
     "topgap-f1": _Spec("top_gap", "maps", ("cam", "image"), _cams),
     "topgap-f3": _Spec("top_gap", "measurements", ("cam_sparsity",), _by_pixels),
     "topgap-f4": _Spec("top_gap", "maps", ("cam", "image"), _cams),

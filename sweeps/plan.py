@@ -82,8 +82,8 @@ class SweepFlags(MetricFlags, ABC):
     """Whether to run the unregularised baseline, one trial a seed."""
 
     measure: tuple[str, ...] | None = None
-    """What to measure besides accuracy and loss: landscape, paths, faithfulness, local_lipschitz, max_sensitivity,
-    entropy, saliency_maps. Default: what the method's paper reports."""
+    """What to measure besides accuracy and loss: landscape, paths, locality, faithfulness, local_lipschitz,
+    max_sensitivity, entropy, saliency_maps. Default: what the method's paper reports."""
     storage: str = "results"
     """Folder or s3://bucket/prefix for the record."""
     name: str | None = None
