@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +15,11 @@ from safetensors.torch import save_file
 from scipy import stats
 from torch import Tensor, nn
 
-from analysis.command_line import InputError
+from analysis.command_line import InputError, run
 from trainables.data import DataConfig, load
 from trainables.loco_reg import LocoReg
 from trainables.metrics.locality import Locality, class_pairs, locality_by_part, locality_test, slice_differences
+from trainables.metrics.locality.__main__ import main
 from trainables.metrics.moment import Moment
 from trainables.models import build_model
 
@@ -181,28 +183,46 @@ def test_what_is_recorded_and_when() -> None:
 # --- the command -----------------------------------------------------------------------------------------------------
 
 
-def command(*arguments: str) -> subprocess.CompletedProcess[str]:
-    line = [sys.executable, "-m", "trainables.metrics.locality", *arguments]
-    return subprocess.run(line, capture_output=True, text=True, check=False, cwd=ROOT)
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """The command in this process: exit code, output, errors."""
+
+    def given(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["locality", *arguments])
+        try:
+            run(main)
+            code = 0
+        except SystemExit as ended:
+            code = int(ended.code or 0)
+        return code, *capsys.readouterr()
+
+    return given
 
 
-def test_the_command_on_networks_and_files(tmp_path: Path) -> None:
-    first = command("--torchvision", "vgg11", "--layers")
-    assert first.returncode == 0, first.stderr
-    assert "3×3 filters of 8 convolutions" in first.stdout
-    assert "features.18" in first.stdout
+def test_the_command_on_networks_and_files(command: Callable[..., tuple[int, str, str]], tmp_path: Path) -> None:
+    code, out, err = command("--torchvision", "squeezenet1_1", "--layers")
+    assert (code, err) == (0, "")
+    assert "3×3 filters of 9 convolutions" in out
+    assert "features.12.expand3x3" in out
     layers = {"a.weight": planted(1.0, (20, 10, 3, 3), 0), "b.bias": torch.ones(3), "c.weight": torch.ones(2, 2, 1, 1)}
     save_file(layers, tmp_path / "net.safetensors")
     torch.save({"state_dict": layers}, tmp_path / "net.pth")
     printed = [command("--weights", str(tmp_path / name)) for name in ("net.safetensors", "net.pth")]
-    assert printed[0].stdout == printed[1].stdout
+    assert printed[0] == printed[1]
     result = locality_test([layers["a.weight"]])["c", "n"]
-    assert f"{result.m:.3f}" in printed[0].stdout
-    assert "***" in printed[0].stdout
-    timm = command("--timm", "resnet18")
-    assert timm.returncode == 0, timm.stderr
-    assert "3×3 filters of 16 convolutions" in timm.stdout
-    assert "7×7 filters of 1 convolutions" in timm.stdout
+    assert f"{result.m:.3f}" in printed[0][1]
+    assert "***" in printed[0][1]
+    code, out, err = command("--timm", "resnet18")
+    assert code == 0, err
+    assert "3×3 filters of 16 convolutions" in out
+    assert "7×7 filters of 1 convolutions" in out
+
+
+def test_it_is_a_command_of_the_package() -> None:
+    line = [sys.executable, "-m", "trainables.metrics.locality"]
+    done = subprocess.run(line, capture_output=True, text=True, check=False, cwd=ROOT)
+    assert done.returncode == 2
+    assert done.stderr == "error: nothing to test: give --timm NAME, --torchvision NAME or --weights FILE\n"
 
 
 @pytest.mark.parametrize(
@@ -210,19 +230,21 @@ def test_the_command_on_networks_and_files(tmp_path: Path) -> None:
     [
         ((), "nothing to test: give --timm NAME, --torchvision NAME or --weights FILE"),
         (("--torchvision", "vgg99"), "torchvision: 'vgg99' cannot be had"),
-        (("--torchvision", "vgg11", "--weights", "{}/none.pth"), "weights: no file"),
+        (("--torchvision", "squeezenet1_1", "--weights", "{}/none.pth"), "weights: no file"),
         (("--weights", "{}/text.pth"), "is no state dict of torch.save or safetensors"),
         (("--weights", "{}/text.safetensors"), "is no state dict of torch.save or safetensors"),
-        (("--torchvision", "vgg11", "--weights", "{}/small.pth"), "is not of vgg11"),
+        (("--torchvision", "squeezenet1_1", "--weights", "{}/small.pth"), "is not of squeezenet1_1"),
         (("--weights", "{}/small.pth"), "no convolution with square filters of odd size from 3 on"),
-        (("--torchvision", "vgg11", "--timm", "resnet18"), "both given, allowed is one of them"),
+        (("--torchvision", "squeezenet1_1", "--timm", "resnet18"), "both given, allowed is one of them"),
     ],
 )
-def test_bad_input_is_told_in_a_line(arguments: tuple[str, ...], message: str, tmp_path: Path) -> None:
+def test_bad_input_is_told_in_a_line(
+    arguments: tuple[str, ...], message: str, command: Callable[..., tuple[int, str, str]], tmp_path: Path
+) -> None:
     for name in ("text.pth", "text.safetensors"):
         (tmp_path / name).write_text("no weights")
     torch.save({"fc.weight": torch.ones(2, 2)}, tmp_path / "small.pth")
-    done = command(*(argument.format(tmp_path) for argument in arguments))
-    assert done.returncode == 2, done.stdout
-    assert len(done.stderr.splitlines()) == 1, done.stderr
-    assert message in done.stderr
+    code, _, err = command(*(argument.format(tmp_path) for argument in arguments))
+    assert code == 2
+    assert len(err.splitlines()) == 1, err
+    assert message in err
