@@ -507,14 +507,16 @@ def _computed(table: str) -> list[Line]:
         difference = ours - claim.value
         decimals = claim.printed.partition(".")[2]
         same = abs(difference) < (10.0 ** -len(decimals) if decimals else 1e-6)
-        blank: dict[str, Any] = {
-            "setting": "",
-            "n": 1,
-            "low": math.nan,
-            "high": math.nan,
-            "order": "",
-            "order_p": math.nan,
-        }
+        verdict: Judgement = "agrees" if same else "differs"
+        why = "computed"
+        if claim.row == "center against corner":
+            own = theorem_quantities()["cohesion_bound:c-co"]
+            why = f"computed: the bound of all cases; this one's own is {own:.4g}"
+        if claim.quantity.startswith("minimax_weight"):
+            # the theorem says nothing of the weights' bound, on which it depends
+            verdict = "not comparable"
+            why = "it depends on how w is bounded: ours has ‖w‖ = 1, g = exp(-|x|); 0 with Σ|w| = 1 or w ≥ 0"
+        blank: dict[str, Any] = {"setting": "", "n": 1, "low": math.nan, "high": math.nan, "order_p": math.nan}
         lines.append(
             Line(
                 row=claim.row,
@@ -524,8 +526,9 @@ def _computed(table: str) -> list[Line]:
                 unit=claim.unit,
                 ours=ours,
                 difference=difference,
-                verdict="agrees" if same else "differs",
-                why="computed" if same else "computed; see python -m analysis.theorems",
+                order="",
+                verdict=verdict,
+                why=why,
                 **blank,
             )
         )

@@ -16,8 +16,9 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
@@ -26,11 +27,14 @@ from analysis.records import read_table, scan
 from sweeps.launch import main
 from sweeps.plan import Plan, SweepFlags, make_plan, sweep_url
 from trainables.configuration import ModelConfig, TrainingConfig
-from trainables.loco_reg import LocoReg, layer_coefficients, mean_ratios
+from trainables.loco_reg import LocoReg, layer_coefficients, spatial_convolutions
+from trainables.models import MODELS, build_model
 
 Statistic = Literal["signed", "absolute"]
-Ratios = Mapping[str, Mapping[str, float]]
-"""Of each layer, the ratios of its classes of weights, averaged over networks."""
+Ratios = Sequence[Mapping[str, Mapping[str, float]]]
+"""Of each network and layer, the ratios of the layer's classes of weights."""
+Key = tuple[str, str, ModelConfig, TrainingConfig]
+"""Statistic, data set, network and training that networks share."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,12 @@ class LocoSweep(SweepFlags):
         if min(self.weight_decay, default=1.0) == 0:
             raise InputError("weight_decay: 0, allowed are numbers above 0: LOCO-REG distributes it over the weights")
 
+        for name in ("gamma", "eta", "modulation"):
+            for value in getattr(self, name):
+                if not (math.isfinite(value) and (value > 0 or (value == 0 and name != "modulation"))):
+                    least = "above 0" if name == "modulation" else "of at least 0"
+                    raise InputError(f"{name}: {value}, allowed are finite numbers {least}")
+
     def default_metrics(self) -> tuple[str, ...]:
         return LocoReg.metrics
 
@@ -73,9 +83,9 @@ class LocoSweep(SweepFlags):
                 )
             if "locality" not in self.metrics():
                 raise InputError("measure: without locality, which the second stage needs; add it")
-            for modulation in self.modulation:
-                if not (math.isfinite(modulation) and modulation > 0):
-                    raise InputError(f"modulation: {modulation}, allowed are finite numbers above 0")
+            if self.printed_eta and any(_beyond_3x3(name) for name in self.model):
+                raise InputError("printed_eta: given, allowed are networks whose filters are 3×3")
+            _check_families(self)
         yield self
         if self.stages == "two":
             plan = make_plan(self)
@@ -83,7 +93,8 @@ class LocoSweep(SweepFlags):
             if ratios is None:
                 number = len(plan.trials) * len(self.modulation) * len(self.statistic)
                 values = ", ".join(f"{modulation:g}" for modulation in self.modulation)
-                print(f"then, from these: {number} trials with c = {values}")
+                times = number / len(plan.trials)
+                print(f"then, from these: {number} trials with c = {values}, at {times:g} times that cost")
                 return
             yield _SecondStage(
                 **{entry.name: getattr(self, entry.name) for entry in dataclasses.fields(self)}, ratios=ratios
@@ -94,26 +105,68 @@ class LocoSweep(SweepFlags):
 class _SecondStage(LocoSweep):
     """The same with what the first stage has found, by statistic, data set, network and training."""
 
-    ratios: Mapping[tuple[str, str, ModelConfig, TrainingConfig], Ratios] = field(default_factory=dict)
+    ratios: Mapping[Key, Ratios] = field(default_factory=dict)
 
     def methods_for(self, dataset: str, model: ModelConfig, training: TrainingConfig) -> Iterator[LocoReg]:
         for statistic, modulation in itertools.product(self.statistic, self.modulation):
-            layers = layer_coefficients(
-                self.ratios[statistic, dataset, model, training], modulation, printed=self.printed_eta
-            )
+            networks = self.ratios[statistic, dataset, model, training]
+            try:
+                layers = layer_coefficients(networks, modulation, printed=self.printed_eta)
+            except ValueError as error:
+                way_out = "a smaller --modulation"
+                if statistic == "signed":
+                    way_out = f"--statistic absolute (sums of signed weights may cancel) or {way_out}"
+                raise InputError(
+                    f"{model.model} of width {model.width} on {dataset}, weight decay {training.weight_decay:g}, "
+                    f"--statistic {statistic}: {error}; the first stage is recorded, go on with {way_out}"
+                ) from None
             variant = f"{statistic}-printed" if self.printed_eta else statistic
             yield LocoReg(modulation=modulation, variant=variant, layers=layers)  # type: ignore[arg-type]
 
 
-def _ratios(flags: LocoSweep, plan: Plan) -> dict[tuple[str, str, ModelConfig, TrainingConfig], Ratios] | None:
-    """r(l, A, B) over the recorded networks of the first stage, those that diverged left out; None while some lack."""
+def _beyond_3x3(name: str) -> bool:
+    model = build_model(name, channels=1, size=MODELS[name].smallest, classes=2, width=1, seed=0)
+    return any(convolution.kernel_size != (3, 3) for _, convolution in spatial_convolutions(model))
+
+
+def _check_families(flags: LocoSweep) -> None:
+    """Refuse other seeds than those whose networks gave the coefficients of trials that are recorded: there would be
+    two kinds of trials with the same c. Raises `InputError`."""
+    url = sweep_url(flags)
+    if not scan(url).statuses:
+        return
+    recorded: dict[str, set[str]] = {}
+    second: set[str] = set()
+    for row in read_table(url, "trials", ["trial_id", "method", "variant", "config"]).to_pylist():
+        config = json.loads(row["config"])
+        key = json.dumps([config[part] for part in ("data", "model", "training")], sort_keys=True)
+        if row["method"] == "baseline":
+            recorded.setdefault(key, set()).add(row["trial_id"])
+        elif row["method"] == LocoReg.name and row["variant"] != "fixed":
+            second.add(key)
+    planned: dict[str, set[str]] = {}
+    for trial in make_plan(flags).trials:
+        canonical = trial.config.canonical()
+        key = json.dumps([canonical[part] for part in ("data", "model", "training")], sort_keys=True)
+        planned.setdefault(key, set()).add(trial.id)
+    for key in second & planned.keys():
+        if planned[key] != recorded.get(key):
+            number = len(recorded.get(key, ()))
+            raise InputError(
+                f"seeds: {flags.seeds}, allowed is {number}: the coefficients of the second stage that {url} has come "
+                f"from {number} networks; give this one another --name"
+            )
+
+
+def _ratios(flags: LocoSweep, plan: Plan) -> dict[Key, Ratios] | None:
+    """The ratios of the recorded networks of the first stage, those that diverged left out; None while some lack."""
     url = sweep_url(flags)
     statuses = scan(url).statuses
     if any(trial.id not in statuses for trial in plan.trials):
         return None
     completed = {trial.id: trial for trial in plan.trials if statuses[trial.id] == "completed"}
     table = read_table(url, "measurements", ["trial_id", "epoch", "metric", "component", "value"])
-    found: dict[tuple[str, str, ModelConfig, TrainingConfig], dict[str, dict[str, dict[str, float]]]] = {}
+    found: dict[Key, dict[str, dict[str, dict[str, float]]]] = {}
     statistics = {"weight_ratio": "signed", "weight_ratio_absolute": "absolute"}
     for row in table.to_pylist():
         trial = completed.get(row["trial_id"])
@@ -129,9 +182,10 @@ def _ratios(flags: LocoSweep, plan: Plan) -> dict[tuple[str, str, ModelConfig, T
         config = trial.config
         if ("signed", config.data.dataset, config.model, config.training) not in found:
             raise InputError(
-                f"{config.model.model} on {config.data.dataset}: no completed trial with plain L2 to go by"
+                f"{config.model.model} on {config.data.dataset}: all networks with plain L2 diverged, and the second "
+                "stage has nothing to go by; give another --name with a smaller --learning-rate"
             )
-    return {key: mean_ratios(networks[trial] for trial in sorted(networks)) for key, networks in found.items()}
+    return {key: [networks[trial] for trial in sorted(networks)] for key, networks in found.items()}
 
 
 # Section 7: 250 epochs, SGD with momentum 0.9, batch 128, lr 0.1 times 0.316 after epochs 70, 140, 190, 230, 245; flips

@@ -17,7 +17,7 @@ and η are given, those beyond go on as the power of the distance that gives 1 a
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal, get_args
 
@@ -88,7 +88,10 @@ def locality_coefficients(kernel_size: int, gamma: float, eta: float | Sequence[
             raise InputError(f"{name}: {value}, allowed are finite numbers of at least 0")
     if len(etas) == 1 and len(outer) > 1:
         # d^p = η at d = √2: the squared distance to the power log₂ η
-        etas = [distance ** math.log2(etas[0]) if etas[0] > 0 else 0.0 for distance in outer]
+        try:
+            etas = [distance ** math.log2(etas[0]) if etas[0] > 0 else 0.0 for distance in outer]
+        except OverflowError:
+            raise InputError(f"eta: {etas[0]}, too large to go on with it in {kernel_size}×{kernel_size}") from None
     if len(etas) != len(outer) and kernel_size > 1:
         raise InputError(f"eta: {len(etas)} numbers, allowed are 1 and {len(outer)} for {kernel_size}×{kernel_size}")
     of_class = dict(zip(classes, [gamma, 1.0, *etas], strict=False)) if kernel_size > 1 else {0: 1.0}
@@ -134,36 +137,42 @@ def modulated(ratio: float, modulation: float) -> float:
 
 
 def layer_coefficients(
-    ratios: Mapping[str, Mapping[str, float]], modulation: float, *, printed: bool = False
+    networks: Sequence[Mapping[str, Mapping[str, float]]], modulation: float, *, printed: bool = False
 ) -> tuple[tuple[float, ...], ...]:
     """(γ_l, η_l) of each layer from its ratios, averaged over networks (Table 6); of 5×5 filters γ_l and one η_l for
     each distance from √2 on.
 
-    `ratios` has for each layer, in order, what `weight_ratios` names. γ_l = a(r(l, n, c), c). [reading] Table 6 prints
-    η_l = 1/a(r(l, n, co), c), which regularises corners less where they are weaker, against the paper's own argument:
-    it is used with `printed` (3×3 only), and 1/a(r(l, co, n), c) otherwise.
+    `networks` have for each layer, in order, what `weight_ratios` names. γ_l = a(r(l, n, c), c). [reading] Table 6
+    prints η_l = 1/a(r(l, n, co), c), which regularises corners less where they are weaker, against the paper's own
+    argument: it is used with `printed` (3×3 only), and 1/a(r(l, co, n), c) otherwise.
 
-    Raises `ValueError`, naming the layer, where a ratio or what follows from it is not a positive number.
+    Raises `ValueError`, naming the layer, where a ratio of one of the networks, or what follows from their mean, is not
+    a positive number: a mean of 7 and −5 says nothing.
     """
     found = []
-    for layer, of in ratios.items():
-        outer = [pair for pair in of if pair.endswith("-n")]
+    for layer, pairs_of in networks[0].items():
+        outer = [pair for pair in pairs_of if pair.endswith("-n")]
         if printed and len(outer) > 1:
             raise InputError(f"layer {layer}: filters larger than 3×3, allowed with the printed form of η is 3×3")
-        pairs = ["n-c", "n-co"] if printed else ["n-c", *outer]
         values = []
-        for pair in pairs:
-            value = modulated(of[pair], modulation)
-            if not (math.isfinite(of[pair]) and of[pair] > 0 and value > 0):
-                a, b = pair.split("-")
+        for pair in ["n-c", "n-co"] if printed else ["n-c", *outer]:
+            ratios = [network[layer][pair] for network in networks]
+            mean = sum(ratios) / len(ratios)
+            value = modulated(mean, modulation)
+            name = f"r({pair.replace('-', ', ')})"
+            bad = next((ratio for ratio in ratios if not (math.isfinite(ratio) and ratio > 0)), None)
+            if bad is not None:
+                raise InputError(f"layer {layer}: {name} = {bad:.3g} in one of {len(ratios)} networks, {_ALLOWED}")
+            if value <= 0:
                 raise InputError(
-                    f"layer {layer}: r({a}, {b}) = {of[pair]:.3g} and, with c = {modulation:g}, a = {value:.3g}, "
-                    "allowed are numbers above 0: sums of signed weights may cancel; --statistic absolute takes "
-                    "magnitudes, or a smaller --modulation"
+                    f"layer {layer}: {name} = {mean:.3g}, of which c = {modulation:g} makes {value:.3g}, {_ALLOWED}"
                 )
             values.append(value)
         found.append((values[0], *(1 / value for value in values[1:])))
     return tuple(found)
+
+
+_ALLOWED = "allowed are numbers above 0"
 
 
 # --- the method ------------------------------------------------------------------------------------------------------
@@ -260,12 +269,3 @@ def coefficients_in(model: nn.Module) -> Iterator[tuple[str, list[tuple[int, flo
         squared = squared_distances(coefficients.shape[-1])
         of = {d: float(coefficients[squared == d][0]) for d in distance_classes(coefficients.shape[-1])}
         yield name, [(distance, value / of[1]) for distance, value in of.items() if distance != 1]
-
-
-def mean_ratios(networks: Iterable[Mapping[str, Mapping[str, float]]]) -> dict[str, dict[str, float]]:
-    """r(l, A, B): the ratios of several networks, averaged layer by layer, pair by pair (Table 6)."""
-    every = list(networks)
-    return {
-        layer: {pair: sum(network[layer][pair] for network in every) / len(every) for pair in pairs}
-        for layer, pairs in every[0].items()
-    }

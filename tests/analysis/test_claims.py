@@ -412,3 +412,11 @@ def test_each_claim_is_against_a_number_of_its_table() -> None:
         assert other != name, claim
         assert rows[other]["quantity"] == claim["quantity"], claim
         assert rows[other]["unit"] == claim["unit"], claim
+
+
+def test_networks_of_a_width_are_compared_at_theirs() -> None:
+    """A narrow network is none of the paper's."""
+    for claim in claims():
+        settings = dict(word.split("=") for word in claim["protocol"].split())
+        if settings.get("model") in ("vgg13", "vgg13-5x5", "mobilenet", "resnet18", "resnet18-imagenet"):
+            assert settings.get("width") == "64" or claim["paper"] != "loco", claim

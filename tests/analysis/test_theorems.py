@@ -15,6 +15,7 @@ from analysis.theorems import (
     CASES,
     FEATURE_MAPS,
     best_weights,
+    best_weights_of_sum_one,
     cohesion_bound,
     cohesion_derivative,
     difference_variance,
@@ -80,6 +81,17 @@ def test_best_weights_are_those_a_search_finds(name: str, nonnegative: bool) -> 
     else:
         assert found[0] == pytest.approx(found[2], abs=1e-6)
         assert found[0] < -0.2
+
+
+@pytest.mark.parametrize("name", FEATURE_MAPS)
+def test_with_weights_of_sum_one_the_theorem_holds(name: str) -> None:
+    """No corner of {Σ|w_j| ≤ 1} and no mix of two of them has a greater least gap."""
+    coefficients = gaps(FEATURE_MAPS[name])
+    found = best_weights_of_sum_one(coefficients)
+    assert found == pytest.approx([0, 1, 0], abs=1e-9)
+    corners = np.vstack([np.eye(3), -np.eye(3)])
+    mixes = [t * a + (1 - t) * b for a in corners for b in corners for t in np.linspace(0, 1, 101)]
+    assert (np.array(mixes) @ coefficients.T).min(1).max() <= (coefficients @ found).min() + 1e-12
 
 
 def test_best_weights_by_hand() -> None:

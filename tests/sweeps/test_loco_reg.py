@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import shutil
 from pathlib import Path
 from typing import Any
@@ -74,6 +73,12 @@ def test_the_first_stage_is_plain_l2_and_the_second_waits_for_it(
         (("--stages", "two", "--measure", "landscape"), "measure: without locality"),
         (("--stages", "two", "--modulation", "-1"), "modulation: -1.0, allowed are finite numbers above 0"),
         (("--gamma", "-1"), "gamma: -1.0, allowed are finite numbers of at least 0"),
+        (("--stages", "two", "--gamma", "-1"), "gamma: -1.0, allowed are finite numbers of at least 0"),
+        (("--modulation", "0"), "modulation: 0.0, allowed are finite numbers above 0"),
+        (
+            ("--stages", "two", "--model", "vgg13-5x5", "--image-size", "32", "--printed-eta"),
+            "printed_eta: given, allowed are networks whose filters are 3×3",
+        ),
     ],
 )
 def test_bad_flags_are_refused(argv: tuple[str, ...], message: str) -> None:
@@ -181,25 +186,44 @@ def test_interrupted_anywhere_it_goes_on(where: str, whole: Path, tmp_path: Path
 
 @pytest.mark.ray
 def test_a_ratio_that_cannot_be_used_ends_it_with_the_layers_name(whole: Path, tmp_path: Path) -> None:
-    """Signed sums of these networks cancel, or c is too large: told before the second stage begins, nothing lost."""
+    """c is too large for these ratios: told before the second stage begins, nothing lost."""
     shutil.copytree(whole, tmp_path / "copy")
     code, _, err = finish(start(tmp_path / "copy", *TWO, "--keep-models", "--modulation", "50", script=SCRIPT))
     assert code == 2
-    assert "error: layer " in err
-    assert "allowed are numbers above 0" in err
+    told = err.splitlines()[-1]
+    assert "resnet8 of width 16 on digits, weight decay 0.001, --statistic absolute: layer " in told
+    assert "allowed are numbers above 0; the first stage is recorded, go on with a smaller --modulation" in told
     assert len(list((tmp_path / "copy" / "loco_reg" / "trials").glob("*.parquet"))) == 6
 
 
-def test_the_dry_run_of_a_recorded_first_stage_plans_the_second() -> None:
-    stage = _SecondStage(
-        **vars(flags(*TWO, "--no-baseline")),
-        ratios={
-            ("absolute", "digits", model, training): {f"l{i}": {"n-c": 0.9, "n-co": 1.2, "co-n": 0.8} for i in range(7)}
-            for model, training in {(t.config.model, t.config.training) for t in make_plan(flags(*TWO)).trials}
-        },
-    )
-    trials = make_plan(stage).trials
-    assert len(trials) == 4
-    (layers,) = {trial.config.method.layers for trial in trials if trial.config.method.modulation == 1.5}  # type: ignore[attr-defined]
-    assert layers == ((pytest.approx(0.85), pytest.approx(1 / 0.7)),) * 7
-    assert math.isclose(layers[0][0], 0.85)
+def test_the_second_stage_is_planned_from_ratios_by_hand() -> None:
+    """γ = 1 + 1.5·(0.9 − 1), η = 1/(1 + 1.5·(0.8 − 1)) in every layer; the mean of two networks."""
+    trials = make_plan(flags(*TWO)).trials
+    networks = [{f"l{i}": {"n-c": n, "n-co": 1.2, "co-n": 0.8} for i in range(7)} for n in (0.85, 0.95)]
+    ratios = {
+        ("absolute", "digits", model, training): networks
+        for model, training in {(trial.config.model, trial.config.training) for trial in trials}
+    }
+    planned = make_plan(_SecondStage(**vars(flags(*TWO, "--no-baseline")), ratios=ratios)).trials
+    assert len(planned) == 4
+    methods = {trial.config.method for trial in planned if trial.config.method.modulation == 1.5}  # type: ignore[attr-defined]
+    (method,) = methods
+    assert method.layers == ((pytest.approx(0.85), pytest.approx(1 / 0.7)),) * 7  # type: ignore[attr-defined]
+
+
+@pytest.mark.ray
+def test_the_dry_run_of_a_recorded_sweep_plans_both_stages(whole: Path) -> None:
+    code, out, err = finish(start(whole, *TWO, "--keep-models", "--dry-run", script=SCRIPT))
+    assert code == 0, err
+    assert "2 trials planned, 2 of them recorded" in out
+    assert "6 trials planned, 6 of them recorded" in out
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize("seeds", ["1", "3"])
+def test_other_seeds_would_give_other_coefficients(seeds: str, whole: Path) -> None:
+    """Trials with the same c and other coefficients beside those recorded: refused before anything is trained."""
+    code, _, err = finish(start(whole, *TWO, "--keep-models", "--seeds", seeds, script=SCRIPT))
+    assert code == 2
+    assert f"error: seeds: {seeds}, allowed is 2: the coefficients of the second stage that" in err
+    assert "give this one another --name" in err

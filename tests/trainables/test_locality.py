@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import torch
 from safetensors.torch import save_file
 from scipy import stats
 from torch import Tensor, nn
+from torchvision import models
 
 from analysis.command_line import InputError, run
 from trainables.data import DataConfig, load
@@ -208,7 +210,9 @@ def test_the_command_on_networks_and_files(command: Callable[..., tuple[int, str
     save_file(layers, tmp_path / "net.safetensors")
     torch.save({"state_dict": layers}, tmp_path / "net.pth")
     printed = [command("--weights", str(tmp_path / name)) for name in ("net.safetensors", "net.pth")]
-    assert printed[0] == printed[1]
+    # of one layer there are no halves in either; which of the two knows the order is said
+    assert printed[0][1].splitlines()[:-1] == printed[1][1].splitlines()
+    assert "sorted by name" in printed[0][1]
     result = locality_test([layers["a.weight"]])["c", "n"]
     assert f"{result.m:.3f}" in printed[0][1]
     assert "***" in printed[0][1]
@@ -216,6 +220,47 @@ def test_the_command_on_networks_and_files(command: Callable[..., tuple[int, str
     assert code == 0, err
     assert "3×3 filters of 16 convolutions" in out
     assert "7×7 filters of 1 convolutions" in out
+
+
+def test_halves_are_those_of_the_networks_order(command: Callable[..., tuple[int, str, str]], tmp_path: Path) -> None:
+    """safetensors have 0, 10, 11, 2, …: of a file alone no halves are given, and with its network the right ones."""
+    layers = {f"{i}.weight": planted(1.0 if i < 6 else 0.0, (20, 10, 3, 3), i) for i in range(12)}
+    torch.save(layers, tmp_path / "net.pth")
+    save_file(layers, tmp_path / "net.safetensors")
+    ordered, sorted_ = (command("--weights", str(tmp_path / name))[1] for name in ("net.pth", "net.safetensors"))
+    lower = next(line for line in ordered.splitlines() if "lower " in line and "c-n" in line)
+    expected = locality_by_part(layers)["lower", ("c", "n")]
+    assert f"{expected.m:.3f}" in lower
+    assert expected.m > 0.7
+    assert "lower " not in sorted_.split("\n***")[0]
+    model = models.get_model("squeezenet1_1", weights=None)
+    save_file(model.state_dict(), tmp_path / "squeezenet.safetensors")
+    found = command("--torchvision", "squeezenet1_1", "--weights", str(tmp_path / "squeezenet.safetensors"))[1]
+    by_hand = locality_by_part({name: m.weight for name, m in model.named_modules() if isinstance(m, nn.Conv2d)})
+    assert f"{by_hand['lower', ('c', 'n')].m:.3f}" in next(line for line in found.splitlines() if "lower " in line)
+
+
+def test_weights_that_are_not_finite_are_refused() -> None:
+    weight = planted(0.0, (4, 4, 3, 3), 0)
+    weight[0, 0, 0, 0] = math.nan
+    with pytest.raises(InputError, match="layer b: weights: some are not finite"):
+        locality_by_part({"a": planted(0.0, (4, 4, 3, 3), 1), "b": weight})
+
+
+def test_rounding_of_float32_is_no_spread() -> None:
+    """All slices alike but for the last bit of their weights."""
+    weight = torch.rand(1, 1, 3, 3).expand(50, 4, 3, 3) * (1 + 6e-8 * torch.randint(0, 2, (50, 4, 1, 1)))
+    assert slice_differences(weight)["c", "n"].size == 0
+
+
+def test_it_is_rs_t_test() -> None:
+    """R's `t.test(x, alternative = "greater")` on normalised differences that R computed from the same weights."""
+    fixture = json.loads((ROOT / "tests" / "analysis" / "r" / "fixtures.json").read_text())["locality"]
+    weights = [torch.tensor(values, dtype=torch.float64).reshape(-1, 1, 3, 3) for values in fixture["layers"]]
+    for (a, b), result in locality_test(weights).items():
+        expected = fixture[f"{a}_{b}"]
+        for name, ours in (("m", result.m), ("t", result.t), ("p", result.p)):
+            assert ours == pytest.approx(expected[name], rel=1e-10)
 
 
 def test_it_is_a_command_of_the_package() -> None:

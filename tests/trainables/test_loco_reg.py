@@ -19,7 +19,6 @@ from trainables.loco_reg import (
     layer_coefficients,
     locality_coefficients,
     locality_penalty,
-    mean_ratios,
     modulated,
     spatial_convolutions,
     weight_ratios,
@@ -90,6 +89,7 @@ def test_5x5_goes_on_as_a_power_of_the_distance_or_as_told() -> None:
         ((3, -1.0, 1.0), "gamma: -1.0, allowed are finite numbers of at least 0"),
         ((3, 1.0, math.inf), "eta: inf, allowed are finite numbers of at least 0"),
         ((5, 1.0, [1.0, 2.0]), "eta: 2 numbers, allowed are 1 and 4 for 5×5"),
+        ((5, 1.0, 1e200), "eta: 1e\\+200, too large"),
     ],
 )
 def test_bad_coefficients_are_refused(arguments: tuple[int, float, float], message: str) -> None:
@@ -232,24 +232,29 @@ def test_ratios_by_hand() -> None:
 def test_coefficients_of_a_layer_by_hand() -> None:
     """Table 6 with r(n, c) = 0.8, r(co, n) = 0.5, r(n, co) = 2, c = 1.5: a = 0.7, 0.25, 2.5."""
     networks = [{"conv": {"n-c": 0.7, "n-co": 1.5, "co-n": 0.4}}, {"conv": {"n-c": 0.9, "n-co": 2.5, "co-n": 0.6}}]
-    ratios = mean_ratios(networks)
     assert modulated(0.8, 1.5) == pytest.approx(0.7)
-    assert layer_coefficients(ratios, 1.5)[0] == pytest.approx((0.7, 1 / 0.25))
-    assert layer_coefficients(ratios, 1.5, printed=True)[0] == pytest.approx((0.7, 1 / 2.5))
+    assert layer_coefficients(networks, 1.5)[0] == pytest.approx((0.7, 1 / 0.25))
+    assert layer_coefficients(networks, 1.5, printed=True)[0] == pytest.approx((0.7, 1 / 2.5))
 
 
 def test_ratios_that_cannot_be_used_name_the_layer() -> None:
     usable = {"n-c": 0.8, "n-co": 2.0, "co-n": 0.5}
     for bad, message in [
-        ({**usable, "n-c": -0.5}, r"layer b: r\(n, c\) = -0.5"),
-        ({**usable, "co-n": 0.1}, r"layer b: r\(co, n\) = 0.1 and, with c = 1.5, a = -0.35"),
-        ({**usable, "n-c": math.nan}, r"layer b: r\(n, c\) = nan"),
+        ({**usable, "n-c": -0.5}, r"layer b: r\(n, c\) = -0.5 in one of 2 networks, allowed are numbers above 0"),
+        ({**usable, "co-n": 0.1}, r"layer b: r\(co, n\) = 0.3, of which c = 1.5 makes -0.05, allowed"),
+        ({**usable, "n-c": math.nan}, r"layer b: r\(n, c\) = nan in one of 2 networks"),
     ]:
-        with pytest.raises(InputError, match=message) as raised:
-            layer_coefficients({"a": usable, "b": bad}, 1.5)
-        assert "--statistic absolute" in str(raised.value)
+        with pytest.raises(InputError, match=message):
+            layer_coefficients([{"a": usable, "b": usable}, {"a": usable, "b": bad}], 1.5)
     with pytest.raises(InputError, match=r"layer b: filters larger than 3×3"):
-        layer_coefficients({"b": weight_ratios(torch.ones(1, 1, 5, 5))}, 1.0, printed=True)
+        layer_coefficients([{"b": weight_ratios(torch.ones(1, 1, 5, 5))}], 1.0, printed=True)
+
+
+def test_ratios_that_average_out_are_refused() -> None:
+    """7 and −5 have the mean 1, which would be plain L2 by the name of LOCO-REG."""
+    networks = [{"a": {"n-c": value, "co-n": 1.0, "n-co": 1.0}} for value in (7.0, -5.0)]
+    with pytest.raises(InputError, match=r"layer a: r\(n, c\) = -5 in one of 2 networks"):
+        layer_coefficients(networks, 1.5)
 
 
 def test_the_models_coefficients_are_those_asked_for(data: Images) -> None:

@@ -240,6 +240,25 @@ breaks <- list(
   broken("five seeds, 7 levels", seq(0, 6, by = 1), 5, 0.80, 2.7, c(0.005, -0.12), 0.015)
 )
 
+# --- LOCO-REG's locality test (Equation 7.1): slices of two layers, a row each, element by element ---
+
+filters <- list(matrix(round(rnorm(30 * 9) + rep(c(0, 0, 0, 0, 0.5, 0, 0, 0, 0), each = 30), 6), 30),
+                matrix(round(rnorm(12 * 9, sd = 0.1), 6), 12))
+locality <- function(nearer, further) {
+  scaled <- unlist(lapply(filters, function(slices) {
+    s <- rowMeans(slices[, nearer, drop = FALSE]) - rowMeans(slices[, further, drop = FALSE])
+    s / sqrt(mean((s - mean(s))^2))
+  }))
+  test <- t.test(scaled, alternative = "greater")
+  list(m = one(test$estimate), t = one(test$statistic), p = one(test$p.value))
+}
+corners <- c(1, 3, 7, 9)
+neighbours <- c(2, 4, 6, 8)
+localities <- list(
+  layers = lapply(filters, function(slices) as.vector(t(slices))),
+  c_n = locality(5, neighbours), n_co = locality(neighbours, corners)
+)
+
 packages <- c("statmod", "segmented", "coin")
 fixtures <- list(
   made = list(
@@ -247,7 +266,8 @@ fixtures <- list(
     packages = setNames(lapply(packages, function(name) one(as.character(packageVersion(name)))), packages)
   ),
   cor_test = correlations, permp = permutations, t_test = students, wilcox_test = wilcoxons,
-  p_adjust = adjustments, power_t_test = powers, ssfpl = logistics, segmented = breaks
+  p_adjust = adjustments, power_t_test = powers, ssfpl = logistics, segmented = breaks,
+  locality = localities
 )
 
 script <- sub("^--file=", "", grep("^--file=", commandArgs(), value = TRUE))

@@ -11,8 +11,10 @@ Weights are signed, as written.
 Table 4 of the paper has m over all layers and over their lower and upper halves. [reading] The middle one of an odd
 number of layers belongs to the upper half. In every row of Table 4, "all layers" is the mean of the two halves to the
 printed digits, also for VGG16 with its 13 layers, of which the upper ones have most of the slices; a mean over all
-slices, as Equation 7.1 has it, would lie near the upper half's. So the parts "lower-slices" and "upper-slices", halves
-of the slices in the network's order, of which that is true, are given beside "lower" and "upper", halves of the layers.
+slices, as Equation 7.1 has it, would lie near the upper half's. Either the halves are halves of the slices, in the
+network's order, or "all" was averaged from the halves: the parts "lower-slices" and "upper-slices", of which the former
+is true, are given beside "lower" and "upper", halves of the layers. Table 4 also has stars at negative means (−0.05,
+−0.005), which a one-sided test of a mean above 0 cannot give; they have none here.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from scipy import stats
 from torch import Tensor
@@ -75,17 +78,21 @@ def class_pairs(kernel_size: int) -> list[tuple[str, str]]:
 
 def slice_differences(weight: Tensor) -> dict[tuple[str, str], NDArray[np.float64]]:
     """s(w, A, B) of every slice of a convolution's weight (out, in, k, k) over its standard deviation (over n) in the
-    layer, float64 (out · in,), by pair of classes; empty where all slices have the same."""
+    layer, float64 (out · in,), by pair of classes; empty where all slices have the same. `ValueError` for weights that
+    are not finite."""
     slices = weight.detach().double().cpu().flatten(0, 1)
+    if not bool(slices.isfinite().all()):
+        raise InputError("weights: some are not finite, allowed are finite numbers")
+    rounding = torch.finfo(weight.dtype).eps
     squared = squared_distances(weight.shape[-1])
     means = {class_name(d): slices[:, squared == d].mean(1) for d in distance_classes(weight.shape[-1])}
     found = {}
     for a, b in class_pairs(weight.shape[-1]):
         difference = (means[a] - means[b]).numpy()
-        # rounding alone is no spread
         scale = max(float(means[a].abs().max()), float(means[b].abs().max()))
         deviation = difference.std()
-        found[a, b] = difference / deviation if deviation > 1e-12 * scale else difference[:0]
+        # the rounding of weights of their type is no spread
+        found[a, b] = difference / deviation if deviation > 8 * rounding * scale else difference[:0]
     return found
 
 
@@ -104,19 +111,27 @@ def locality_test(weights: Sequence[Tensor], kernel_size: int = 3) -> dict[tuple
 
 
 def locality_by_part(
-    layers: Mapping[str, Tensor], kernel_size: int = 3
+    layers: Mapping[str, Tensor], kernel_size: int = 3, *, halves: bool = True
 ) -> dict[tuple[str, tuple[str, str]], LocalityResult]:
     """`locality_test` of named layers in the network's order: over all, over halves (see the module's docstring; none
-    of a single layer), and of each layer by its name."""
+    of a single layer, nor without `halves`, for layers in another order), and of each layer by its name.
+
+    Raises `ValueError`, naming the layer, for weights that are not finite.
+    """
     chosen = {name: weight for name, weight in layers.items() if weight.shape[-1] == kernel_size}
-    differences = {name: slice_differences(weight) for name, weight in chosen.items()}
+    differences = {}
+    for name, weight in chosen.items():
+        try:
+            differences[name] = slice_differences(weight)
+        except ValueError as error:
+            raise InputError(f"layer {name}: {error}") from None
     names = list(chosen)
     found = {}
     for pair in class_pairs(kernel_size):
         every = [differences[name][pair] for name in names]
         joined = np.concatenate(every)
         parts = {"all": joined}
-        if len(names) > 1:
+        if len(names) > 1 and halves:
             half, middle = len(names) // 2, len(joined) // 2
             parts |= {"lower": np.concatenate(every[:half]), "upper": np.concatenate(every[half:])}
             parts |= {"lower-slices": joined[:middle], "upper-slices": joined[middle:]}

@@ -5,6 +5,7 @@
     python -m trainables.metrics.locality --weights any_state_dict.safetensors
 
 What is tested: the package's docstring. A network without weights of a file or its library's is as initialised.
+safetensors sort their tensors by name: without the network its halves are not known and left out.
 """
 
 from __future__ import annotations
@@ -41,12 +42,16 @@ class Flags:
     """A row for each layer, too."""
 
 
+def _is_safetensors(file: Path | None) -> bool:
+    return file is not None and file.suffix == ".safetensors"
+
+
 def state_dict(file: Path) -> dict[str, Tensor]:
     """The tensors of a file by name. Raises `InputError` for a file that is none."""
     if not file.exists():
         raise InputError(f"weights: no file {file}")
     try:
-        if file.suffix == ".safetensors":
+        if _is_safetensors(file):
             from safetensors.torch import load_file
 
             return load_file(file)
@@ -117,6 +122,7 @@ def main() -> None:
 
     flags = parse(Flags, sys.argv[1:], prog="python -m trainables.metrics.locality", description=__doc__ or "")
     layers = filters(flags)
+    ordered = flags.timm is not None or flags.torchvision is not None or not _is_safetensors(flags.weights)
     console = Console(width=None if sys.stdout.isatty() else 140)
     for size in sorted({weight.shape[-1] for weight in layers.values()}):
         number = sum(weight.shape[-1] == size for weight in layers.values())
@@ -125,12 +131,14 @@ def main() -> None:
             table.add_column(column, overflow="fold")
         for column in ("m", "", "standard error", "t", "p (m > 0)", "n"):
             table.add_column(column, justify="left" if not column else "right", no_wrap=True)
-        for (part, (a, b)), result in locality_by_part(layers, size).items():
+        for (part, (a, b)), result in locality_by_part(layers, size, halves=ordered).items():
             if part in PARTS or flags.layers:
                 numbers = f"{result.m:.3f}", result.stars, f"{result.standard_error:.4f}", f"{result.t:.2f}"
                 table.add_row(part, f"{a}-{b}", *numbers, f"{result.p:.2g}", str(result.n))
         console.print(table)
     console.print("*** p < .001, ** p < .01, * p < .1; lower and upper: halves of the layers, -slices: of the slices")
+    if not ordered:
+        console.print("safetensors are sorted by name: for the halves give --timm or --torchvision, too")
 
 
 if __name__ == "__main__":
