@@ -337,13 +337,15 @@ def _ray(dashboard: bool) -> Iterator[bool]:
     """The cluster of RAY_ADDRESS, or the Ray that runs on this node, or a local one for the time of the sweep; whether
     it is the latter."""
     _check_address(os.environ.get("RAY_ADDRESS", ""))
-    _check_token()
+    started_here = not _found()
+    if not started_here:
+        _check_token()
     logging.getLogger("ray").setLevel(logging.ERROR)
     logging.getLogger("ray.tune").setLevel(logging.ERROR)
     logging.getLogger("ray.tune.tune").setLevel(logging.CRITICAL)  # that trials failed is told by the summary
-    started_here = False
     try:
-        ray.init(address="auto", log_to_driver=False, logging_level=logging.ERROR)
+        if not started_here:
+            ray.init(address="auto", log_to_driver=False, logging_level=logging.ERROR)
     except ConnectionError as error:
         started_here = not os.environ.get("RAY_ADDRESS")
         if not started_here:
@@ -359,6 +361,19 @@ def _ray(dashboard: bool) -> Iterator[bool]:
         yield started_here
     finally:
         ray.shutdown()
+
+
+def _found() -> bool:
+    """Whether there is a Ray to use. One that was killed leaves its address behind, at which nobody answers."""
+    if os.environ.get("RAY_ADDRESS"):
+        return True
+    try:
+        address = ray._private.services.canonicalize_bootstrap_address("auto")
+        host, _, port = (address or "").rpartition(":")
+        socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 def _dashboard() -> str:
