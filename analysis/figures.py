@@ -119,6 +119,7 @@ _NAMES = {
     "salience_ablation": "area under the ablation curve",
     "corruption_accuracy": "Top-1 accuracy under corruption",
     "robust_accuracy": "robust accuracy (class unchanged)",
+    "robust_accuracy_correct": "robust accuracy (class correct)",
     "erf_distance": "ERF distance, centre − corner",
     "cam_sparsity": "mean |CAM| of the true class",
     "iou": "IoU of CAM and mask",

@@ -5,6 +5,7 @@ A metric is a frozen dataclass of its options with one function, `measure(moment
 measuring more or less never changes what is trained.
 """
 
+from trainables.metrics.attacks import Attacks
 from trainables.metrics.landscape import Landscape
 from trainables.metrics.locality import Locality
 from trainables.metrics.moment import Measured, Metric, Moment
@@ -20,6 +21,7 @@ METRICS: dict[str, type[Metric]] = {
     "max_sensitivity": MaxSensitivity,
     "entropy": Entropy,
     "saliency_maps": SaliencyMaps,
+    "attacks": Attacks,
 }
 
 __all__ = ["METRICS", "Measured", "Metric", "Moment"]

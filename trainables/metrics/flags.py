@@ -42,6 +42,22 @@ class MetricFlags:
     """Record every image's value besides mean and deviation."""
     saliency_panels: int = 4
     """Images whose saliency maps are kept."""
+    attacks: tuple[str, ...] = ("fgsm", "pgd")
+    """Attacks to measure robust accuracy under: fgsm, pgd, square, apgd."""
+    epsilon: tuple[str, ...] = ("8/255",)
+    """Radii of the attacks' ℓ∞ ball in pixels of [0, 1], numbers or fractions."""
+    attack_steps: tuple[int, ...] = (20, 50)
+    """Steps of PGD and APGD, each a measurement."""
+    step_size: str = "eps/4"
+    """Step of PGD in pixels of [0, 1], or as a part of ε: eps/4, or eps/30, which is Foolbox's default."""
+    attack_restarts: int = 1
+    """Runs of PGD, APGD and Square; what counts is the worst."""
+    attack_queries: int = 5000
+    """Queries of Square."""
+    attack_images: int = 500
+    """The first so many test images are attacked."""
+    attack_seed: int = 0
+    """Decides random starts and squares, the same for every trial."""
 
     def metric_options(self, names: Iterable[str], flag: str) -> dict[str, dict[str, Any]]:
         """Options of each metric by its name, as JSON values; `flag` is what the names were given by.
@@ -66,6 +82,16 @@ class MetricFlags:
             "max_sensitivity": {**valued, "samples": self.saliency_samples},
             "entropy": valued,
             "saliency_maps": {**saliency, "panels": self.saliency_panels},
+            "attacks": {
+                "attacks": separated(self.attacks),
+                "epsilon": separated(self.epsilon),
+                "steps": list(self.attack_steps),
+                "step_size": self.step_size,
+                "restarts": self.attack_restarts,
+                "queries": self.attack_queries,
+                "images": self.attack_images,
+                "seed": self.attack_seed,
+            },
         }
         chosen = {}
         for name in separated(names):
