@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -419,7 +420,32 @@ def _levels(sweep: Sweep, spec: _Spec) -> Iterator[Drawn]:
                 yield Drawn(f"-{component}" if component else "", figure, *_means(groups, "level", metric))
 
 
-_LEVELS = {"salience_ablation": "pixels replaced, most relevant first", "robust_accuracy": "steps of the attack"}
+_LEVELS = {"salience_ablation": "pixels replaced, most relevant first"}
+
+
+def _steps(sweep: Sweep, spec: _Spec) -> Iterator[Drawn]:
+    """A measurement under attack against the attack's steps, which end its component (`pgd20`), by setting; a figure
+    for each attack and ε that has several numbers of steps."""
+    rows = _rows(sweep, spec)
+    table = _of(sweep, "measurements", {row["trial_id"] for row in rows})
+    for metric in spec.names:
+        attacks: dict[tuple[str, float], dict[str, dict[int, float]]] = {}
+        for row in table.filter(pc.equal(table["metric"], metric)).to_pylist():
+            parts = re.fullmatch(r"(\D+)(\d+)", row["component"] or "")
+            if parts and row["level"] is not None and row["value"] is not None:
+                by_trial = attacks.setdefault((parts[1], row["level"]), {})
+                by_trial.setdefault(row["trial_id"], {})[int(parts[2])] = row["value"]
+        for (attack, epsilon), by_trial in sorted(attacks.items()):
+            steps = sorted({step for values in by_trial.values() for step in values})
+            groups = {}
+            for name, trials in _some_settings(rows):
+                found = [by_trial[trial["trial_id"]] for trial in trials if trial["trial_id"] in by_trial]
+                if found:
+                    values = [[one.get(step, math.nan) for step in steps] for one in found]
+                    groups[name] = np.array(steps, dtype=float), np.array(values, dtype=float)
+            if groups and len(steps) > 1:
+                figure = curves(groups, metric=metric, band="ci", x=f"steps of {attack.upper()} (ε = {epsilon:.3g})")
+                yield Drawn(f"-{attack}-{epsilon:.3g}", figure, *_means(groups, "steps", metric))
 
 
 def _corruptions(sweep: Sweep, spec: _Spec) -> Iterator[Drawn]:
@@ -464,7 +490,7 @@ FIGURES = {
     "topgap-f3": _Spec("top_gap", "measurements", ("cam_sparsity",), _by_pixels),
     "topgap-f4": _Spec("top_gap", "maps", ("cam", "image"), _cams),
     "topgap-f5": _Spec("top_gap", "maps", ("cam", "image"), _cams),
-    "topgap-fa3": _Spec("top_gap", "measurements", ("robust_accuracy",), _levels),
+    "topgap-fa3": _Spec("top_gap", "measurements", ("robust_accuracy",), _steps),
     "deform-3": _Spec("deformation", "measurements", ("deformation_sensitivity",), _profile, labels="real"),
     "deform-4": _Spec("deformation", "measurements", ("deformation_sensitivity",), _profile_at_start),
     "deform-5": _Spec("deformation", "measurements", ("filter_total_variation",), _by_deformation),

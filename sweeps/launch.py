@@ -790,14 +790,24 @@ def _print_measured(
     if not any(settings.values()):
         return
     epochs = {row["trial_id"]: row["epochs"] for group in settings.values() for row in group}
-    wanted = ["trial_id", "epoch", "metric", "component", "value"]
+    wanted = ["trial_id", "epoch", "metric", "component", "level", "value"]
     measured = [METRICS[name](**chosen) for name, chosen in flags.metrics().items()]
     details = [metric.is_detail for metric in measured if hasattr(metric, "is_detail")]
+    found = [
+        row
+        for row in records.read_table(url, "measurements", wanted).to_pylist()
+        if row["epoch"] == epochs.get(row["trial_id"])
+        and not row["metric"].endswith("_per_image")
+        and not any(of(row["metric"], row["component"]) for of in details)
+    ]
+    levels: dict[tuple[str, str], set[float | None]] = {}
+    for row in found:
+        levels.setdefault((row["metric"], row["component"]), set()).add(row["level"])
     values: dict[tuple[str, str, str], float | None] = {}
-    for row in records.read_table(url, "measurements", wanted).to_pylist():
-        detail = row["metric"].endswith("_per_image") or any(of(row["metric"], row["component"]) for of in details)
-        if row["epoch"] == epochs.get(row["trial_id"]) and not detail:
-            values[row["trial_id"], row["metric"], row["component"]] = row["value"]
+    for row in found:
+        several = len(levels[row["metric"], row["component"]]) > 1
+        component = f"{row['component']}@{row['level']:g}" if several else row["component"]
+        values[row["trial_id"], row["metric"], component] = row["value"]
     metrics = dict.fromkeys(metric for _, metric, _ in values)
     if not metrics:
         return

@@ -14,7 +14,7 @@ from scipy import stats
 
 from analysis import paper
 from analysis.paper import ITEMS, METHODS, check, claims, trends
-from analysis.paper_figures import FIGURES
+from analysis.paper_figures import FIGURES, draw
 from analysis.records import read_sweep, write_trial
 from analysis.schema import TABLES
 from tests.analysis.conftest import make_trial
@@ -176,6 +176,28 @@ def test_another_level_is_not_comparable(tmp_path: Path) -> None:
     found = [line for line in lines(tmp_path / "demo", "topgap-3") if "PGD" in line.column and line.row == "COCO | EN"]
     assert found
     assert {(line.verdict, line.why) for line in found} == {("not comparable", "level is 0.03137 (paper: 0.00392)")}
+
+
+def test_robust_accuracy_over_steps_by_attack_and_epsilon(tmp_path: Path) -> None:
+    """Figure A3's steps are in the component (`pgd20`), ε is the level; what has one number of steps is no curve."""
+    for seed in range(2):
+        trial, epochs, _, maps = make_trial(f"{seed}", seed=seed, method="top_gap", pixels=8, dataset="cifar10")
+        row = {"epoch": 2, "metric": "robust_accuracy", "direction": "max"}
+        measured = [
+            {**row, "component": component, "level": level, "value": value + 0.1 * seed}
+            for component, level, value in (
+                *(("pgd5", 8 / 255, 0.6), ("pgd50", 8 / 255, 0.3), ("pgd20", 8 / 255, 0.4)),
+                *(("pgd5", 1 / 255, 0.9), ("pgd50", 1 / 255, 0.8)),
+                *(("apgd20", 8 / 255, 0.1), ("fgsm", 8 / 255, 0.5), ("square", 8 / 255, 0.5)),
+            )
+        ]
+        write_trial(str(tmp_path / "demo"), trial, epochs, measured, maps)
+    found = {drawn.suffix: drawn for drawn in draw(read_sweep(str(tmp_path / "demo")), "topgap-fa3")}
+    assert list(found) == ["-pgd-0.00392", "-pgd-0.0314"]
+    rows = found["-pgd-0.0314"].rows
+    assert [(at, value, seeds) for _, at, value, seeds in rows] == [
+        (5.0, pytest.approx(0.65), 2.0), (20.0, pytest.approx(0.45), 2.0), (50.0, pytest.approx(0.35), 2.0),
+    ]  # fmt: skip
 
 
 def test_the_value_at_initialisation_is_that_of_epoch_0(tmp_path: Path) -> None:
