@@ -805,7 +805,7 @@ def _print_measured(
         levels.setdefault((row["metric"], row["component"]), set()).add(row["level"])
     values: dict[tuple[str, str, str], float | None] = {}
     for row in found:
-        several = len(levels[row["metric"], row["component"]]) > 1
+        several = row["level"] is not None and len(levels[row["metric"], row["component"]]) > 1
         component = f"{row['component']}@{row['level']:g}" if several else row["component"]
         values[row["trial_id"], row["metric"], component] = row["value"]
     metrics = dict.fromkeys(metric for _, metric, _ in values)
