@@ -159,8 +159,8 @@ class Server:
 
 @pytest.fixture
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """For a second or two, and no longer than the test."""
-    monkeypatch.setattr(records, "PATIENCE", 1.0)
+    """For seconds, several attempts also on a machine in use, and no longer than the test."""
+    monkeypatch.setattr(records, "PATIENCE", 5.0)
     monkeypatch.setattr(records, "SENT_WITHIN", 0.5)
     monkeypatch.setattr(s3fs.core, "_error_wrapper", s3fs.core._error_wrapper)
     monkeypatch.setattr(s3fs.S3FileSystem, "retries", s3fs.S3FileSystem.retries)
