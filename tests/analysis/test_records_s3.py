@@ -197,7 +197,7 @@ def test_patience_ends_by_the_clock(answer: str, s3: str, patient: None, monkeyp
     for call in (lambda: records.put_file(fs, f"{path}/x", b"content"), lambda: fs.cat_file(f"{path}/x")):
         before = len(server.accepted)
         assert isinstance(ended(call), records.STORAGE_ERRORS)
-        assert 1 < len(server.accepted) - before < 12
+        assert 1 < len(server.accepted) - before < 40  # those attempts multiplied would be 75 and more
     server.close()
 
 
