@@ -45,6 +45,7 @@ def test_tags_are_ascii() -> None:
     assert _ascii("pilcro α=1 σ=2 ¶") == "pilcro alpha=1 sigma=2 \\xb6"
 
 
+@pytest.mark.long
 @pytest.mark.ray
 def test_a_running_sweep_can_be_watched(tmp_path: Path) -> None:
     """Scraped as Prometheus does it while the sweep runs; a trial's series is gone some time after its end."""

@@ -30,6 +30,7 @@ def _write(folder: str, fs: s3fs.S3FileSystem | None = None) -> None:
         pq.write_table(table, f"{folder}/{split}.parquet", filesystem=fs)
 
 
+@pytest.mark.long
 @pytest.mark.ray
 def test_data_on_s3_are_loaded_by_the_node(s3: str, s3_endpoint: str, tmp_path: Path) -> None:
     (tmp_path / "images").mkdir()
