@@ -42,6 +42,9 @@ _HYPERPARAMETERS: dict[str, pa.DataType] = {
     "reduction": pa.string(),
     "convention": pa.string(),  # whose gradient's norm: the batch's mean loss, or each image's
     "batchnorm": pa.string(),  # statistics used in the penalty: train (the batch's) or eval (running)
+    "fpn": pa.bool_(),  # class maps from Top-GAP's feature pyramid, or from the last feature map alone
+    "fpn_channels": pa.int64(),
+    "dropout": pa.float64(),  # before the classifier of Top-GAP's head
 }
 
 HYPERPARAMETERS: tuple[str, ...] = tuple(_HYPERPARAMETERS)

@@ -6,13 +6,14 @@ import dataclasses
 import math
 import types
 import typing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 from analysis.command_line import InputError
 from trainables.data import DataConfig
 from trainables.method import Method
 from trainables.methods import METHODS
+from trainables.models import check_model
 
 Optimizer = Literal["sgd", "adam"]
 Schedule = Literal["cosine", "step", "constant"]
@@ -25,10 +26,11 @@ class ModelConfig:
 
     model: str
     width: int
+    pretrained: bool = field(default=False, metadata={"omit_default": True})
+    """Whether it begins with timm's weights for ImageNet."""
 
     def __post_init__(self) -> None:
-        if self.width < 1:
-            raise InputError(f"width: {self.width}, allowed are whole numbers of at least 1")
+        check_model(self.model, self.width, self.pretrained)
 
 
 @dataclass(frozen=True)
@@ -131,11 +133,13 @@ def _plain(config: Any) -> dict[str, Any]:
     """A dataclass's fields as JSON values."""
     hints = typing.get_type_hints(type(config), localns={"DataConfig": DataConfig})
     plain = {}
-    for field in dataclasses.fields(config):
-        value = getattr(config, field.name)
-        hint = hints[field.name]
+    for entry in dataclasses.fields(config):
+        value = getattr(config, entry.name)
+        if entry.metadata.get("omit_default") and value == entry.default:
+            continue  # a field that came later does not change the identity of what was there before
+        hint = hints[entry.name]
         kinds = get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
         if float in kinds and isinstance(value, int) and not isinstance(value, bool):
             value = float(value)
-        plain[field.name] = list(value) if isinstance(value, tuple) else value
+        plain[entry.name] = list(value) if isinstance(value, tuple) else value
     return plain

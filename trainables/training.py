@@ -71,6 +71,22 @@ def check_device(device: torch.device, config: TrainingConfig) -> None:
         raise InputError(f"precision: bf16, allowed is float32 on {torch.cuda.get_device_name(device)}")
 
 
+def build_network(config: TrialConfig, data: Images | StreamedImages, classes: int, seed: int) -> nn.Module:
+    """A trial's network for so many classes, changed by its method, all weights drawn from `seed` alone."""
+    network = build_model(
+        config.model.model,
+        channels=data.channels,
+        size=data.size,
+        classes=classes,
+        width=config.model.width,
+        pretrained=config.model.pretrained,
+        seed=seed,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(derived_seed(seed, "method"))
+        return config.method.build(network, data)
+
+
 class Run:
     """One trial from its configuration to its four tables, an epoch at a time."""
 
@@ -110,11 +126,7 @@ class Run:
         self.started_at = datetime.now(UTC).isoformat()
 
     def _build(self, seed: int) -> nn.Module:
-        data, model = self.data, self.config.model
-        network = build_model(
-            model.model, channels=data.channels, size=data.size, classes=data.classes, width=model.width, seed=seed
-        )
-        return self.config.method.build(network, data)
+        return build_network(self.config, self.data, self.data.classes, seed)
 
     @property
     def finished(self) -> bool:
@@ -133,7 +145,10 @@ class Run:
         start = time.perf_counter()
         training = self.config.training
         self.epoch += 1
-        row = {"epoch": self.epoch, "learning_rate": training.learning_rate_at(self.epoch), **self._train()}
+        with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
+            # of dropout, which draws from torch's own generator: an epoch begins with the same draws when it is resumed
+            torch.manual_seed(derived_seed(self.config.seed, "layers", self.epoch))
+            row = {"epoch": self.epoch, "learning_rate": training.learning_rate_at(self.epoch), **self._train()}
         trained = time.perf_counter()
         self.train_seconds += trained - start
 

@@ -31,7 +31,7 @@ from trainables.kept_models import KeptModel, model_file, read_model, without_mo
 from trainables.metrics import METRICS
 from trainables.metrics.flags import MetricFlags, separated
 from trainables.metrics.moment import Moment, map_row
-from trainables.models import build_model
+from trainables.training import build_network
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,15 +152,7 @@ def _measure(
     device = _device(flags.device)
 
     def build(seed: int) -> nn.Module:
-        network = build_model(
-            config.model.model,
-            channels=kept.channels,
-            size=kept.size,
-            classes=kept.classes,
-            width=config.model.width,
-            seed=seed,
-        )
-        return config.method.build(network, data)
+        return build_network(config, data, kept.classes, seed)
 
     model = build(config.seed)
     kept.load_into(model)

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from analysis.command_line import InputError
+from trainables.models.preactivation import preactivation_resnet
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,9 @@ class Architecture:
     smallest: int
     memory_format: torch.memory_format = torch.contiguous_format
     """Of the weights: the faster one on the CPU, measured with every method's penalty."""
+    timm: str | None = None
+    """timm's name of the network whose ImageNet weights it can take, at its default width."""
+    any_width: bool = True
 
 
 class BasicBlock(nn.Module):
@@ -193,6 +198,32 @@ def _torchvision_resnet50(channels: int, size: int, classes: int, width: int) ->
     return network
 
 
+def _timm(name: str) -> Callable[[int, int, int, int], nn.Module]:
+    """timm's network of this name, with its initialisation; of one width."""
+
+    def build(channels: int, size: int, classes: int, width: int) -> nn.Module:
+        return create(name, num_classes=classes, in_chans=channels)
+
+    return build
+
+
+def create(name: str, **options: Any) -> nn.Module:
+    """`timm.create_model`, which fetches weights where it is asked to. Raises `InputError` if they cannot be had."""
+    import timm  # here, as it takes a second to import, in every worker
+
+    try:
+        network: nn.Module = timm.create_model(name, **options)
+    except Exception as error:  # the libraries raise what they like; it is told in one line
+        if not options.get("pretrained"):
+            raise
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(
+            f"pretrained: timm's weights of {name} cannot be had ({reason}); they are looked for on Hugging Face's hub "
+            "and in its cache, HF_HOME"
+        ) from None
+    return network
+
+
 MODELS: dict[str, Architecture] = {
     "lenet5": Architecture(_lenet5, width=6, smallest=12, memory_format=torch.channels_last),
     "resnet8": Architecture(_resnet(BasicBlock, (1, 1, 1)), width=16, smallest=4),
@@ -203,8 +234,18 @@ MODELS: dict[str, Architecture] = {
     "vgg13": Architecture(_vgg13(3), width=64, smallest=32, memory_format=torch.channels_last),
     "vgg13-5x5": Architecture(_vgg13(5), width=64, smallest=32, memory_format=torch.channels_last),
     "mobilenet": Architecture(_mobilenet, width=64, smallest=17, memory_format=torch.channels_last),
-    "resnet18-imagenet": Architecture(_resnet(BasicBlock, (2, 2, 2, 2), _large_stem), width=64, smallest=32),
-    "resnet50-imagenet": Architecture(_torchvision_resnet50, width=64, smallest=32),
+    "preact-resnet18": Architecture(preactivation_resnet((2, 2, 2, 2)), width=64, smallest=8),
+    "wide-resnet40-4": Architecture(preactivation_resnet((6, 6, 6), widening=4), width=64, smallest=4),
+    "resnet18-imagenet": Architecture(
+        _resnet(BasicBlock, (2, 2, 2, 2), _large_stem), width=64, smallest=32, timm="resnet18"
+    ),
+    "resnet50-imagenet": Architecture(_torchvision_resnet50, width=64, smallest=32, timm="resnet50"),
+    "vgg11-bn": Architecture(_timm("vgg11_bn"), width=64, smallest=32, timm="vgg11_bn", any_width=False),
+    "efficientnet-b0": Architecture(
+        _timm("efficientnet_b0"), width=32, smallest=32, timm="efficientnet_b0", any_width=False
+    ),
+    "densenet-121": Architecture(_timm("densenet121"), width=64, smallest=32, timm="densenet121", any_width=False),
+    "convnext-tiny": Architecture(_timm("convnext_tiny"), width=96, smallest=32, timm="convnext_tiny", any_width=False),
 }
 
 
@@ -214,19 +255,61 @@ def check_size(name: str, size: int) -> None:
         raise InputError(f"model {name}: images of {size} pixels, allowed are {MODELS[name].smallest} and more")
 
 
-def build_model(name: str, *, channels: int, size: int, classes: int, width: int | None = None, seed: int) -> nn.Module:
-    """The network `name` for images (channels, size, size), its weights drawn from `seed` alone: logits (B, classes).
-
-    Raises `ValueError` for an unknown name, a width below 1, or images smaller than the network can take.
-    """
+def check_model(name: str, width: int, pretrained: bool) -> None:
+    """Raise `ValueError` for an unknown network, a width it cannot have, or weights that there are none of."""
     if name not in MODELS:
         raise InputError(f"model: {name!r}, allowed are {', '.join(MODELS)}")
     architecture = MODELS[name]
-    width = architecture.width if width is None else width
     if width < 1:
         raise InputError(f"width: {width}, allowed are whole numbers of at least 1")
+    if width != architecture.width and not architecture.any_width:
+        raise InputError(f"width: {width}, allowed is {architecture.width}, the only one of {name}")
+    if pretrained and (architecture.timm is None or width != architecture.width):
+        there = ", ".join(f"{known} ({MODELS[known].width})" for known in MODELS if MODELS[known].timm is not None)
+        raise InputError(f"pretrained: there are no weights for {name} of width {width}, allowed are {there}")
+
+
+def build_model(
+    name: str,
+    *,
+    channels: int,
+    size: int,
+    classes: int,
+    width: int | None = None,
+    pretrained: bool = False,
+    seed: int,
+) -> nn.Module:
+    """The network `name` for images (channels, size, size), its weights drawn from `seed` alone: logits (B, classes).
+
+    With `pretrained` all weights but the last layer's are timm's, trained on ImageNet, where `architecture.timm` has
+    them. Raises `ValueError` for an unknown name, a width below 1, images smaller than the network can take, and
+    weights that there are none of, or that cannot be fetched.
+    """
+    width = MODELS[name].width if width is None and name in MODELS else width or 0
+    check_model(name, width, pretrained)
+    architecture = MODELS[name]
     check_size(name, size)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # the CPU's alone: weights are drawn there
         network = architecture.build(channels, size, classes, width)
+    if pretrained:
+        assert architecture.timm is not None
+        # timm adapts the first layer to the channels; its classifier is as large as the original's
+        copy_weights(create(architecture.timm, pretrained=True, in_chans=channels), network)
     return network.to(memory_format=architecture.memory_format)
+
+
+def copy_weights(source: nn.Module, target: nn.Module) -> None:
+    """Copy parameters and running statistics of a network into one of the same layers in the same order, which may
+    name them otherwise; the last layer, which belongs to the classes, stays the target's own."""
+    theirs, ours = list(source.state_dict().values()), list(target.state_dict().values())
+    last = [name for name, _ in target.named_parameters()][-2:]
+    kept = [name in last for name in target.state_dict()]
+    if len(theirs) != len(ours) or any(
+        not own and left.shape != right.shape for left, right, own in zip(theirs, ours, kept, strict=True)
+    ):
+        raise ValueError(f"weights: of {type(source).__name__}, which has other layers than {type(target).__name__}")
+    with torch.no_grad():
+        for left, right, own in zip(theirs, ours, kept, strict=True):
+            if not own:
+                right.copy_(left)

@@ -1,0 +1,63 @@
+"""Residual networks whose blocks begin with BatchNorm and ReLU (He et al. 2016, "Identity Mappings")."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import Tensor, nn
+
+
+class PreActivationBlock(nn.Module):
+    """BatchNorm, ReLU, 3×3 convolution, twice, and a shortcut: of what comes in, or where the shape changes a 1×1
+    convolution of what the first ReLU gives."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.bn1 = nn.BatchNorm2d(inputs)
+        self.relu1 = nn.ReLU()
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(outputs)
+        self.relu2 = nn.ReLU()
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1, bias=False)
+        same = inputs == outputs and stride == 1
+        self.shortcut = None if same else nn.Conv2d(inputs, outputs, 1, stride, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        active = self.relu1(self.bn1(x))
+        residual: Tensor = self.conv2(self.relu2(self.bn2(self.conv1(active))))
+        return residual + (x if self.shortcut is None else self.shortcut(active))
+
+
+def preactivation_resnet(depths: tuple[int, ...], widening: int = 1) -> Callable[[int, int, int, int], nn.Module]:
+    """For images of some 32 pixels: a 3×3 convolution, a stage per depth, each half as large and twice as wide as the
+    one before, BatchNorm and ReLU, global average pooling, one linear layer.
+
+    The first convolution has the first stage's width over `widening`: WideResNet-40-4 (Zagoruyko and Komodakis 2016)
+    is depths (6, 6, 6), width 64 and widening 4.
+    """
+
+    def build(channels: int, size: int, classes: int, width: int) -> nn.Module:
+        inputs = max(1, width // widening)
+        stem = nn.Conv2d(channels, inputs, 3, padding=1, bias=False)
+        stages = []
+        for stage, depth in enumerate(depths):
+            blocks = []
+            for index in range(depth):
+                blocks.append(PreActivationBlock(inputs, width * 2**stage, 2 if stage > 0 and index == 0 else 1))
+                inputs = width * 2**stage
+            stages.append(nn.Sequential(*blocks))
+        network = nn.Sequential(
+            stem,
+            *stages,
+            nn.BatchNorm2d(inputs),
+            nn.ReLU(),
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+            nn.Linear(inputs, classes),
+        )
+        for module in network.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        return network
+
+    return build

@@ -1,0 +1,233 @@
+"""Top-GAP: a network whose class maps may use no more than k pixels for a class.
+
+Paper: "Top-GAP: Integrating Size Priors in CNNs for more Robustness, Interpretability, and Bias Mitigation" (Section
+3). The classifier is replaced by a simplified feature pyramid: each of the last feature maps through a 3×3 convolution
+to 256 channels, all brought to the size of the largest and added, then a 1×1 convolution to one class map X per class
+(Figure 2). Logits are the means of each map's k largest values (Definition 3.5), and the loss is
+
+    CE(TopGAP(X, k), y) + λ·‖X‖₁                                                                          (Equation 1)
+
+Pyramid, ℓ1 and Top-GAP switch apart (Table 7): without the pyramid, X is the last feature map after the classifier as
+1×1 convolution; λ = 0; and k = h·w, which is global average pooling.
+
+[reading] The norm is the mean of |X| (with a sum λ = 1 would swamp the cross-entropy). The maps of the pyramid are the
+last four, or fewer, of at most a quarter of the image's side: 56×56 for 224 pixels, as in the paper; for images of at
+most 64 pixels half of it: 16×16 for CIFAR-10's 32, where the paper's largest k is 256. Maps are enlarged by repeating
+pixels, as in the original pyramid (Lin et al. 2017). No nonlinearity follows the 3×3 convolutions, which the paper does
+not mention. Weights of the head are initialised as PyTorch does. Where images are larger in evaluation than in training
+k grows in proportion to the maps, so that global average pooling stays that.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, get_args
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from analysis.command_line import InputError
+from trainables.data import Images, StreamedImages
+from trainables.method import Method, Penalty, Step
+from trainables.models import build_model
+from trainables.models.pyramid import Pyramid, activations, cut
+
+Place = Literal["class_maps", "last", "all"]
+Reduction = Literal["mean", "sum"]
+
+# --- the formulas -----------------------------------------------------------------------------------------------------
+
+
+def top_gap(class_maps: Tensor, pixels: int) -> Tensor:
+    """Top-GAP pooling (Definition 3.5): the mean of the k = `pixels` largest values of each map, (B, D, h, w) to
+    (B, D). k = 1 is global max pooling, k = h·w global average pooling.
+
+    Raises `ValueError` for a k that is not in 1 … h·w.
+    """
+    height, width = class_maps.shape[-2:]
+    if not 1 <= pixels <= height * width:
+        raise InputError(
+            f"pixels: {pixels}, allowed are whole numbers from 1 to {height * width}, as the class maps have "
+            f"{height}×{width}"
+        )
+    if pixels == height * width:
+        return class_maps.mean((-2, -1))
+    return class_maps.flatten(-2).topk(pixels, dim=-1, sorted=False).values.mean(-1)
+
+
+def class_activation_map(class_maps: Tensor, labels: Tensor, height: int, width: int) -> Tensor:
+    """The maps (B, D, h, w) of the classes `labels` (B,) at height × width pixels, each scaled from its least and
+    largest value to [0, 1] (Section 3.1, mode "CAM"): (B, height, width). A map of one value everywhere is 0.
+
+    [reading] Enlarged bilinearly, without aligning corners.
+    """
+    chosen = class_maps[torch.arange(len(labels), device=labels.device), labels].unsqueeze(1)
+    large = F.interpolate(chosen, (height, width), mode="bilinear", align_corners=False).squeeze(1)
+    return scaled_to_unit(large)
+
+
+def scaled_to_unit(maps: Tensor) -> Tensor:
+    """Maps (B, H, W), each shifted and scaled to [0, 1]; one of the same value everywhere is 0."""
+    low, high = maps.amin((1, 2), keepdim=True), maps.amax((1, 2), keepdim=True)
+    spread = high - low
+    return torch.where(spread > 0, (maps - low) / torch.where(spread > 0, spread, 1), 0)
+
+
+# --- the network ------------------------------------------------------------------------------------------------------
+
+
+class TopGapNetwork(nn.Module):
+    """A backbone with class maps in place of its classifier, pooled by Top-GAP."""
+
+    def __init__(self, network: nn.Module, image: tuple[int, int, int], config: TopGap) -> None:
+        super().__init__()
+        linear = cut(network).linear
+        classes = _classes(network, image)
+        self.backbone = _pyramid(network, image, config.fpn)
+        self.laterals: nn.ModuleList | None = None
+        width = self.backbone.channels[-1]
+        if config.fpn:
+            width = config.fpn_channels
+            self.laterals = nn.ModuleList(nn.Conv2d(inputs, width, 3, padding=1) for inputs in self.backbone.channels)
+        self.dropout = nn.Dropout(config.dropout)
+        self.classifier = nn.Conv2d(width, classes, 1)
+        if not config.fpn and linear is not None and linear.in_features == width:
+            with torch.no_grad():
+                self.classifier.weight.copy_(linear.weight[:, :, None, None])
+                if self.classifier.bias is not None and linear.bias is not None:
+                    self.classifier.bias.copy_(linear.bias)
+        self.pixels = config.pixels
+        self.side = max(self.backbone.sides)
+        self.place = config.variant
+        self.maps: Tensor | None = None
+        """Of the last pass in training mode: the class maps (B, D, h, w)."""
+        self.activations: list[Tensor] = []
+        """Of the same, with ℓ1 on them: what it is on, each (B, …)."""
+        if config.variant == "all":
+            for module in activations(self.backbone):
+                module.register_forward_hook(self._keep)
+
+    def _keep(self, module: nn.Module, inputs: Any, output: Tensor) -> None:
+        if self.training:
+            self.activations.append(output)
+
+    def class_maps(self, images: Tensor) -> Tensor:
+        """One map per class, (B, D, h, w), before pooling."""
+        self.activations = []
+        maps = self.backbone(images)
+        if self.training and self.place == "last":
+            self.activations.append(maps[-1])
+        if self.laterals is None:
+            features = maps[-1]
+        else:
+            size = maps[0].shape[-2:]
+            lateral = [layer(feature) for layer, feature in zip(self.laterals, maps, strict=True)]
+            features = lateral[0]
+            for smaller in lateral[1:]:
+                features = features + F.interpolate(smaller, size, mode="nearest")
+        found: Tensor = self.classifier(self.dropout(features))
+        self.maps = found if self.training else None
+        return found
+
+    def forward(self, images: Tensor) -> Tensor:
+        maps = self.class_maps(images)
+        locations = maps.shape[-2] * maps.shape[-1]
+        return top_gap(maps, max(1, round(self.pixels * locations / self.side**2)))
+
+    def cam(self, images: Tensor, labels: Tensor) -> Tensor:
+        """The class activation maps of the classes `labels` (B,): (B, H, W) in [0, 1], of the images' size."""
+        return class_activation_map(self.class_maps(images), labels, images.shape[-2], images.shape[-1])
+
+
+def _pyramid(network: nn.Module, image: tuple[int, int, int], fpn: bool) -> Pyramid:
+    side = image[-1]
+    return Pyramid(network, image, largest=side // (4 if side > 64 else 2), maps=4) if fpn else Pyramid(network, image)
+
+
+def _classes(network: nn.Module, image: tuple[int, int, int]) -> int:
+    """The number of classes: what the last layer with weights gives."""
+    last = [parameter for name, parameter in network.named_parameters() if name.endswith("weight")][-1]
+    return last.shape[0]
+
+
+@functools.cache
+def map_side(model: str, width: int, channels: int, size: int, fpn: bool) -> int:
+    """Pixels a side of the class maps of a network, by its name, for images (channels, size, size).
+
+    Raises `ValueError` as `build_model` does.
+    """
+    with torch.device("meta"):
+        network = build_model(model, channels=channels, size=size, classes=2, width=width, seed=0)
+        return max(_pyramid(network, (channels, size, size), fpn).sides)
+
+
+# --- the method -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class TopGap(Method):
+    """Top-GAP with its three parts: pooling over `pixels`, ℓ1 of strength `sparsity`, and the feature pyramid."""
+
+    name: ClassVar[str] = "top_gap"
+    metrics: ClassVar[tuple[str, ...]] = ("attacks", "erf", "cam", "parameters")
+
+    pixels: int
+    """k: how many pixels of a class map its logit is the mean of; h·w is global average pooling."""
+    sparsity: float = 1.0
+    """λ, at least 0."""
+    fpn: bool = True
+    """Whether class maps come from the feature pyramid, or from the last feature map alone."""
+    dropout: float = 0.0
+    """Share of the features before the classifier that are dropped in training, in [0, 1)."""
+    fpn_channels: int = 256
+    """Channels of the pyramid's maps."""
+    variant: Place = "class_maps"
+    """Where ℓ1 is: on the class maps, or as in Appendix F on the last feature map, or on all activations."""
+    reduction: Reduction = "mean"
+    """Of |X|: its mean, or its sum over an image's values, averaged over images; over all activations, the mean or sum
+    over layers of that."""
+
+    def __post_init__(self) -> None:
+        for name in ("pixels", "fpn_channels"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name}: {getattr(self, name)}, allowed are whole numbers of at least 1")
+        if not (math.isfinite(self.sparsity) and self.sparsity >= 0):
+            raise InputError(f"sparsity: {self.sparsity}, allowed are finite numbers of at least 0")
+        if not 0 <= self.dropout < 1:
+            raise InputError(f"dropout: {self.dropout}, allowed are numbers in [0, 1)")
+        for name, choices in (("variant", get_args(Place)), ("reduction", get_args(Reduction))):
+            if getattr(self, name) not in choices:
+                raise InputError(f"{name}: {getattr(self, name)!r}, allowed are {', '.join(choices)}")
+
+    @property
+    def relative_cost(self) -> float:
+        """The pyramid's; of a narrow network it is more than its own."""
+        return 1.3 if self.fpn else 1.0
+
+    def build(self, model: nn.Module, data: Images | StreamedImages) -> nn.Module:
+        """The network with class maps. Raises `ValueError` if they have fewer pixels than k."""
+        network = TopGapNetwork(model, (data.channels, data.size, data.size), self)
+        if self.pixels > network.side**2:
+            raise InputError(
+                f"pixels: {self.pixels}, allowed are whole numbers from 1 to {network.side**2}, as the class maps have "
+                f"{network.side}×{network.side}"
+            )
+        return network
+
+    def penalty(self, step: Step) -> Penalty | None:
+        """‖X‖₁ of the pass that gave the step's cross-entropy."""
+        if self.sparsity == 0:
+            return None
+        network = step.model
+        assert isinstance(network, TopGapNetwork)
+        values = [network.maps] if self.variant == "class_maps" else network.activations
+        norms = []
+        for value in values:
+            assert value is not None
+            magnitude = value.float().abs()
+            norms.append(magnitude.mean() if self.reduction == "mean" else magnitude.sum() / len(magnitude))
+        total = torch.stack(norms)
+        return Penalty(total.mean() if self.reduction == "mean" else total.sum(), self.sparsity)
