@@ -27,6 +27,7 @@ from analysis.records import read_table, scan
 from sweeps.launch import main
 from sweeps.plan import Plan, SweepFlags, make_plan, sweep_url
 from trainables.configuration import ModelConfig, TrainingConfig
+from trainables.data import DataInfo
 from trainables.loco_reg import LocoReg, layer_coefficients, spatial_convolutions
 from trainables.models import MODELS, build_model
 
@@ -107,9 +108,9 @@ class _SecondStage(LocoSweep):
 
     ratios: Mapping[Key, Ratios] = field(default_factory=dict)
 
-    def methods_for(self, dataset: str, model: ModelConfig, training: TrainingConfig) -> Iterator[LocoReg]:
+    def methods_for(self, data: DataInfo, model: ModelConfig, training: TrainingConfig) -> Iterator[LocoReg]:
         for statistic, modulation in itertools.product(self.statistic, self.modulation):
-            networks = self.ratios[statistic, dataset, model, training]
+            networks = self.ratios[statistic, data.name, model, training]
             try:
                 layers = layer_coefficients(networks, modulation, printed=self.printed_eta)
             except ValueError as error:
@@ -117,7 +118,7 @@ class _SecondStage(LocoSweep):
                 if statistic == "signed":
                     way_out = f"--statistic absolute (sums of signed weights may cancel) or {way_out}"
                 raise InputError(
-                    f"{model.model} of width {model.width} on {dataset}, weight decay {training.weight_decay:g}, "
+                    f"{model.model} of width {model.width} on {data.name}, weight decay {training.weight_decay:g}, "
                     f"--statistic {statistic}: {error}; the first stage is recorded, go on with {way_out}"
                 ) from None
             variant = f"{statistic}-printed" if self.printed_eta else statistic

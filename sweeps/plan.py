@@ -41,6 +41,8 @@ class SweepFlags(MetricFlags, ABC):
     """Networks by name."""
     width: tuple[int, ...] | None = None
     """Channels of the first stage; default: the network's own."""
+    pretrained: bool = False
+    """Begin with timm's weights for ImageNet, for networks that have them."""
     epochs: tuple[int, ...] = (30,)
     batch_size: tuple[int, ...] = (128,)
     optimizer: tuple[Optimizer, ...] = ("sgd",)
@@ -114,8 +116,8 @@ class SweepFlags(MetricFlags, ABC):
     def methods(self) -> Iterator[Method]:
         """The method's settings: the grid of its hyperparameters."""
 
-    def methods_for(self, dataset: str, model: ModelConfig, training: TrainingConfig) -> Iterator[Method]:
-        """The same where they depend on the data set (by its name in the record), the network or its training."""
+    def methods_for(self, data: DataInfo, model: ModelConfig, training: TrainingConfig) -> Iterator[Method]:
+        """The same where they depend on the data set (of the size that is trained on), the network or its training."""
         return self.methods()
 
     def in_stages(self) -> Iterator[SweepFlags]:
@@ -218,7 +220,8 @@ def make_plan(flags: SweepFlags) -> Plan:
         size = flags.image_size or infos[spec].size
         check_size(model.model, size)
         images = flags.train_images or round((1 - flags.validation) * infos[spec].train_images)
-        methods = ([Method()] if flags.baseline else []) + list(flags.methods_for(infos[spec].name, model, training))
+        data = dataclasses.replace(infos[spec], size=size)
+        methods = ([Method()] if flags.baseline else []) + list(flags.methods_for(data, model, training))
         for method, seed in itertools.product(methods, range(flags.seeds)):
             method.check(size, size, training.epochs * -(-images // training.batch_size))
             config = TrialConfig(method, model, data_configs[spec], training, seed)
@@ -263,10 +266,8 @@ def _check_images(info: DataInfo, config: DataConfig) -> None:
 def _models(flags: SweepFlags) -> list[ModelConfig]:
     models = []
     for name in flags.model:
-        if name not in MODELS:
-            raise InputError(f"model: {name!r}, allowed are {', '.join(MODELS)}")
-        for width in flags.width or (MODELS[name].width,):
-            models.append(ModelConfig(name, width))
+        widths = flags.width or (MODELS[name].width if name in MODELS else 0,)
+        models += [ModelConfig(name, width, flags.pretrained) for width in widths]
     return models
 
 

@@ -49,9 +49,7 @@ class Pyramid(nn.Module):
     of the images; `channels` and `sides` are those of the maps.
     """
 
-    def __init__(
-        self, network: nn.Module, image: Sequence[int], *, largest: int | None = None, maps: int = 4
-    ) -> None:
+    def __init__(self, network: nn.Module, image: Sequence[int], *, largest: int | None = None, maps: int = 4) -> None:
         super().__init__()
         self.network: Any
         self.indices: list[int] | None = None  # None: timm's own last map, which is none of its intermediate ones
