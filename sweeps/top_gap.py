@@ -94,7 +94,7 @@ class TopGapSweep(SweepFlags):
 # [reading] The paper has no protocol of training. On CIFAR-10 that of its reference for PreAct-ResNet-18
 # (Andriushchenko and Flammarion 2020): SGD with momentum, weight decay 5e-4, batch 128, flips and crops of the padded
 # image; 200 epochs of a cosine from 0.1, with which such networks reach the clean accuracy that it reports, near 95%.
-# Attacks as Foolbox's defaults have them, steps of ε/30; ε = 8/255, 20 and 50 steps (Table 4), 500 images (Section E.1).
+# Attacks as in Foolbox, by steps of ε/30; ε = 8/255, 20 and 50 steps (Table 4), on 500 images (Section E.1).
 CIFAR = TopGapSweep(
     preset="cifar10",
     dataset=("cifar10",),
