@@ -79,13 +79,13 @@ class TopGapSweep(SweepFlags):
                 pixels = max(1, round(pixels * side[False] ** 2 / side[True] ** 2))
             if self.baseline and not fpn and pixels == side[False] ** 2 and sparsity == 0 and dropout == 0:
                 continue  # none of the three parts: that is the baseline
-            # what is nowhere used would make two trials of one
+            # without ℓ1 its place and norm would make several trials of one
             yield TopGap(
                 pixels,
                 sparsity,
                 fpn,
                 dropout,
-                channels if fpn else 256,
+                channels if fpn else None,
                 place if sparsity else "class_maps",
                 norm if sparsity else "mean",
             )

@@ -89,7 +89,7 @@ class TopGapNetwork(nn.Module):
         self.backbone = _pyramid(network, image, config.fpn)
         self.laterals: nn.ModuleList | None = None
         width = self.backbone.channels[-1]
-        if config.fpn:
+        if config.fpn_channels is not None:
             width = config.fpn_channels
             self.laterals = nn.ModuleList(nn.Conv2d(inputs, width, 3, padding=1) for inputs in self.backbone.channels)
         self.dropout = nn.Dropout(config.dropout)
@@ -182,8 +182,8 @@ class TopGap(Method):
     """Whether class maps come from the feature pyramid, or from the last feature map alone."""
     dropout: float = 0.0
     """Share of the features before the classifier that are dropped in training, in [0, 1)."""
-    fpn_channels: int = 256
-    """Channels of the pyramid's maps."""
+    fpn_channels: int | None = 256
+    """Channels of the pyramid's maps; None without it."""
     variant: Place = "class_maps"
     """Where ℓ1 is: on the class maps, or as in Appendix F on the last feature map, or on all activations."""
     reduction: Reduction = "mean"
@@ -191,9 +191,11 @@ class TopGap(Method):
     over layers of that."""
 
     def __post_init__(self) -> None:
-        for name in ("pixels", "fpn_channels"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name}: {getattr(self, name)}, allowed are whole numbers of at least 1")
+        if self.pixels < 1:
+            raise InputError(f"pixels: {self.pixels}, allowed are whole numbers of at least 1")
+        if (self.fpn_channels is not None) != self.fpn or (self.fpn_channels or 1) < 1:
+            allowed = "whole numbers of at least 1" if self.fpn else "none without the pyramid"
+            raise InputError(f"fpn_channels: {self.fpn_channels}, allowed are {allowed}")
         if not (math.isfinite(self.sparsity) and self.sparsity >= 0):
             raise InputError(f"sparsity: {self.sparsity}, allowed are finite numbers of at least 0")
         if not 0 <= self.dropout < 1:
