@@ -193,9 +193,10 @@ class TopGap(Method):
     def __post_init__(self) -> None:
         if self.pixels < 1:
             raise InputError(f"pixels: {self.pixels}, allowed are whole numbers of at least 1")
-        if (self.fpn_channels is not None) != self.fpn or (self.fpn_channels or 1) < 1:
+        channels = self.fpn_channels
+        if (channels is not None) != self.fpn or (channels is not None and channels < 1):
             allowed = "whole numbers of at least 1" if self.fpn else "none without the pyramid"
-            raise InputError(f"fpn_channels: {self.fpn_channels}, allowed are {allowed}")
+            raise InputError(f"fpn_channels: {channels}, allowed are {allowed}")
         if not (math.isfinite(self.sparsity) and self.sparsity >= 0):
             raise InputError(f"sparsity: {self.sparsity}, allowed are finite numbers of at least 0")
         if not 0 <= self.dropout < 1:

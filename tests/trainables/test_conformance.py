@@ -21,6 +21,7 @@ from trainables.methods import METHODS
 from trainables.metrics import METRICS
 from trainables.models import build_model
 from trainables.pilcro import Pilcro
+from trainables.top_gap import TopGap
 from trainables.training import Run
 
 EXAMPLES: dict[str, list[Method]] = {
@@ -39,6 +40,14 @@ EXAMPLES: dict[str, list[Method]] = {
         Pilcro(1.0, interval=1, laplacian_width=5, variant="target"),
         Pilcro(0.1, interval=1, variant="target", reduction="sum"),
     ],
+    "top_gap": [
+        TopGap(4),
+        TopGap(4, fpn=False, fpn_channels=None),
+        TopGap(16, 0.0),
+        TopGap(4, dropout=0.5, fpn_channels=16),
+        TopGap(4, 0.1, fpn=False, fpn_channels=None, variant="last", reduction="sum"),
+        TopGap(1, 1e-3, variant="all"),
+    ],
 }
 DATA = DataConfig("digits", train_images=200)
 ALL = [pytest.param(method, id=f"{name}-{i}") for name, group in EXAMPLES.items() for i, method in enumerate(group)]
@@ -51,11 +60,16 @@ def data() -> Images:
     return loaded
 
 
-def step(data: Images, number: int = 1, seed: int = 0) -> Step:
+def step(method: Method, data: Images, number: int = 1, seed: int = 0) -> Step:
+    """As the training loop makes it: the penalty follows the pass of the cross-entropy."""
     images, labels = next(
         iter(data.training_batches(32, generator=torch.Generator().manual_seed(seed), device=torch.device("cpu")))
     )
-    model = build_model("resnet8", channels=1, size=8, classes=10, width=8, seed=seed).train()
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        network = build_model("resnet8", channels=1, size=8, classes=10, width=8, seed=seed)
+        model = method.build(network, data).train()
+        model(images)
     return Step(model, images, labels, number, torch.Generator().manual_seed(seed), data)
 
 
@@ -89,7 +103,7 @@ class TestEveryMethod:
                 assert columns[field.name] == getattr(method, field.name)
 
     def test_penalty_changes_nothing_but_the_graph(self, method: Method, data: Images) -> None:
-        now = step(data)
+        now = step(method, data)
         before = {key: value.clone() for key, value in now.model.state_dict().items()}
         modes = [module.training for module in now.model.modules()]
         images = now.images.clone()
@@ -104,14 +118,14 @@ class TestEveryMethod:
         assert all(parameter.grad is None for parameter in now.model.parameters())
 
     def test_penalty_is_finite_differentiable_and_repeatable(self, method: Method, data: Images) -> None:
-        first, second = method.penalty(step(data)), method.penalty(step(data))
+        first, second = method.penalty(step(method, data)), method.penalty(step(method, data))
         if first is None or second is None:
             assert first is second
             return
         assert first.value.dim() == 0
         assert torch.equal(first.value, second.value)
         assert float(first.value.detach()) >= 0
-        now = step(data)
+        now = step(method, data)
         penalty = method.penalty(now)
         assert penalty is not None
         penalty.value.backward()
