@@ -99,12 +99,16 @@ class TrialConfig:
             raise InputError(f"seed: {self.seed}, allowed are whole numbers of at least 0")
 
     def canonical(self) -> dict[str, Any]:
-        """Plain JSON values, equal for equal trials: numbers that are declared as float are floats."""
+        """Plain JSON values, equal for equal trials: numbers that are declared as float are floats.
+
+        A field declared with `metadata=OMIT_DEFAULT` is left out where it has its default: so a field that a later
+        version adds does not change the identity of the trials that are recorded.
+        """
         return {
-            "method": {"name": self.method.name, **_plain(self.method)},
-            "model": _plain(self.model),
-            "data": _plain(self.data),
-            "training": _plain(self.training),
+            "method": {"name": self.method.name, **_identifying(self.method)},
+            "model": _identifying(self.model),
+            "data": _identifying(self.data),
+            "training": _identifying(self.training),
             "seed": self.seed,
         }
 
@@ -125,6 +129,15 @@ class TrialConfig:
         """All fields flat, by name, for those that are columns of the trials table."""
         flat = {**_plain(self.data), **_plain(self.model), **_plain(self.training), **_plain(self.method)}
         return {**flat, "method": self.method.name, "seed": self.seed}
+
+
+def _identifying(config: Any) -> dict[str, Any]:
+    """A dataclass's fields as JSON values, without those that are left out at their default."""
+    plain = _plain(config)
+    for field in dataclasses.fields(config):
+        if field.metadata.get("omit_default") and getattr(config, field.name) == field.default:
+            del plain[field.name]
+    return plain
 
 
 def _plain(config: Any) -> dict[str, Any]:
