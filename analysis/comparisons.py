@@ -40,6 +40,7 @@ from analysis.groups import (
     Group,
     Quantity,
     Row,
+    about_folds,
     check_columns,
     check_finished,
     check_pure,
@@ -656,8 +657,7 @@ def verdict(tested: Tested, quantity: Quantity) -> str:
     needed = tested.seeds_needed
     if needed is None:
         return f"{verdict}: means are equal"
-    runs = "seeds" if tested.group.trials[0]["fold"] is None else "runs (fold × seed)"
-    return f"{verdict}: {needed} {runs} would show {_number(abs(found.difference), quantity)} at 80% power"
+    return f"{verdict}: {needed} seeds would show {_number(abs(found.difference), quantity)} at 80% power"
 
 
 def _number(value: float, quantity: Quantity, digits: int = 3) -> str:
@@ -747,13 +747,14 @@ def _notes(result: Comparisons, sweep: Sweep) -> list[str]:
         if any(found.wilcoxon_p is None for found in testable):
             reasons = sorted({found.wilcoxon_reason for found in testable if found.wilcoxon_p is None})
             notes.append(f"No Wilcoxon test: {'; '.join(reasons)}.")
-        if any(" would show" in verdict(row, quantity) for row in tested):
+        if any("seeds would show" in verdict(row, quantity) for row in tested):
             level = f".05/{len(testable)}" if len(testable) > 1 else ".05"
             notes.append(f"Seeds that would show a difference: by the mean and spread seen, two-sided at {level}.")
     apart = [f"{row.label} {row.left_out}" for row in tested if row.left_out]
     if apart:
         notes.append(f"Seeds that the reference does not have, left out: {_listed(apart)}.")
-    table = sweep.trials.select(["trial_id", "status"]).to_pylist()
+    table = sweep.trials.select(["trial_id", "status", "seed", "fold"]).to_pylist()
+    notes += [about_folds(table)] if about_folds(table) else []
     failed = sum(row["status"] == "failed" for row in table)
     values = values_of(sweep, quantity)
     missing = len(table) - failed - len(values)

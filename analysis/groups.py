@@ -81,6 +81,16 @@ def replicates(rows: Sequence[Row]) -> str:
     return f"{count(len(folds), 'fold')} × {seeds}" if folds else seeds
 
 
+def about_folds(rows: Sequence[Row]) -> str:
+    """What has to be known of statistics over seeds where there are folds; "" where there are none."""
+    if all(row["fold"] is None for row in rows):
+        return ""
+    return (
+        f"Cross-validation: what is said of seeds is said of runs, {replicates(rows)}. Folds share training images: "
+        "tests and intervals, which take the runs as independent, are approximate (Nadeau & Bengio 2003)."
+    )
+
+
 def label(values: Mapping[str, Any]) -> str:
     """A setting in words: "curvature, interval=10"."""
     return ", ".join(_setting(name, value) for name, value in values.items()) or "all trials"

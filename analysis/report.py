@@ -49,6 +49,7 @@ from analysis.figures import (
 from analysis.groups import (
     Quantity,
     Row,
+    about_folds,
     check_rows,
     count,
     differing,
@@ -306,7 +307,7 @@ def _short_of_seeds(rows: Sequence[Row], columns: Sequence[str]) -> str:
     shown = "; ".join(fewer[:4]) + ("; …" if len(fewer) > 4 else "")
     return (
         f"{count(len(fewer), 'setting')} of {len(seeds)} {'has' if len(fewer) == 1 else 'have'} fewer than {most} "
-        f"{'seeds' if all(row['fold'] is None for row in rows) else 'runs (fold × seed)'} finished: {shown}."
+        f"seeds finished: {shown}."
     )
 
 
@@ -944,6 +945,8 @@ def report(sweep: Sweep, *, strength: str | None = None, seed: int = 0) -> str:
     if failed or diverged:
         parts = [f"{count(n, 'trial')} {word}" for n, word in ((failed, "failed"), (diverged, "diverged")) if n]
         first.append(Callout(f"{' and '.join(parts)}: see The trials.", "bad" if failed else "warn"))
+    if about_folds(rows):
+        first.append(Callout(about_folds(rows)))
     if absent:
         first.append(Callout("What this record does not allow: " + "; ".join(absent) + ".", "warn"))
     names = ", ".join(_distinct(regular, "method")) or "the unregularised baseline"

@@ -32,6 +32,7 @@ from analysis.groups import (
     Group,
     Quantity,
     Row,
+    about_folds,
     check_columns,
     check_finished,
     check_pure,
@@ -441,6 +442,9 @@ def _print(result: TippingPoints) -> None:
             print(f"{curve.group.label()}: {flag}")
     if all(curve.fit is None or curve.fit.seeds == 1 for curve in result.curves):
         print("one seed per setting: the intervals know nothing of how seeds differ; add --seeds")
+    told = about_folds([row for curve in result.curves for row in curve.trials])
+    if told:
+        print(told)
     limits = {curve.rule.reference_below for curve in result.curves if curve.rule is not None}
     if limits:
         shown = ", ".join(f"{limit:.6g}" for limit in sorted(limits)[:4]) + (", …" if len(limits) > 4 else "")

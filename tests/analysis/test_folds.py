@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from analysis.command_line import InputError
-from analysis.comparisons import comparisons
+from analysis.comparisons import comparisons, main
 from analysis.correlations import correlations
 from analysis.groups import replicate, replicates
 from analysis.paper import _configuration
@@ -117,3 +117,10 @@ def test_the_report_says_so(sweep: Sweep) -> None:
     page = report(sweep)
     assert "2 folds × 2 seeds" in page
     assert "1, fold 0" in page
+    assert "Nadeau" in page
+
+
+def test_the_commands_say_so(sweep: Sweep, command: Callable[..., tuple[int, str, str]]) -> None:
+    code, out, err = command(main, sweep.path)
+    assert (code, err) == (0, "")
+    assert "runs, 2 folds × 2 seeds" in " ".join(out.split())
