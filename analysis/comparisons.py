@@ -5,7 +5,9 @@
 
 The reference is the unregularised trials, or the setting that `--baseline` names; it has to agree with a setting in
 data set, model and training. Trials of one seed have the same initialisation and the same order of the data, so that
-they are compared in pairs; settings without seeds in common by Welch's test. `comparisons.parquet` holds a row per
+they are compared in pairs; settings without seeds in common by Welch's test. With cross-validation a pair is of one
+fold and one seed, and the runs of all folds are the sample: as folds share training images, the tests and intervals
+over them are an approximation (Nadeau & Bengio 2003; see `groups.replicate`). `comparisons.parquet` holds a row per
 setting, its columns described in the file's own schema.
 """
 
@@ -38,6 +40,7 @@ from analysis.groups import (
     Group,
     Quantity,
     Row,
+    about_folds,
     check_columns,
     check_finished,
     check_pure,
@@ -50,6 +53,7 @@ from analysis.groups import (
     key_order,
     label,
     out_folder,
+    replicate,
     values_of,
 )
 from analysis.multiplicity import ADJUSTMENTS, Adjustment, adjust
@@ -502,7 +506,9 @@ def _training(row: Row) -> dict[str, Any]:
             beyond = {name: value for name, value in values.items() if name not in (*found, *HYPERPARAMETERS)}
             # a column without a value agrees with any; a field of the configuration that is null is a value
             found |= {name: "none" if value is None else value for name, value in beyond.items()}
-    return found
+    # the fold is as the seed; a configuration without folds says nothing of them
+    found.pop("fold", None)
+    return {"folds": "none", **found}
 
 
 def _unlike(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
@@ -542,13 +548,14 @@ def _settings(
 
 
 def _check_seeds(rows: Sequence[Row], where: str, advice: str) -> None:
-    """Raises `InputError` if two of the rows have one seed: they are of different settings."""
-    first: dict[int, Row] = {}
+    """Raises `InputError` if two of the rows have one seed (and fold): they are of different settings."""
+    first: dict[tuple[int, ...], Row] = {}
     for row in rows:
-        other = first.setdefault(row["seed"], row)
+        other = first.setdefault(replicate(row), row)
         if other is row:
             continue
-        start = f"{where}: trials {other['trial_id']} and {row['trial_id']} both have seed {row['seed']} and differ in "
+        which = f"seed {row['seed']}" + ("" if row["fold"] is None else f" and fold {row['fold']}")
+        start = f"{where}: trials {other['trial_id']} and {row['trial_id']} both have {which} and differ in "
         columns = differing([row, other])
         if columns:
             raise InputError(f"{start}{', '.join(columns)}; {advice.format(columns[0])}")
@@ -597,15 +604,15 @@ def _test(
     group: Group, reference: Sequence[Row], reason: str, values: Mapping[str, float], alternative: Alternative
 ) -> Tested:
     """The setting against its reference, paired where they share seeds; `reason`: why it has no reference."""
-    own = {row["seed"]: values[row["trial_id"]] for row in group.trials if row["trial_id"] in values}
-    theirs = {row["seed"]: values[row["trial_id"]] for row in reference if row["trial_id"] in values}
+    own = {replicate(row): values[row["trial_id"]] for row in group.trials if row["trial_id"] in values}
+    theirs = {replicate(row): values[row["trial_id"]] for row in reference if row["trial_id"] in values}
     shared = sorted(own.keys() & theirs.keys())
     # one pair alone tests nothing, where two arms may
     paired = len(shared) > 1 or (len(shared) == 1 and 1 in (len(own), len(theirs)))
-    seeds, seeds_reference = (shared, shared) if paired else (sorted(own), sorted(theirs))
+    runs, runs_reference = (shared, shared) if paired else (sorted(own), sorted(theirs))
     found = compare(
-        [own[seed] for seed in seeds],
-        [theirs[seed] for seed in seeds_reference],
+        [own[run] for run in runs],
+        [theirs[run] for run in runs_reference],
         paired=paired,
         alternative=alternative,
         rng=np.random.default_rng(0),  # equal records give equal intervals
@@ -746,7 +753,8 @@ def _notes(result: Comparisons, sweep: Sweep) -> list[str]:
     apart = [f"{row.label} {row.left_out}" for row in tested if row.left_out]
     if apart:
         notes.append(f"Seeds that the reference does not have, left out: {_listed(apart)}.")
-    table = sweep.trials.select(["trial_id", "status"]).to_pylist()
+    table = sweep.trials.select(["trial_id", "status", "seed", "fold"]).to_pylist()
+    notes += [about_folds(table)] if about_folds(table) else []
     failed = sum(row["status"] == "failed" for row in table)
     values = values_of(sweep, quantity)
     missing = len(table) - failed - len(values)

@@ -364,7 +364,9 @@ def _tests(
             own = [value[row["trial_id"]].value for row in kept]
             linear = pearson(np.log10([row[strength] for row in kept]), own)
             single = measured[index][2]
-            matrix = None if single is None else single.of([row["trial_id"] for row in kept])
+            # the n-th image of one fold is another one than that of the next
+            alike = single is not None and len({row["fold"] for row in kept}) == 1
+            matrix = single.of([row["trial_id"] for row in kept]) if single is not None and alike else None
             if matrix is not None:
                 images = rho_over_images([row[strength] for row in kept], matrix, rng=np.random.default_rng(seed))
         found.append(

@@ -41,6 +41,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocat
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
+from analysis.groups import count, replicates
 from analysis.records import Sweep, write_file
 
 STYLE: Any = {
@@ -1474,9 +1475,8 @@ def render(
     """
     if kind not in _FILES:
         raise ValueError(f"kind: {kind!r}, allowed are {', '.join(_FILES)}")
-    seeds = len(set(sweep.trials["seed"].drop_null().to_pylist()))
     parts = [f"sweep {sweep.name}"]
-    parts += [f"{n} {what}{'' if n == 1 else 's'}" for n, what in ((len(sweep.trials), "trial"), (seeds, "seed"))]
+    parts += [count(len(sweep.trials), "trial"), replicates(sweep.trials.select(["seed", "fold"]).to_pylist())]
     if images is not None:
         parts.append(images if isinstance(images, str) else f"{images} images")
     source = ", ".join([*parts, f"record {sweep.content_hash}"])

@@ -1,7 +1,8 @@
 """Trials by setting, and what was measured of them: what every statistic is computed on.
 
-A setting is a combination of values of columns of the trials table; the seeds of a setting are its sample. A quantity
-is a metric's column of that table (`top1`), or a measurement, written `metric`, `metric:component` or
+A setting is a combination of values of columns of the trials table; the seeds of a setting are its sample, with
+cross-validation each seed on each fold (`replicate`): what is said of seeds is then said of these runs. A quantity is a
+metric's column of that table (`top1`), or a measurement, written `metric`, `metric:component` or
 `metric:component@level` (`faithfulness:deeplift`, `robust_accuracy:pgd@20`).
 """
 
@@ -59,6 +60,35 @@ class Group:
         """Its values in words, without the columns it has none of; those tell groups apart all the same."""
         given = {name: value for name, value in self.values.items() if value is not None}
         return label(given or self.values)
+
+
+def replicate(row: Row) -> tuple[int, ...]:
+    """Which repetition of its setting a trial is: its seed, or its fold and seed. Trials of two settings with the same
+    one have the same initialisation, order of the data and images to test on, and are pairs.
+
+    Runs on different folds share training images, and those on one fold the images that they are tested on, so that
+    they are not independent, as the t tests and intervals over them take them to be: that is the usual approximation,
+    whose intervals are rather too narrow (Nadeau & Bengio 2003, "Inference for the Generalization Error", Machine
+    Learning 52, 239-281).
+    """
+    return (row["seed"],) if row["fold"] is None else (row["fold"], row["seed"])
+
+
+def replicates(rows: Sequence[Row]) -> str:
+    """How often settings were repeated: "3 seeds", "5 folds × 3 seeds"."""
+    folds = {row["fold"] for row in rows} - {None}
+    seeds = count(len({row["seed"] for row in rows} - {None}), "seed")
+    return f"{count(len(folds), 'fold')} × {seeds}" if folds else seeds
+
+
+def about_folds(rows: Sequence[Row]) -> str:
+    """What has to be known of statistics over seeds where there are folds; "" where there are none."""
+    if all(row["fold"] is None for row in rows):
+        return ""
+    return (
+        f"Cross-validation: what is said of seeds is said of runs, {replicates(rows)}. Folds share training images: "
+        "tests and intervals, which take the runs as independent, are approximate (Nadeau & Bengio 2003)."
+    )
 
 
 def label(values: Mapping[str, Any]) -> str:

@@ -6,7 +6,8 @@
 
 The papers' numbers are in `claims.csv` (one row each: paper, table, row, column, value, …, and which trials and which
 quantity of a record they are about), what they say without a number in `trends.csv`. A number of ours is a mean over
-seeds with its 95% t interval. The verdict is
+seeds with its 95% t interval; with cross-validation over the runs of all folds and seeds, as if they were independent
+(see `groups.replicate`). The verdict is
 
 - `agrees`: the paper's value lies in our interval, or the order of settings that it claims holds (one-sided paired or
   Welch t-test, p < .05 after Holm's adjustment over the table); for a trend, Spearman's ρ has its sign (p < .05, Holm);
@@ -50,6 +51,7 @@ from analysis.groups import (
     label,
     out_folder,
     quantities,
+    replicate,
     values_of,
 )
 from analysis.multiplicity import adjust
@@ -261,20 +263,22 @@ def _same(name: str, ours: Any, theirs: Any) -> bool:
     return bool(ours == theirs)
 
 
-def _unlike(row: Row, protocol: dict[str, Any]) -> list[str]:
+def _unlike(row: Row, claim: Claim | Trend) -> list[str]:
     """In what a trial is not as in the paper: "dataset is digits (paper: cifar100)"."""
     found = [
         f"{name} is {'not set' if row[name] is None else _shown(row[name])} (paper: {_shown(theirs)})"
-        for name, theirs in protocol.items()
+        for name, theirs in claim.protocol.items()
         if not _same(name, row[name], theirs)
     ]
-    if protocol:
+    if claim.protocol:
         # no paper trains on a part of its data set, or holds a part of it out
         data = json.loads(_configuration(row)).get("data", {}) if (row["config"] or "").startswith("{") else {}
         if data.get("train_images"):
             found.append(f"{data['train_images']} training images (paper: all)")
         if data.get("validation"):
             found.append(f"{100 * data['validation']:g}% of the training images held out (paper: none, --validation 0)")
+        if data.get("folds") and claim.paper != "topgap":
+            found.append(f"cross-validation over {data['folds']} folds (paper: none)")
     return found
 
 
@@ -283,12 +287,15 @@ def _shown(value: Any) -> str:
 
 
 def _configuration(row: Row) -> str:
-    """The whole configuration but the seed."""
+    """The whole configuration but the seed and the fold, and what comes of the fold."""
     try:
         whole = json.loads(row["config"] or "{}")
     except ValueError:
         return str(row["config"])
     whole.pop("seed", None)
+    if "fold" in whole.get("data", {}):
+        del whole["data"]["fold"]
+        whole["method"].pop("layers", None)  # LOCO-REG's coefficients are those of the fold's own networks
     return json.dumps(whole, sort_keys=True)
 
 
@@ -371,22 +378,25 @@ class _Ours:
 
     def closest(self, claim: Claim) -> list[tuple[Group, list[str]]]:
         """The settings that are least unlike the paper's, and in what."""
-        found = [(group, _unlike(group.trials[0], claim.protocol)) for group in self.candidates(claim.settings)]
+        found = [(group, _unlike(group.trials[0], claim)) for group in self.candidates(claim.settings)]
         least = min((len(unlike) for _, unlike in found), default=0)
         return [(group, unlike) for group, unlike in found if len(unlike) == least]
 
+
+Run = tuple[int, ...]
+"""A repetition of a setting, see `groups.replicate`."""
 
 # what a setting and its reference have to share: all but the method and its hyperparameters
 _TRAINING = tuple(name for name in GROUPING if name != "method" and name not in HYPERPARAMETERS)
 
 
-def _by_seed(group: Group, values: dict[str, float]) -> dict[int, float]:
-    return {row["seed"]: values[row["trial_id"]] for row in group.trials if row["trial_id"] in values}
+def _by_run(group: Group, values: dict[str, float]) -> dict[Run, float]:
+    return {replicate(row): values[row["trial_id"]] for row in group.trials if row["trial_id"] in values}
 
 
-def _scaled(values: dict[int, float], claim: Claim, scale: float, shift: float) -> dict[int, float]:
+def _scaled(values: dict[Run, float], claim: Claim, scale: float, shift: float) -> dict[Run, float]:
     percent = 100.0 if claim.unit == "%" else 1.0
-    return {seed: percent * (shift + scale * value) for seed, value in values.items()}
+    return {run: percent * (shift + scale * value) for run, value in values.items()}
 
 
 def _interval(values: Sequence[float]) -> tuple[float, float, float]:
@@ -406,7 +416,7 @@ class _Order:
     p_value: float
 
 
-def _order(claim: Claim, own: dict[int, float], group: Group, ours: _Ours) -> _Order:
+def _order(claim: Claim, own: dict[Run, float], group: Group, ours: _Ours) -> _Order:
     row, _, column = claim.against.partition(" || ")
     other = next(
         it for it in claims() if it.table == claim.table and it.row == row and it.column == (column or claim.column)
@@ -414,12 +424,12 @@ def _order(claim: Claim, own: dict[int, float], group: Group, ours: _Ours) -> _O
     if other.value == claim.value:
         return _Order("the paper's are equal", math.nan)
     sign, words = (1, "above") if claim.value > other.value else (-1, "below")
-    theirs: dict[int, float] = {}
+    theirs: dict[Run, float] = {}
     found = ours.quantity(other.quantity)
     for candidate in ours.candidates(other.settings) if found is not None and not found[3] else []:
         if all(candidate.trials[0][name] == group.trials[0][name] for name in _TRAINING):
             assert found is not None
-            values = _scaled(_by_seed(candidate, ours.values(found[0])), other, found[1], found[2])
+            values = _scaled(_by_run(candidate, ours.values(found[0])), other, found[1], found[2])
             theirs = values if len(values) > len(theirs) else theirs
     name = other.row if other.column == claim.column else f"{other.row}, {other.column}"
     if not theirs:
@@ -427,8 +437,8 @@ def _order(claim: Claim, own: dict[int, float], group: Group, ours: _Ours) -> _O
     # as `comparisons` pairs: one shared seed makes no pair
     shared = sorted(own.keys() & theirs.keys())
     paired = len(shared) > 1
-    first = [own[seed] for seed in shared] if paired else list(own.values())
-    second = [theirs[seed] for seed in shared] if paired else list(theirs.values())
+    first = [own[run] for run in shared] if paired else list(own.values())
+    second = [theirs[run] for run in shared] if paired else list(theirs.values())
     test = compare(first, second, paired=paired, alternative="greater" if sign > 0 else "less")
     if test.reason:
         return _Order(f"{words} {name}: not testable, {test.reason}", math.nan)
@@ -437,7 +447,7 @@ def _order(claim: Claim, own: dict[int, float], group: Group, ours: _Ours) -> _O
 
 def _numbers(ours: _Ours, table: str) -> list[Line]:
     """The numbers of a table of which the record has something."""
-    drafts: list[tuple[Claim, Group, list[str], dict[int, float], _Order]] = []
+    drafts: list[tuple[Claim, Group, list[str], dict[Run, float], _Order]] = []
     for claim in claims():
         found = ours.quantity(claim.quantity) if claim.table == table and claim.quantity else None
         if found is None or not claim.settings:
@@ -445,7 +455,7 @@ def _numbers(ours: _Ours, table: str) -> list[Line]:
         quantity, scale, shift, level = found
         for group, unlike in ours.closest(claim):
             unlike = [*unlike, level] if level else unlike
-            own = _scaled(_by_seed(group, ours.values(quantity)), claim, scale, shift)
+            own = _scaled(_by_run(group, ours.values(quantity)), claim, scale, shift)
             if own:
                 order = _order(claim, own, group, ours) if claim.against else _Order("", math.nan)
                 drafts.append((claim, group, unlike, own, order))
@@ -580,7 +590,7 @@ def _statements(ours: _Ours, table: str) -> list[Line]:
 
 
 def _draft(trend: Trend, group: Group | None, **columns: Any) -> Line:
-    unlike = _unlike(group.trials[0], trend.protocol) if group is not None else []
+    unlike = _unlike(group.trials[0], trend) if group is not None else []
     text = f"{trend.quantity} {_TRENDS[trend.trend]} with {trend.strength}"
     blank: dict[str, Any] = {
         "row": trend.statement,

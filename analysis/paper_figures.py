@@ -25,7 +25,7 @@ from analysis.figures import (
     saliency_figure,
     strength_figure,
 )
-from analysis.groups import Row, differing, evenly, grouped, label, quantities
+from analysis.groups import Row, differing, evenly, grouped, label, quantities, replicate
 from analysis.records import Sweep
 from analysis.tipping_points import figure_groups, tipping_points
 
@@ -108,6 +108,12 @@ def _rows(sweep: Sweep, spec: _Spec) -> list[Row]:
         and (spec.crop is None or bool(row["crop"]) == spec.crop)
         and (spec.labels is None or (row["labels"] or "real") == spec.labels)
     ]
+
+
+def _first(rows: Sequence[Row]) -> list[Row]:
+    """Those of the first seed (and fold, which has images of its own)."""
+    first = min(map(replicate, rows), default=())
+    return [row for row in rows if replicate(row) == first]
 
 
 def _of(sweep: Sweep, table: str, ids: set[str]) -> pa.Table:
@@ -259,7 +265,7 @@ def _paths(sweep: Sweep, spec: _Spec) -> Iterator[Drawn]:
 
 def _saliency(sweep: Sweep, spec: _Spec) -> Iterator[Drawn]:
     """The saliency maps of the first images by strength, for each way of explaining."""
-    rows = [row for row in _rows(sweep, spec) if row["seed"] == min(r["seed"] for r in _rows(sweep, spec))]
+    rows = _first(_rows(sweep, spec))
     table = _of(sweep, "maps", {row["trial_id"] for row in rows})
     names = sorted(set(table["name"].to_pylist()))
     images = [name for name in names if name.startswith("image/") and " on " not in name]
@@ -286,8 +292,7 @@ def _saliency(sweep: Sweep, spec: _Spec) -> Iterator[Drawn]:
 
 def _cams(sweep: Sweep, spec: _Spec) -> Iterator[Drawn]:
     """Class activation maps `cam/<image>` over `image/<image>` by setting."""
-    rows = _rows(sweep, spec)
-    rows = [row for row in rows if row["seed"] == min(r["seed"] for r in rows)]
+    rows = _first(_rows(sweep, spec))
     names = sorted(set(_of(sweep, "maps", {row["trial_id"] for row in rows})["name"].to_pylist()))
     numbers = [name.split("/")[1] for name in names if name.startswith("cam/")][:_COLUMNS]
     shown = []

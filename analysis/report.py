@@ -49,6 +49,7 @@ from analysis.figures import (
 from analysis.groups import (
     Quantity,
     Row,
+    about_folds,
     check_rows,
     count,
     differing,
@@ -56,6 +57,8 @@ from analysis.groups import (
     grouped,
     label,
     quantities,
+    replicate,
+    replicates,
     strengths_of,
     values_of,
 )
@@ -180,7 +183,7 @@ def _run(source: _Source, rows: Sequence[Row]) -> Section:
     pairs: list[tuple[str, Cell | str]] = [
         ("Record", source.path),
         ("Hash of the record", sweep.content_hash),
-        ("Trials", f"{len(rows)}, of {count(len({row['seed'] for row in rows}), 'seed')}"),
+        ("Trials", f"{len(rows)}, of {replicates(rows)}"),
         ("Methods", _text(_some(_distinct(rows, "method")))),
         ("Data sets", _text(_some(_distinct(rows, "dataset")))),
         ("Networks", _text(", ".join(sorted({f"{r['model']} (width {r['width']})" for r in rows if r["model"]})))),
@@ -260,7 +263,7 @@ def _status(rows: Sequence[Row], columns: Sequence[str]) -> Section:
                 (
                     row["trial_id"],
                     _named(row, columns),
-                    Cell(str(row["seed"]), row["seed"]),
+                    _seed(row),
                     Cell(_first_line(row["error"]), tone="bad" if status == "failed" else "warn")
                     if row["error"]
                     else Cell("", reason="no message recorded"),
@@ -278,6 +281,10 @@ def _status(rows: Sequence[Row], columns: Sequence[str]) -> Section:
     return Section("The trials", blocks)
 
 
+def _seed(row: Row) -> Cell:
+    return Cell(str(row["seed"]) if row["fold"] is None else f"{row['seed']}, fold {row['fold']}", row["seed"])
+
+
 def _first_line(error: str) -> str:
     return error.strip().splitlines()[-1][:300] if error.strip() else "no message"
 
@@ -292,7 +299,7 @@ def _named(row: Row, columns: Sequence[str]) -> str:
 def _short_of_seeds(rows: Sequence[Row], columns: Sequence[str]) -> str:
     """Settings that lack seeds that others have, in a sentence; "" if there are none."""
     finished = [row for row in rows if row["status"] != "failed"]
-    seeds = {group.label(): len({row["seed"] for row in group.trials}) for group in grouped(finished, columns)}
+    seeds = {group.label(): len({replicate(row) for row in group.trials}) for group in grouped(finished, columns)}
     most = max(seeds.values(), default=0)
     fewer = [name for name, n in seeds.items() if n < most]
     if not fewer:
@@ -319,7 +326,7 @@ def _all_trials(rows: Sequence[Row], columns: Sequence[str]) -> Table:
             (
                 row["trial_id"],
                 _named(row, columns),
-                Cell(str(row["seed"]), row["seed"]),
+                _seed(row),
                 Cell(row["status"], tone=tones[row["status"]]),
                 *(_number(row[name], reason) for name in measured),
                 Cell(f"{minutes:.1f}", round(minutes, 2)),
@@ -507,7 +514,11 @@ def _correlation_section(source: _Source, result: Correlations) -> Section:
                 Cell(str(test.dropped), test.dropped),
                 Cell(str(test.missing), test.missing),
                 _number(test.rho.rho, reason, ".3f"),
-                *([_interval(test.images[0], test.images[1], test.reason or "not recorded", ".2f")] if single else []),
+                *(
+                    [_interval(test.images[0], test.images[1], test.reason or "not recorded of the same images", ".2f")]
+                    if single
+                    else []
+                ),
                 _p(test.rho.p_value, reason),
                 _p(float(adjusted), reason, _tone(test.rho.rho, float(adjusted), test.quantity)),
                 _number(r.r, reason, ".3f"),
@@ -934,11 +945,12 @@ def report(sweep: Sweep, *, strength: str | None = None, seed: int = 0) -> str:
     if failed or diverged:
         parts = [f"{count(n, 'trial')} {word}" for n, word in ((failed, "failed"), (diverged, "diverged")) if n]
         first.append(Callout(f"{' and '.join(parts)}: see The trials.", "bad" if failed else "warn"))
+    if about_folds(rows):
+        first.append(Callout(about_folds(rows)))
     if absent:
         first.append(Callout("What this record does not allow: " + "; ".join(absent) + ".", "warn"))
-    seeds = len({row["seed"] for row in rows})
     names = ", ".join(_distinct(regular, "method")) or "the unregularised baseline"
-    subtitle = f"{names}; {count(len(rows), 'trial')}, {count(seeds, 'seed')}; record {sweep.content_hash}"
+    subtitle = f"{names}; {count(len(rows), 'trial')}, {replicates(rows)}; record {sweep.content_hash}"
     made = f"Made by {source.command('report')} from the record {sweep.content_hash}"
     last = _distinct(rows, "finished_at")
     if last:

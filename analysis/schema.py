@@ -76,6 +76,7 @@ TABLES: dict[str, pa.Schema] = {
             "model": pa.string(),
             "width": pa.int64(),
             "seed": pa.int64(),
+            "fold": pa.int64(),  # of a cross-validation: which part of the images was tested on
             "epochs": pa.int64(),
             "batch_size": pa.int64(),
             "learning_rate": pa.float64(),

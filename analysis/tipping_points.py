@@ -6,7 +6,8 @@ The quantity is t80, the log₁₀ strength at which the curve falls to 80% of i
 stands the rule of the input-gradient regularisation paper (its threshold t_α: the smallest swept α above 1e5 whose
 accuracy is below 80% of the mean accuracy of all models with α < 1e5), with the limit and the share as parameters. The
 limit 1e5 suits that paper's sweep; where none is given, it is the smallest strength above the lowest quarter of those
-swept, and counts as above.
+swept, and counts as above. Intervals are over seeds; with cross-validation over the runs of all folds and seeds, as if
+they were independent (see `groups.replicate`).
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from analysis.groups import (
     Group,
     Quantity,
     Row,
+    about_folds,
     check_columns,
     check_finished,
     check_pure,
@@ -43,6 +45,7 @@ from analysis.groups import (
     grouped,
     out_folder,
     quantities,
+    replicate,
     values_of,
 )
 from analysis.records import Sweep, read_sweep, write_file
@@ -303,12 +306,11 @@ def _judge(
         return None, None, f"needs 2 strengths, has {those}: sweep more"
     if not baseline and all(row["status"] == "diverged" for row in trials):
         return None, None, f"all {len(trials)} trials diverged: sweep weaker strengths, or add the baseline"
-    seeds = [row["seed"] for row in trials]
     try:
         fit = fit_tipping_point(
             x,
             scores,
-            seeds,
+            _numbered(trials),
             share=share,
             reference_below=reference_below,
             baseline=baseline,
@@ -323,6 +325,12 @@ def _judge(
         except ValueError:
             rule = None  # said in the fit's flags
     return fit, rule, _REASONS.get(fit.status, "")
+
+
+def _numbered(trials: Sequence[Row]) -> list[int]:
+    """The number of each trial's repetition among all of them, in their order."""
+    every = sorted({replicate(row) for row in trials})
+    return [every.index(replicate(row)) for row in trials]
 
 
 # what a decision without a location means, and what to do
@@ -340,12 +348,14 @@ def _differences(
     resampled = {}
     for curve in tipping:
         assert curve.fit is not None
-        seeds = [row["seed"] for row in curve.trials]
         if curve.fit.seeds > 1:
-            # equal seeds are drawn for settings that ran the same ones, so that they are paired
-            rng = np.random.default_rng([seed, *(value % 2**32 for value in sorted(set(seeds)))])
+            # equal seeds (and folds) are drawn for settings that ran the same ones, so that they are paired
+            every = sorted({replicate(row) for row in curve.trials})
+            rng = np.random.default_rng([seed, *(value % 2**32 for run in every for value in run)])
             x = [row[strength] for row in curve.trials]
-            resampled[id(curve)] = resampled_locations(x, curve.scores, seeds, curve.fit, share=share, rng=rng)
+            resampled[id(curve)] = resampled_locations(
+                x, curve.scores, _numbered(curve.trials), curve.fit, share=share, rng=rng
+            )
     for first, second in itertools.combinations(tipping, 2):
         if sum(first.group.values[name] != second.group.values[name] for name in by) != 1:
             continue
@@ -392,7 +402,7 @@ def _print(result: TippingPoints) -> None:
     rows = []
     for curve in result.curves:
         swept = sorted({row[result.strength] for row in curve.trials})
-        seeds = {row["seed"] for row in curve.trials}
+        seeds = {replicate(row) for row in curve.trials}
         strengths = f"{len(swept)}: {swept[0]:.4g} to {swept[-1]:.4g}" if swept else "none"
         fit, rule = curve.fit, curve.rule
         if fit is None:
@@ -432,6 +442,9 @@ def _print(result: TippingPoints) -> None:
             print(f"{curve.group.label()}: {flag}")
     if all(curve.fit is None or curve.fit.seeds == 1 for curve in result.curves):
         print("one seed per setting: the intervals know nothing of how seeds differ; add --seeds")
+    told = about_folds([row for curve in result.curves for row in curve.trials])
+    if told:
+        print(told)
     limits = {curve.rule.reference_below for curve in result.curves if curve.rule is not None}
     if limits:
         shown = ", ".join(f"{limit:.6g}" for limit in sorted(limits)[:4]) + (", …" if len(limits) > 4 else "")
@@ -468,7 +481,7 @@ def table(result: TippingPoints, trials: pa.Schema) -> pa.Table:
         row = {**curve.group.values, "metric": result.metric.name, "strength": result.strength, "share": result.share}
         row |= {"reason": curve.reason, "n": len(curve.trials), "flags": "", "status": "not judged"}
         row["strengths"] = len({trial[result.strength] for trial in curve.trials})
-        row["seeds"] = len({trial["seed"] for trial in curve.trials})
+        row["seeds"] = len({replicate(trial) for trial in curve.trials})
         row["diverged"] = sum(trial["status"] == "diverged" for trial in curve.trials)
         if curve.fit is not None:
             fit = curve.fit

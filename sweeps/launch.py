@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.metadata
+import itertools
 import logging
 import math
 import os
@@ -54,7 +55,7 @@ from sweeps.plan import (
 from sweeps.progress import Progress
 from sweeps.usage import Usage, Used, of_all_runs
 from trainables.checkpoints import CheckpointError
-from trainables.data import SharedData, StreamedImages, load
+from trainables.data import SharedData, StreamedImages, load_each
 from trainables.kept_models import without_model
 from trainables.metrics import METRICS
 from trainables.models import build_model
@@ -203,15 +204,17 @@ def _load(flags: SweepFlags, plan: Plan, pending: Sequence[PlannedTrial]) -> dic
     """Each data set that pending trials need, once, by its name in the record, with what methods derive from it: loaded
     here, and shared through Ray, or for each node to load where every node can reach it."""
     loaded: dict[str, Data] = {}
-    for spec, config in plan.data_configs.items():
-        methods = dict.fromkeys(trial.config.method for trial in pending if trial.config.data.dataset == config.dataset)
-        if not methods:
+    for spec, info in plan.data.items():
+        trials = [trial.config for trial in pending if trial.config.data.dataset == info.name]
+        methods = tuple(dict.fromkeys(config.method for config in trials))
+        configs = tuple(dict.fromkeys(config.data for config in trials))
+        if not trials:
             continue
         if _everywhere(spec, flags.data_root):
-            loaded[config.dataset] = SharedData(spec, _absolute(flags.data_root), config, tuple(methods))
+            loaded[info.name] = SharedData(spec, _absolute(flags.data_root), configs, methods)
             continue
-        images = loaded[config.dataset] = load(spec, flags.data_root, config)
-        for method in methods:
+        folds = loaded[info.name] = load_each(spec, flags.data_root, configs)
+        for images, method in itertools.product(folds.values(), methods):
             method.prepare(images)
     return loaded
 
@@ -609,7 +612,9 @@ def _check_shared(url: str) -> None:
 
 def _check_streamed(data: Mapping[str, Data]) -> None:
     """Refuse images that trials read file by file where trials would run on nodes that do not see the files."""
-    for name, images in data.items():
+    for name, folds in data.items():
+        # all folds are of the same files
+        images = None if isinstance(folds, SharedData) else next(iter(folds.values()))
         if not isinstance(images, StreamedImages):
             continue
         files = [paths[0] for paths, _ in images.files.values() if len(paths)]
@@ -717,7 +722,11 @@ def _console() -> Console:
 
 
 def _setting(trial: PlannedTrial) -> str:
-    return trial.label.rsplit(" seed=", 1)[0]
+    return re.sub(r"( fold=\d+)? seed=\d+$", "", trial.label)
+
+
+def _replicates(flags: SweepFlags) -> str:
+    return "seeds" if flags.folds is None else "seeds and folds"
 
 
 def _summarise(flags: SweepFlags, plan: Plan, url: str, console: Console) -> int:
@@ -727,12 +736,13 @@ def _summarise(flags: SweepFlags, plan: Plan, url: str, console: Console) -> int
         rows = {
             row["trial_id"]: row for row in records.read_table(url, "trials").to_pylist() if row["trial_id"] in plan.ids
         }
-    table = Table(title=f"{flags.name or flags.NAME}: mean ± standard deviation over seeds, test split")
+    over = _replicates(flags)
+    table = Table(title=f"{flags.name or flags.NAME}: mean ± standard deviation over {over}, test split")
     table.add_column("setting", overflow="fold")
     columns = {"top1": "Top-1", "top5": "Top-5", "loss": "loss", "total_variation": "TV"}
     if not any(row["total_variation"] is not None for row in rows.values()):
         del columns["total_variation"]
-    for name in ("seeds", *columns.values()):
+    for name in ("seeds" if flags.folds is None else "seeds × folds", *columns.values()):
         table.add_column(name, justify="right", no_wrap=True)
     settings: dict[str, list[dict[str, Any]]] = {}
     for trial in plan.trials:
@@ -811,7 +821,7 @@ def _print_measured(
     metrics = dict.fromkeys(metric for _, metric, _ in values)
     if not metrics:
         return
-    table = Table(title="measured on the trained networks: mean ± standard deviation over seeds")
+    table = Table(title=f"measured on the trained networks: mean ± standard deviation over {_replicates(flags)}")
     for name in ("setting", "of"):
         table.add_column(name, overflow="fold")
     for metric in metrics:
@@ -852,12 +862,17 @@ def _print_plan(flags: SweepFlags, plan: Plan) -> None:
     settings: dict[str, int] = {}
     for trial in plan.trials:
         settings[_setting(trial)] = settings.get(_setting(trial), 0) + 1
-    for setting, seeds in settings.items():
-        console.print(f"  {setting}: {seeds} seed{'s' if seeds > 1 else ''}")
+    folds = flags.folds or 1
+    for setting, trials in settings.items():
+        seeds = f"{trials // folds} seed{'s' if trials > folds else ''}"
+        console.print(f"  {setting}: {seeds}{f' × {folds} folds' if flags.folds else ''}")
+    parts = f" in {flags.folds} folds" if flags.folds else ""
     for spec, info in plan.data.items():
         missing = "has to be put there" if info.streamed else "would be downloaded"
         where = "" if info.present else f" (not in {flags.data_root}; it {missing})"
-        console.print(f"data {spec}: {info.train_images} + {info.test_images} images of {info.size}×{info.size}{where}")
+        console.print(
+            f"data {spec}: {info.train_images} + {info.test_images} images of {info.size}×{info.size}{parts}{where}"
+        )
     if not pending:
         console.print("estimated cost: none, everything is recorded")
         return
@@ -884,7 +899,7 @@ def _estimated_seconds(flags: SweepFlags, plan: Plan, trial: PlannedTrial) -> fl
     config = trial.config
     info = next(info for info in plan.data.values() if info.name == config.data.dataset)
     size = config.data.image_size or info.size
-    images = (config.data.train_images or info.train_images) * (1 - config.data.validation)
+    images = info.training_images(config.data)
     key = (config.model, size, info.channels, config.training.batch_size)
     if key not in _STEP_SECONDS:
         _STEP_SECONDS[key] = _time_step(info.channels, size, info.classes, trial)

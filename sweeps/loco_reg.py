@@ -25,16 +25,16 @@ from typing import ClassVar, Literal
 from analysis.command_line import InputError
 from analysis.records import read_table, scan
 from sweeps.launch import main
-from sweeps.plan import Plan, SweepFlags, make_plan, sweep_url
+from sweeps.plan import Plan, Setting, SweepFlags, make_plan, sweep_url
 from trainables.configuration import ModelConfig, TrainingConfig
-from trainables.data import DataInfo
+from trainables.data import DataConfig
 from trainables.loco_reg import LocoReg, layer_coefficients, spatial_convolutions
 from trainables.models import MODELS, build_model
 
 Statistic = Literal["signed", "absolute"]
 Ratios = Sequence[Mapping[str, Mapping[str, float]]]
 """Of each network and layer, the ratios of the layer's classes of weights."""
-Key = tuple[str, str, ModelConfig, TrainingConfig]
+Key = tuple[str, DataConfig, ModelConfig, TrainingConfig]
 """Statistic, data set, network and training that networks share."""
 
 
@@ -104,13 +104,15 @@ class LocoSweep(SweepFlags):
 
 @dataclass(frozen=True)
 class _SecondStage(LocoSweep):
-    """The same with what the first stage has found, by statistic, data set, network and training."""
+    """The same with what the first stage has found, by statistic, data set and fold (networks of other folds have seen
+    its test images), network and training."""
 
     ratios: Mapping[Key, Ratios] = field(default_factory=dict)
 
-    def methods_for(self, data: DataInfo, model: ModelConfig, training: TrainingConfig) -> Iterator[LocoReg]:
+    def methods_for(self, setting: Setting) -> Iterator[LocoReg]:
+        data, model, training = setting.data, setting.model, setting.training
         for statistic, modulation in itertools.product(self.statistic, self.modulation):
-            networks = self.ratios[statistic, data.name, model, training]
+            networks = self.ratios[statistic, data, model, training]
             try:
                 layers = layer_coefficients(networks, modulation, printed=self.printed_eta)
             except ValueError as error:
@@ -118,7 +120,7 @@ class _SecondStage(LocoSweep):
                 if statistic == "signed":
                     way_out = f"--statistic absolute (sums of signed weights may cancel) or {way_out}"
                 raise InputError(
-                    f"{model.model} of width {model.width} on {data.name}, weight decay {training.weight_decay:g}, "
+                    f"{model.model} of width {model.width} on {data.dataset}, weight decay {training.weight_decay:g}, "
                     f"--statistic {statistic}: {error}; the first stage is recorded, go on with {way_out}"
                 ) from None
             variant = f"{statistic}-printed" if self.printed_eta else statistic
@@ -176,12 +178,12 @@ def _ratios(flags: LocoSweep, plan: Plan) -> dict[Key, Ratios] | None:
             continue
         pair, layer = row["component"].split("/", 1)
         config = trial.config
-        key = (statistic, config.data.dataset, config.model, config.training)
+        key = (statistic, config.data, config.model, config.training)
         value = math.nan if row["value"] is None else row["value"]
         found.setdefault(key, {}).setdefault(trial.id, {}).setdefault(layer, {})[pair] = value
     for trial in plan.trials:
         config = trial.config
-        if ("signed", config.data.dataset, config.model, config.training) not in found:
+        if ("signed", config.data, config.model, config.training) not in found:
             raise InputError(
                 f"{config.model.model} on {config.data.dataset}: all networks with plain L2 diverged, and the second "
                 "stage has nothing to go by; give another --name with a smaller --learning-rate"

@@ -9,9 +9,9 @@ import json
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, NamedTuple
 
 import fsspec
 import numpy as np
@@ -25,6 +25,16 @@ from trainables.data import DataConfig, DataInfo, describe
 from trainables.method import Method
 from trainables.metrics.flags import MetricFlags
 from trainables.models import MODELS, check_size
+
+
+class Setting(NamedTuple):
+    """What a method is trained on: a data set, its images' channels and pixels a side, a network, and how."""
+
+    data: DataConfig
+    channels: int
+    size: int
+    model: ModelConfig
+    training: TrainingConfig
 
 
 @dataclass(frozen=True)
@@ -80,8 +90,11 @@ class SweepFlags(MetricFlags, ABC):
     """Network input: standardise (per-channel mean and deviation), unit ([0, 1]) or symmetric ([-1, 1])."""
     seeds: int = 2
     """Number of seeds: 0, 1, …; a seed decides initialisation, order of the data and every other random draw."""
+    folds: int | None = None
+    """Stratified cross-validation: all images, also those of the test split, in so many parts; each seed trains once
+    for each part, which it is tested on, and on the others."""
     baseline: bool = True
-    """Whether to run the unregularised baseline, one trial a seed."""
+    """Whether to run the unregularised baseline, one trial a seed and fold."""
 
     measure: tuple[str, ...] | None = None
     """What to measure besides accuracy and loss: landscape, paths, locality, faithfulness, local_lipschitz,
@@ -116,8 +129,8 @@ class SweepFlags(MetricFlags, ABC):
     def methods(self) -> Iterator[Method]:
         """The method's settings: the grid of its hyperparameters."""
 
-    def methods_for(self, data: DataInfo, model: ModelConfig, training: TrainingConfig) -> Iterator[Method]:
-        """The same where they depend on the data set (of the size that is trained on), the network or its training."""
+    def methods_for(self, setting: Setting) -> Iterator[Method]:
+        """The same where they depend on the data set and its fold, the network or its training."""
         return self.methods()
 
     def in_stages(self) -> Iterator[SweepFlags]:
@@ -187,7 +200,6 @@ class Plan:
 
     trials: list[PlannedTrial]
     data: dict[str, DataInfo]
-    data_configs: dict[str, DataConfig] = field(default_factory=dict)
 
     @property
     def ids(self) -> set[str]:
@@ -199,10 +211,10 @@ def make_plan(flags: SweepFlags) -> Plan:
     _check_grid(flags)
     flags.metrics()
     infos: dict[str, DataInfo] = {}
-    data_configs: dict[str, DataConfig] = {}
+    data_configs: dict[str, list[DataConfig]] = {}
     for spec in flags.dataset:
         infos[spec] = info = describe(spec, flags.data_root)
-        data_configs[spec] = DataConfig(
+        first = DataConfig(
             dataset=info.name,
             image_size=flags.image_size,
             train_images=flags.train_images,
@@ -213,23 +225,27 @@ def make_plan(flags: SweepFlags) -> Plan:
             scaling=flags.scaling,  # type: ignore[arg-type]
             zoom=flags.zoom,
             evaluation_size=flags.evaluation_size,
+            folds=flags.folds,
+            fold=None if flags.folds is None else 0,  # whose training images are the fewest
         )
-        _check_images(info, data_configs[spec])
+        _check_images(info, first)
+        data_configs[spec] = first.each_fold()
     trials: dict[str, PlannedTrial] = {}
     for spec, model, training in itertools.product(flags.dataset, _models(flags), _trainings(flags)):
         size = flags.image_size or infos[spec].size
         check_size(model.model, size)
-        images = flags.train_images or round((1 - flags.validation) * infos[spec].train_images)
-        data = dataclasses.replace(infos[spec], size=size)
-        methods = ([Method()] if flags.baseline else []) + list(flags.methods_for(data, model, training))
-        for method, seed in itertools.product(methods, range(flags.seeds)):
-            method.check(size, size, training.epochs * -(-images // training.batch_size))
-            config = TrialConfig(method, model, data_configs[spec], training, seed)
-            identity = trial_id(config)
-            trials.setdefault(identity, PlannedTrial(identity, config, ""))
+        for data in data_configs[spec]:
+            steps = training.epochs * -(-infos[spec].training_images(data) // training.batch_size)
+            setting = Setting(data, infos[spec].channels, size, model, training)
+            methods = ([Method()] if flags.baseline else []) + list(flags.methods_for(setting))
+            for method, seed in itertools.product(methods, range(flags.seeds)):
+                method.check(size, size, steps)
+                config = TrialConfig(method, model, data, training, seed)
+                identity = trial_id(config)
+                trials.setdefault(identity, PlannedTrial(identity, config, ""))
     labels = _labels([trial.config for trial in trials.values()])
     labelled = [dataclasses.replace(trial, label=label) for trial, label in zip(trials.values(), labels, strict=True)]
-    return Plan(labelled, infos, data_configs)
+    return Plan(labelled, infos)
 
 
 def _check_grid(flags: SweepFlags) -> None:
@@ -259,8 +275,9 @@ def _check_images(info: DataInfo, config: DataConfig) -> None:
         )
     if (config.zoom or config.evaluation_size) and not info.streamed and not info.name.startswith("folder:"):
         raise InputError(f"zoom, evaluation_size: {info.name} is held in memory, allowed are streamed data sets")
-    if config.train_images is not None and config.train_images > info.train_images:
-        raise InputError(f"train_images: {config.train_images}, {info.name} has {info.train_images}")
+    images = info.outside_test(config)
+    if config.train_images is not None and config.train_images > images:
+        raise InputError(f"train_images: {config.train_images}, {info.name} has {images}")
 
 
 def _models(flags: SweepFlags) -> list[ModelConfig]:
@@ -303,7 +320,7 @@ def _labels(configs: Sequence[TrialConfig]) -> list[str]:
     varying = [
         key
         for key in keys
-        if key not in ("method", "seed")
+        if key not in ("method", "seed", "fold")
         and (key == "alpha" or len({columns[key] for columns in flat if columns.get(key) is not None}) > 1)
     ]
     labels = []
@@ -313,7 +330,8 @@ def _labels(configs: Sequence[TrialConfig]) -> list[str]:
             value = columns.get(key)
             if value is not None:
                 shown.append(value if isinstance(value, str) else f"{_SYMBOLS.get(key, key)}={_short(value)}")
-        labels.append(" ".join(shown) + f" seed={columns['seed']}")
+        fold = "" if columns["fold"] is None else f" fold={columns['fold']}"
+        labels.append(" ".join(shown) + f"{fold} seed={columns['seed']}")
     return labels
 
 
@@ -337,7 +355,7 @@ def _short(value: Any) -> str:
 
 # what may be extended under the same name: more strengths, seeds or settings of training belong to one sweep
 _EXTENSIBLE = {
-    "data": ("crop", "flip", "padding"),
+    "data": ("crop", "flip", "padding", "fold"),  # what the folds are is said by their number
     "training": ("batch_size", "optimizer", "learning_rate", "momentum", "weight_decay", "label_smoothing"),
 }
 

@@ -22,9 +22,7 @@ from typing import ClassVar, Literal
 
 from analysis.command_line import InputError
 from sweeps.launch import main
-from sweeps.plan import SweepFlags
-from trainables.configuration import ModelConfig, TrainingConfig
-from trainables.data import DataInfo
+from sweeps.plan import Setting, SweepFlags
 from trainables.top_gap import Place, Reduction, TopGap, map_side
 
 Head = Literal["fpn", "last"]
@@ -63,20 +61,22 @@ class TopGapSweep(SweepFlags):
     def methods(self) -> Iterator[TopGap]:
         yield from ()  # k depends on the network: see `methods_for`
 
-    def methods_for(self, data: DataInfo, model: ModelConfig, training: TrainingConfig) -> Iterator[TopGap]:
-        side = {fpn: map_side(model.model, model.width, data.channels, data.size, fpn) for fpn in (True, False)}
-        for head, text, sparsity, place, norm, dropout, channels in itertools.product(
+    def methods_for(self, setting: Setting) -> Iterator[TopGap]:
+        model, channels, size = setting.model, setting.channels, setting.size
+        side = {fpn: map_side(model.model, model.width, channels, size, fpn) for fpn in (True, False)}
+        most = side[True] ** 2
+        for head, text, sparsity, place, norm, dropout, fpn_channels in itertools.product(
             self.heads, self.pixels, self.sparsity, self.places, self.norm, self.dropout, self.fpn_channels
         ):
             fpn = head == "fpn"
-            pixels = side[True] ** 2 if text == "all" else int(text)
-            if pixels > side[True] ** 2:
+            pixels = most if text == "all" else int(text)
+            if pixels > most:
                 raise InputError(
-                    f"pixels: {pixels}, allowed with {model.model} on {data.name} are at most {side[True] ** 2}, as "
+                    f"pixels: {pixels}, allowed with {model.model} on {setting.data.dataset} are at most {most}, as "
                     f"its class maps have {side[True]}×{side[True]} pixels"
                 )
             if not fpn:
-                pixels = max(1, round(pixels * side[False] ** 2 / side[True] ** 2))
+                pixels = max(1, round(pixels * side[False] ** 2 / most))
             if self.baseline and not fpn and pixels == side[False] ** 2 and sparsity == 0 and dropout == 0:
                 continue  # none of the three parts: that is the baseline
             # without ℓ1 its place and norm would make several trials of one
@@ -85,7 +85,7 @@ class TopGapSweep(SweepFlags):
                 sparsity,
                 fpn,
                 dropout,
-                channels if fpn else None,
+                fpn_channels if fpn else None,
                 place if sparsity else "class_maps",
                 norm if sparsity else "mean",
             )
@@ -125,6 +125,7 @@ FOLDER = TopGapSweep(
     flip=True,
     validation=0.0,
     seeds=1,
+    folds=5,
     pretrained=True,
     epsilon=("1/255",),
     attack_steps=(40,),
@@ -156,6 +157,7 @@ PRESETS = {
         dataset=("imagenet",),
         model=("vgg11-bn", "resnet18-imagenet"),
         pixels=("256",),
+        folds=None,
         zoom=True,
         epochs=(90,),
         batch_size=(256,),

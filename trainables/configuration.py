@@ -11,6 +11,7 @@ from typing import Any, Literal, get_args
 
 from analysis.command_line import InputError
 from trainables.data import DataConfig
+from trainables.data.configuration import OMIT_DEFAULT
 from trainables.method import Method
 from trainables.methods import METHODS
 from trainables.models import check_model
@@ -26,7 +27,7 @@ class ModelConfig:
 
     model: str
     width: int
-    pretrained: bool = field(default=False, metadata={"omit_default": True})
+    pretrained: bool = field(default=False, metadata=OMIT_DEFAULT)
     """Whether it begins with timm's weights for ImageNet."""
 
     def __post_init__(self) -> None:
@@ -101,12 +102,16 @@ class TrialConfig:
             raise InputError(f"seed: {self.seed}, allowed are whole numbers of at least 0")
 
     def canonical(self) -> dict[str, Any]:
-        """Plain JSON values, equal for equal trials: numbers that are declared as float are floats."""
+        """Plain JSON values, equal for equal trials: numbers that are declared as float are floats.
+
+        A field declared with `metadata=OMIT_DEFAULT` is left out where it has its default: so a field that a later
+        version adds does not change the identity of the trials that are recorded.
+        """
         return {
-            "method": {"name": self.method.name, **_plain(self.method)},
-            "model": _plain(self.model),
-            "data": _plain(self.data),
-            "training": _plain(self.training),
+            "method": {"name": self.method.name, **_identifying(self.method)},
+            "model": _identifying(self.model),
+            "data": _identifying(self.data),
+            "training": _identifying(self.training),
             "seed": self.seed,
         }
 
@@ -129,14 +134,21 @@ class TrialConfig:
         return {**flat, "method": self.method.name, "seed": self.seed}
 
 
+def _identifying(config: Any) -> dict[str, Any]:
+    """A dataclass's fields as JSON values, without those that are left out at their default."""
+    plain = _plain(config)
+    for entry in dataclasses.fields(config):
+        if entry.metadata.get("omit_default") and getattr(config, entry.name) == entry.default:
+            del plain[entry.name]
+    return plain
+
+
 def _plain(config: Any) -> dict[str, Any]:
     """A dataclass's fields as JSON values."""
     hints = typing.get_type_hints(type(config), localns={"DataConfig": DataConfig})
     plain = {}
     for entry in dataclasses.fields(config):
         value = getattr(config, entry.name)
-        if entry.metadata.get("omit_default") and value == entry.default:
-            continue  # a field that came later does not change the identity of what was there before
         hint = hints[entry.name]
         kinds = get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
         if float in kinds and isinstance(value, int) and not isinstance(value, bool):

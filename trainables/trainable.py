@@ -27,7 +27,7 @@ from analysis import records
 from analysis.schema import HYPERPARAMETERS, SCHEMA_VERSION
 from trainables.checkpoints import CheckpointError, Checkpoints
 from trainables.configuration import TrialConfig
-from trainables.data import Images, SharedData, StreamedImages
+from trainables.data import DataConfig, Images, SharedData, StreamedImages
 from trainables.kept_models import model_file, write_model
 from trainables.metrics import METRICS
 from trainables.training import Run
@@ -35,6 +35,7 @@ from trainables.training import Run
 _SETTINGS = (
     "epochs",
     "batch_size",
+    "fold",
     "width",
     "learning_rate",
     "optimizer",
@@ -49,8 +50,8 @@ HOLDS_BAD_NODE = 300.0
 """Seconds for which a trial that found no GPU goes on taking its place there, while it is tried elsewhere: that place,
 always free, would otherwise be offered to one trial after the other. Tune ends whom it has stopped after 600."""
 
-Data = Images | StreamedImages | SharedData
-"""A data set, or where this machine can load it from."""
+Data = Mapping[DataConfig, Images | StreamedImages] | SharedData
+"""A data set by what is done with it, once for each fold, or where this machine can load it from."""
 
 
 class StorageFailure(RuntimeError):
@@ -222,7 +223,7 @@ class Trial(tune.Trainable):
         """Build the run and continue it from its last checkpoint, if it has one."""
         self.config_of_trial = TrialConfig.from_canonical(json.loads(self.trial["json"]))
         self.checkpoints = checkpoints_of(self.options.sweep, self.trial["id"])
-        data = self._data(self.config_of_trial.data.dataset)
+        data = self._data(self.config_of_trial.data)
         unusable = ""
         with _of_storage():
             try:
@@ -246,15 +247,15 @@ class Trial(tune.Trainable):
         self.run = run
         return run
 
-    def _data(self, name: str) -> Images | StreamedImages:
-        found = self.data[name]
+    def _data(self, config: DataConfig) -> Images | StreamedImages:
+        found = self.data[config.dataset]
         if isinstance(found, SharedData):
             try:
                 found = found.load()
             except Exception as error:
                 raise StorageFailure(f"{socket.gethostname()} cannot load its data: {_describe(error)}") from error
-            self.data[name] = found
-        return found
+            self.data[config.dataset] = found
+        return found[config]
 
     def _save(self, run: Run) -> None:
         self.checkpoints.save(run.epoch, run.state())

@@ -41,7 +41,7 @@ def everything(path: object) -> dict[str, list[dict[str, Any]]]:
 
 def test_schema_has_the_columns_of_the_contract() -> None:
     columns = {
-        "trials": """trial_id schema_version sweep method dataset model seed epochs batch_size alpha interval
+        "trials": """trial_id schema_version sweep method dataset model seed fold epochs batch_size alpha interval
             laplacian_width variant pixels sparsity gamma eta modulation weight_decay sigma downsampling
             deformation_strength labels reduction config status error top1 top5 loss total_variation train_seconds
             measure_seconds images_per_second attempts started_at finished_at git_commit git_dirty host device python

@@ -52,7 +52,7 @@ def train(config: dict[str, Any]) -> None:
 
     trial = TrialConfig.from_canonical(json.loads(config["trial"]))
     flags = read_flags(PilcroSweep, PRESETS, config["argv"], "")
-    (spec,) = make_plan(flags).data_configs
+    (spec,) = make_plan(flags).data
     data = load(spec, flags.data_root, trial.data)
     torch.manual_seed(trial.seed)
     method: Any = trial.method

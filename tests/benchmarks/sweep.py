@@ -27,19 +27,20 @@ import sys, time, torch
 torch.set_num_threads(1)
 from sweeps.pilcro import PRESETS, PilcroSweep
 from sweeps.plan import make_plan, read_flags
-from trainables.data import load
+from trainables.data import load_each
 from trainables.metrics import METRICS
 from trainables.training import Run
 flags = read_flags(PilcroSweep, PRESETS, sys.argv[1:], "")
 plan = make_plan(flags)
-data = {config.dataset: load(spec, flags.data_root, config) for spec, config in plan.data_configs.items()}
+(spec,) = flags.dataset
+data = load_each(spec, flags.data_root, list(dict.fromkeys(trial.config.data for trial in plan.trials)))
 for trial in plan.trials:
-    trial.config.method.prepare(data[trial.config.data.dataset])
+    trial.config.method.prepare(data[trial.config.data])
 total = 0.0
 for trial in plan.trials:
     start = time.perf_counter()
     metrics = {name: METRICS[name](**options) for name, options in flags.metrics().items()}
-    run = Run(trial.config, data[trial.config.data.dataset], metrics=metrics)
+    run = Run(trial.config, data[trial.config.data], metrics=metrics)
     run.begin()
     while not run.finished:
         run.train_epoch()

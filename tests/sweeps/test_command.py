@@ -250,7 +250,7 @@ def test_a_trial_that_raises_is_recorded_as_failed(tmp_path: Path, monkeypatch: 
 
     flags = read_flags(PilcroSweep, PRESETS, ["--train-images", "200", "--initialisations", "1"], "")
     plan = make_plan(flags)
-    data = load("digits", "unused", plan.data_configs["digits"])
+    data = load("digits", "unused", plan.trials[0].config.data)
     assert isinstance(data, Images)
     trained = Run.train_epoch
 
@@ -262,7 +262,7 @@ def test_a_trial_that_raises_is_recorded_as_failed(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(Run, "train_epoch", third_raises)
     actor = Trial.__new__(Trial)
     options = TrialOptions(str(tmp_path / "s"), "s", flags.metrics(), 0.0, False, False, 1, 1.0, 0.0, "abc", False, "0")
-    actor.setup({"trial": plan.trials[0].payload()}, data={"digits": data}, options=options)
+    actor.setup({"trial": plan.trials[0].payload()}, data={"digits": {data.config: data}}, options=options)
     assert repr(actor) == f"{plan.trials[0].label} {plan.trials[0].id}"
     results = [actor.step() for _ in range(3)]
     assert [result["done"] for result in results] == [False, False, True]

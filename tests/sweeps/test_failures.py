@@ -22,7 +22,7 @@ from sweeps.pilcro import PRESETS, PilcroSweep
 from sweeps.plan import make_plan, read_flags
 from sweeps.progress import Progress
 from trainables import trainable
-from trainables.data import SharedData, load
+from trainables.data import SharedData, load_each
 from trainables.trainable import Data, NoGpu, StorageFailure, Trial, TrialOptions, checkpoints_of
 from trainables.training import Run
 
@@ -33,7 +33,7 @@ def actor(storage: Path, data: Data | None = None, gpus: float = 0.0) -> Trial:
     plan = make_plan(flags)
     options = TrialOptions(str(storage), "s", flags.metrics(), 0.0, False, False, 1, 1.0, gpus, None, None, "0")
     found = Trial.__new__(Trial)
-    digits = data or load("digits", "unused", plan.data_configs["digits"])
+    digits = data or load_each("digits", "unused", [plan.trials[0].config.data])
     found.setup({"trial": plan.trials[0].payload()}, data={"digits": digits}, options=options)
     return found
 
@@ -84,8 +84,8 @@ def test_a_storage_that_fails_is_not(method: str, tmp_path: Path, monkeypatch: p
 
 
 def test_data_that_cannot_be_had_are_no_start(tmp_path: Path) -> None:
-    config = make_plan(read_flags(PilcroSweep, PRESETS, [], "")).data_configs["digits"]
-    one = actor(tmp_path / "s", SharedData("parquet:/nowhere", "data", config))
+    config = make_plan(read_flags(PilcroSweep, PRESETS, [], "")).trials[0].config.data
+    one = actor(tmp_path / "s", SharedData("parquet:/nowhere", "data", (config,)))
     for _ in range(2):
         with pytest.raises(StorageFailure, match="cannot load its data"):
             one.step()

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from analysis.command_line import InputError
 from sweeps.pilcro import PRESETS, PilcroSweep
@@ -153,6 +154,27 @@ def test_labels_name_what_varies() -> None:
     assert "pilcro lr=0.2 α=1 curvature seed=0" in labels
 
 
+def test_folds_are_run_as_seeds_are() -> None:
+    trials = plan("--folds", "3", "--seeds", "2", "--alpha", "1", "--variant", "target").trials
+    assert len(trials) == 2 * 3 * 2
+    runs = {(trial.config.method.name, trial.config.data.fold, trial.config.seed) for trial in trials}
+    assert runs == {(name, fold, seed) for name in ("baseline", "pilcro") for fold in range(3) for seed in range(2)}
+    assert {trial.config.data.folds for trial in trials} == {3}
+    assert "pilcro α=1 fold=2 seed=1" in {trial.label for trial in trials}
+    assert len({trial.id for trial in trials} | plan("--alpha", "1", "--variant", "target").ids) == 12 + 4
+
+
+def test_more_folds_than_images_of_a_class_are_refused(tmp_path: Path) -> None:
+    for label, number in (("cat", 9), ("dog", 4)):
+        (tmp_path / "pets" / label).mkdir(parents=True)
+        for index in range(number):
+            Image.new("L", (16, 16), 20 * index).save(tmp_path / "pets" / label / f"{index}.png")
+    argv = ["--dataset", f"folder:{tmp_path / 'pets'}", "--validation", "0", "--interval", "1"]
+    assert plan(*argv, "--folds", "4").trials
+    with pytest.raises(InputError, match=r"folds: 5, allowed are at most the 4 images of the rarest class"):
+        plan(*argv, "--folds", "5")
+
+
 def test_cost_grows_with_epochs_and_with_the_penalty() -> None:
     costs = {trial.label: trial.cost for trial in plan("--epochs", "10", "30", "--alpha", "1", "--seeds", "1").trials}
     assert costs["baseline epochs=30 seed=0"] == 3 * costs["baseline epochs=10 seed=0"]
@@ -196,6 +218,11 @@ def test_cost_grows_with_epochs_and_with_the_penalty() -> None:
         (["--storage", ""], "storage"),
         (["--name", ""], "name"),
         (["--zoom"], "zoom"),
+        (["--folds", "1"], "folds: 1, allowed are whole numbers of at least 2"),
+        (["--folds", "-5"], "folds: -5"),
+        (["--folds", "0"], "folds: 0"),
+        (["--folds", "2", "--train-images", "1000"], "train_images: 1000, digits has 898"),
+        (["--folds", "2", "--interval", "211"], "allowed are at most the 210 steps"),
         (["--maps-at", "-1"], "maps_at"),
     ],
 )
@@ -233,6 +260,7 @@ class TestContents:
             ["--measure", "landscape"],
             ["--landscape", "exact"],
             ["--validation", "0.2"],
+            ["--folds", "2"],
         ],
     )
     def test_other_contents_are_refused(self, tmp_path: Path, argv: list[str]) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 
 import pytest
 import torch
 
+from sweeps.plan import trial_id
 from trainables.configuration import ModelConfig, TrainingConfig, TrialConfig
 from trainables.data import DataConfig
 from trainables.method import Method
@@ -35,6 +37,19 @@ def test_round_trip_through_json() -> None:
 def test_whole_numbers_and_floats_are_the_same_strength() -> None:
     assert json.dumps(config(Pilcro(10)).canonical()) == json.dumps(config(Pilcro(10.0)).canonical())
     assert json.dumps(config(learning_rate=1).canonical()) == json.dumps(config(learning_rate=1.0).canonical())
+
+
+def test_fields_added_later_leave_identities_as_they_are() -> None:
+    """The id is that of the version before `folds` was added: what is recorded under it is not run again."""
+    assert trial_id(config()) == "bd0f581541226d0a"
+    assert "folds" not in config().canonical()["data"]
+    folded = dataclasses.replace(config(), data=DataConfig("digits", folds=5, fold=2))
+    assert {"folds": 5, "fold": 2}.items() <= folded.canonical()["data"].items()
+    assert TrialConfig.from_canonical(json.loads(json.dumps(folded.canonical()))) == folded
+    assert len({trial_id(config()), trial_id(folded)}) == 2
+    # they are columns all the same
+    assert config().columns()["fold"] is None
+    assert folded.columns()["fold"] == 2
 
 
 def test_columns_are_flat() -> None:

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import pytest
+import timm
 import torch
 from torch import nn
 
-from trainables.models import MODELS, build_model
+from analysis.command_line import InputError
+from trainables.models import MODELS, build_model, copy_weights
+from trainables.models.pyramid import Pyramid, cut
 
 SMALL = {"resnet18-imagenet": 64, "resnet50-imagenet": 64, "lenet5": 28, "vgg13": 32, "vgg13-5x5": 32, "mobilenet": 32}
+SMALL |= {"vgg11-bn": 32, "efficientnet-b0": 32, "densenet-121": 32, "convnext-tiny": 32}
+HUGE = {"vgg11-bn", "convnext-tiny"}
+"""Built as the others of timm's are, and slow to draw."""
 
 
 def build(name: str, seed: int = 0, **changed: int) -> nn.Module:
@@ -36,10 +42,21 @@ def build(name: str, seed: int = 0, **changed: int) -> nn.Module:
         ("vgg13-5x5", 3, 32, 10, 11_447_754),
         # 1 728 + depth-wise 19 584 + 1×1 847 872 + BatchNorm 9 728 + linear 5 130
         ("mobilenet", 3, 32, 10, 884_042),
+        # Zagoruyko and Komodakis' Table 1: 8.9 million
+        ("wide-resnet40-4", 3, 32, 10, 8_949_210),
+        # 11 173 962 of the ResNet-18, less BatchNorm of the stem and three shortcuts (64 + 128 + 256 + 512 twice), and
+        # that of what comes into a block in place of what its second convolution gives: 64 + 64, 64 + 128, … ; 512 last
+        ("preact-resnet18", 3, 32, 10, 11_172_170),
+        # timm's own table of its weights
+        ("vgg11-bn", 3, 224, 1000, 132_868_840),
+        ("efficientnet-b0", 3, 224, 1000, 5_288_548),
+        ("densenet-121", 3, 224, 1000, 7_978_856),
+        ("convnext-tiny", 3, 224, 1000, 28_589_128),
     ],
 )
 def test_parameter_counts(name: str, channels: int, size: int, classes: int, parameters: int) -> None:
-    model = build_model(name, channels=channels, size=size, classes=classes, seed=0)
+    with torch.device("meta"):
+        model = build_model(name, channels=channels, size=size, classes=classes, seed=0)
     assert sum(parameter.numel() for parameter in model.parameters()) == parameters
 
 
@@ -47,7 +64,8 @@ def test_parameter_counts(name: str, channels: int, size: int, classes: int, par
 class TestEveryModel:
     def test_logits(self, name: str) -> None:
         for channels in (1, 3):
-            model = build(name, channels=channels, width=8).eval()
+            width = 8 if MODELS[name].any_width else MODELS[name].width
+            model = build(name, channels=channels, width=width).eval()
             size = SMALL.get(name, 16)
             images = torch.randn(2, channels, size, size)
             assert model(images).shape == (2, 7)
@@ -55,6 +73,8 @@ class TestEveryModel:
             assert torch.equal(stacked, model(images))
 
     def test_the_seed_alone_decides(self, name: str) -> None:
+        if name in HUGE:
+            return
         torch.manual_seed(1)
         first = build(name, seed=3)
         state = torch.get_rng_state()
@@ -69,6 +89,10 @@ class TestEveryModel:
         assert not torch.equal(convolution.weight, same.weight)
 
     def test_width_is_the_first_stage_s(self, name: str) -> None:
+        if not MODELS[name].any_width:
+            with pytest.raises(ValueError, match=f"width: 8, allowed is {MODELS[name].width}, the only one of {name}"):
+                build(name, width=8)
+            return
         narrow, wide = (sum(p.numel() for p in build(name, width=width).parameters()) for width in (4, 8))
         assert 1.5 < wide / narrow < 4.5 or name == "resnet50-imagenet"
         assert wide > narrow
@@ -76,7 +100,8 @@ class TestEveryModel:
     def test_too_small_images(self, name: str) -> None:
         smallest = MODELS[name].smallest
         size = smallest
-        assert build(name, size=size).eval()(torch.randn(1, 3, size, size)).shape == (1, 7)
+        with torch.device("meta"):
+            assert build(name, size=size).eval()(torch.randn(1, 3, size, size)).shape == (1, 7)
         with pytest.raises(ValueError, match=str(smallest)):
             build(name, size=smallest - 1)
 
@@ -93,3 +118,102 @@ def test_unknown_names_and_widths() -> None:
         build("resnet9")
     with pytest.raises(ValueError, match="width"):
         build("resnet8", width=0)
+
+
+@pytest.mark.parametrize("name", [name for name in MODELS if name not in HUGE])
+def test_a_cut_network_is_the_network(name: str) -> None:
+    """Its last feature map, and what classifies it; that map is the pyramid's last one where that has no other."""
+    size = SMALL.get(name, 16)
+    model = build(name, width=8 if MODELS[name].any_width else MODELS[name].width).eval()
+    images = torch.randn(2, 3, size, size)
+    parts = cut(model)
+    last = parts.features(images)
+    assert torch.equal(parts.classify(last), model(images))
+    assert parts.linear is not None
+    assert parts.linear.out_features == 7
+    assert torch.equal(Pyramid(model, (3, size, size)).eval()(images)[0], last)
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "channels", "sides"),
+    [
+        # strides 2, 4 and 8 of CIFAR-10's networks, of WideResNet 2 and 4
+        ("preact-resnet18", 32, [128, 256, 512], [16, 8, 4]),
+        ("resnet50", 32, [512, 1024, 2048], [16, 8, 4]),
+        ("wide-resnet40-4", 32, [128, 256], [16, 8]),
+        # strides 4 to 32; VGG has no convolution at 32
+        ("resnet18-imagenet", 224, [64, 128, 256, 512], [56, 28, 14, 7]),
+        ("vgg11-bn", 224, [256, 512, 512], [56, 28, 14]),
+        ("efficientnet-b0", 224, [24, 40, 112, 320], [56, 28, 14, 7]),
+        ("densenet-121", 224, [256, 512, 1024, 1024], [56, 28, 14, 7]),
+        ("convnext-tiny", 224, [96, 192, 384, 768], [56, 28, 14, 7]),
+    ],
+)
+def test_the_pyramid_s_maps(name: str, size: int, channels: list[int], sides: list[int]) -> None:
+    with torch.device("meta"):
+        model = build_model(name, channels=3, size=size, classes=7, seed=0)
+        pyramid = Pyramid(model, (3, size, size), largest=16 if size == 32 else 56)
+        maps = pyramid(torch.empty(1, 3, size, size))
+    assert (pyramid.channels, pyramid.sides) == (channels, sides)
+    assert [(found.shape[1], found.shape[2]) for found in maps] == list(zip(channels, sides, strict=True))
+
+
+def test_the_pyramid_s_maps_are_what_the_stages_give() -> None:
+    model = build("resnet18", width=8).eval()
+    images = torch.randn(2, 3, 16, 16)
+    outputs = []
+    for stage in (4, 5, 6):  # stem of three layers, four stages
+        model[stage].register_forward_hook(lambda _module, _inputs, output: outputs.append(output))
+    model(images)
+    assert all(map(torch.equal, Pyramid(model, (3, 16, 16), largest=8)(images), outputs))
+
+
+class TestPretrained:
+    """What is behind the download: weights that timm would have fetched, here drawn by it."""
+
+    @pytest.mark.parametrize("name", ["resnet18-imagenet", "resnet50-imagenet", "efficientnet-b0"])
+    def test_weights_are_timms(self, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        known = timm.create_model(MODELS[name].timm).eval()
+        for module in known.modules():  # running statistics belong to the weights
+            if isinstance(module, nn.BatchNorm2d):
+                module.running_mean.uniform_(-0.1, 0.1)  # type: ignore[union-attr, operator]
+        asked = []
+
+        def create(model: str, pretrained: bool = False, **options: int) -> nn.Module:
+            asked.append(pretrained)
+            return known if pretrained else original(model, **options)
+
+        original = timm.create_model
+        monkeypatch.setattr(timm, "create_model", create)
+        model = build_model(name, channels=3, size=64, classes=7, pretrained=True, seed=0).eval()
+        assert True in asked
+        images = torch.randn(2, 3, 64, 64)
+        assert torch.equal(cut(model).features(images), known.forward_features(images))
+        # the classifier is the seed's own
+        plain, linear = (
+            cut(each).linear for each in (build_model(name, channels=3, size=64, classes=7, seed=0), model)
+        )
+        assert plain is not None
+        assert linear is not None
+        assert torch.equal(plain.weight, linear.weight)
+
+    def test_networks_without_weights_are_refused(self) -> None:
+        message = "pretrained: there are no weights for resnet18 of width 64, allowed are resnet18-imagenet \\(64\\), "
+        with pytest.raises(ValueError, match=message):
+            build_model("resnet18", channels=3, size=32, classes=7, pretrained=True, seed=0)
+        with pytest.raises(ValueError, match="no weights for resnet18-imagenet of width 16"):
+            build_model("resnet18-imagenet", channels=3, size=64, classes=7, width=16, pretrained=True, seed=0)
+
+    def test_weights_that_cannot_be_fetched_are_told_in_a_line(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def create(model: str, pretrained: bool = False, **options: int) -> nn.Module:
+            raise OSError("We couldn't connect to the hub\nand more") if pretrained else ValueError("not this one")
+
+        monkeypatch.setattr(timm, "create_model", create)
+        with pytest.raises(
+            InputError, match=r"pretrained: timm's weights of resnet18 cannot be had .*hub and more.*HF_HOME"
+        ):
+            build_model("resnet18-imagenet", channels=3, size=64, classes=7, pretrained=True, seed=0)
+
+    def test_weights_of_other_layers_are_refused(self) -> None:
+        with pytest.raises(ValueError, match="other layers"):
+            copy_weights(build("resnet18-imagenet"), build("resnet50-imagenet"))

@@ -28,13 +28,19 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / f"spatial-sweeps-{os.getuid()}"
 
 
+def loaded(config: DataConfig = DIGITS, methods: tuple[Pilcro, ...] = ()) -> Images:
+    data = SharedData("digits", ".", (config,), methods).load()[config]
+    assert isinstance(data, Images)
+    return data
+
+
 def entries(folder: Path) -> list[Path]:
     return [path for path in folder.iterdir() if path.is_dir()]
 
 
 def test_it_is_what_would_have_been_loaded() -> None:
     method = Pilcro(alpha=1.0, interval=1, laplacian_width=3, variant="target")
-    data = SharedData("digits", ".", DIGITS, (method,)).load()
+    data = loaded(DIGITS, (method,))
     plain = load("digits", ".", DIGITS)
     assert isinstance(data, Images)
     assert isinstance(plain, Images)
@@ -54,14 +60,14 @@ def test_it_is_what_would_have_been_loaded() -> None:
 def test_processes_that_ask_at_once_load_it_once(tmp_path: Path) -> None:
     code = f"""
 import time
-from trainables.data import DataConfig, SharedData, load, shared
+from trainables.data import DataConfig, SharedData, load_each, shared
 def slowly(*arguments):
     open({str(tmp_path / "loaded")!r}, "a").write("x")
     time.sleep(1)
-    return load(*arguments)
-shared.load = slowly
-data = SharedData("digits", ".", DataConfig("digits")).load()
-print(int(data.train.images.sum()))
+    return load_each(*arguments)
+shared.load_each = slowly
+data = SharedData("digits", ".", (DataConfig("digits"),)).load()
+print(int(data[DataConfig("digits")].train.images.sum()))
 """
     command = [sys.executable, "-c", code]
     environment = {**os.environ, "TMPDIR": str(tmp_path)}
@@ -76,24 +82,24 @@ print(int(data.train.images.sum()))
 
 
 def test_what_is_used_stays_and_what_is_not_goes(temporary: Path) -> None:
-    first = SharedData("digits", ".", DIGITS).load()
+    first = loaded()
     sum_ = int(first.train.images.sum())
     half = temporary / ("0" * 32)  # of a process killed while it wrote
     half.mkdir()
     (half / "arrays").write_bytes(b"12")
-    SharedData("digits", ".", DataConfig("digits", image_size=16)).load()
+    loaded(DataConfig("digits", image_size=16))
     assert len(entries(temporary)) == 2
     assert not half.exists()
     assert int(first.train.images.sum()) == sum_
     for lock in shared._IN_USE.values():
         lock.close()
     shared._IN_USE.clear()
-    SharedData("digits", ".", DataConfig("digits", image_size=12)).load()
+    loaded(DataConfig("digits", image_size=12))
     assert len(entries(temporary)) == 1
 
 
 def test_a_half_written_one_is_loaded_again(temporary: Path) -> None:
-    data = SharedData("digits", ".", DIGITS)
+    data = SharedData("digits", ".", (DIGITS,))
     data.load()
     for lock in shared._IN_USE.values():
         lock.close()
@@ -101,22 +107,22 @@ def test_a_half_written_one_is_loaded_again(temporary: Path) -> None:
     (entry,) = entries(temporary)
     (entry / "whole").unlink()
     (entry / "arrays").write_bytes(b"")
-    again = data.load()
+    again = data.load()[DIGITS]
     assert np.array_equal(again.train.images, load("digits", ".", DIGITS).train.images)  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("lost", ["arrays", "rest", "used"])
 def test_one_that_was_cleaned_away_in_part_is_loaded_again(lost: str, temporary: Path) -> None:
-    data = SharedData("digits", ".", DIGITS)
+    data = SharedData("digits", ".", (DIGITS,))
     data.load()
     for lock in shared._IN_USE.values():
         lock.close()
     shared._IN_USE.clear()
     (entry,) = entries(temporary)
     (entry / lost).unlink()
-    assert np.array_equal(data.load().train.images, load("digits", ".", DIGITS).train.images)  # type: ignore[union-attr]
+    assert np.array_equal(data.load()[DIGITS].train.images, load("digits", ".", DIGITS).train.images)  # type: ignore[union-attr]
     (entry / "arrays").write_bytes(b"cut off")
-    assert np.array_equal(data.load().train.images, load("digits", ".", DIGITS).train.images)  # type: ignore[union-attr]
+    assert np.array_equal(data.load()[DIGITS].train.images, load("digits", ".", DIGITS).train.images)  # type: ignore[union-attr]
 
 
 def test_data_that_are_others_than_planned_are_refused(tmp_path: Path) -> None:
@@ -128,9 +134,9 @@ def test_data_that_are_others_than_planned_are_refused(tmp_path: Path) -> None:
             Image.new("L", (8, 8), value).save(folder / label / f"{index}.png")
     spec = f"folder:{folder}"
     planned = DataConfig(identify(spec, "."))
-    assert SharedData(spec, ".", planned).load().count("train") > 0
+    assert SharedData(spec, ".", (planned,)).load()[planned].count("train") > 0
     Image.new("L", (8, 8), 7).save(folder / "cat" / "0.png")
-    later = SharedData(spec, ".", dataclasses.replace(planned, flip=True))
+    later = SharedData(spec, ".", (dataclasses.replace(planned, flip=True),))
     with pytest.raises(InputError, match="the data have changed"):
         later.load()
 
@@ -139,17 +145,17 @@ def test_a_folder_that_is_not_the_users_alone_is_refused(temporary: Path, tmp_pa
     temporary.mkdir()
     temporary.chmod(0o777)
     with pytest.raises(InputError, match="not a folder of yours alone"):
-        SharedData("digits", ".", DIGITS).load()
+        loaded()
     temporary.rmdir()
     (tmp_path / "home" / "thesis").mkdir(parents=True)
     temporary.symlink_to(tmp_path / "home")
     with pytest.raises(InputError, match="not a folder of yours alone"):
-        SharedData("digits", ".", DIGITS).load()
+        loaded()
     assert (tmp_path / "home" / "thesis").exists()
 
 
 def test_what_is_not_a_data_set_is_left_alone(temporary: Path) -> None:
     (temporary / "thesis").mkdir(parents=True, mode=0o700)
     temporary.chmod(0o700)
-    SharedData("digits", ".", DIGITS).load()
+    loaded()
     assert (temporary / "thesis").exists()

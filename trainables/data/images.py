@@ -17,10 +17,29 @@ from trainables.data.configuration import DataConfig
 
 @dataclass(frozen=True)
 class Split:
-    """Images uint8 (N, C, H, W) and labels int64 (N,)."""
+    """Images uint8 (N, C, H, W) and labels int64 (n,): all of the images, n = N, or those at `rows` (n,), which a fold
+    of a cross-validation has in memory once with the other folds."""
 
     images: NDArray[np.uint8]
     labels: NDArray[np.int64]
+    rows: NDArray[np.int64] | None = None
+
+
+class Moved(dict[tuple[int, str], tuple[NDArray[Any], Tensor]]):
+    """Arrays on devices, each moved there once per process also where several folds have it; they are not pickled."""
+
+    def __reduce__(self) -> Any:
+        return Moved, ()
+
+    def to(self, array: NDArray[Any], device: torch.device) -> Tensor:
+        key = (id(array), str(device))
+        if key not in self:
+            with warnings.catch_warnings():
+                # Ray's shared arrays are read-only, which torch cannot express; nothing here writes into them
+                warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+                # with the array, whose id is nobody else's as long as it lives
+                self[key] = array, torch.from_numpy(array).to(device)
+        return self[key][1]
 
 
 def shift_and_flip(images: Tensor, down: Tensor, right: Tensor, flip: Tensor, padding: str) -> Tensor:
@@ -63,14 +82,19 @@ def scaled(images: Tensor, factors: tuple[list[float], list[float]]) -> Tensor:
     return images.to(torch.float32).mul_(scale).add_(offset)
 
 
-def channel_statistics(images: NDArray[np.uint8]) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation of each channel over all pixels, in [0, 1], exactly, from integer histograms."""
+def channel_statistics(
+    images: NDArray[np.uint8], rows: NDArray[np.int64] | None = None
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of each channel over all pixels (of the images at `rows`), in [0, 1], exactly, from
+    integer histograms."""
     means, deviations = [], []
     levels = np.arange(256)
-    for channel in range(images.shape[1]):
-        counts = np.zeros(256, dtype=np.int64)
-        for part in np.array_split(images[:, channel], max(1, len(images) // 8192)):
-            counts += np.bincount(part.ravel(), minlength=256)
+    rows = np.arange(len(images)) if rows is None else rows
+    histograms = np.zeros((images.shape[1], 256), dtype=np.int64)
+    for part in np.array_split(rows, max(1, len(rows) // 1024)):
+        for counts, values in zip(histograms, images[part].swapaxes(0, 1), strict=True):
+            counts += np.bincount(values.ravel(), minlength=256)
+    for counts in histograms:
         total, first, second = int(counts.sum()), int(counts @ levels), int(counts @ levels**2)
         means.append(first / total / 255)
         variance = max(second * total - first * first, 0) / total**2
@@ -92,15 +116,12 @@ class Images:
     """Arrays derived from the data by methods, shared with them."""
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
-    _tensors: dict[tuple[str, str], tuple[Tensor, Tensor]] = field(default_factory=dict, repr=False)
+    moved: Moved = field(default_factory=Moved, repr=False)
 
     def __post_init__(self) -> None:
         self.config.check_size(self.size)
         if not self.mean:
-            self.mean, self.std = channel_statistics(self.train.images)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_tensors": {}}
+            self.mean, self.std = channel_statistics(self.train.images, self.train.rows)
 
     @property
     def name(self) -> str:
@@ -130,17 +151,11 @@ class Images:
         """Number of images of a split: train, validation or test."""
         return len(self._split(split).labels)
 
-    def tensors(self, split: str, device: torch.device) -> tuple[Tensor, Tensor]:
-        """All images and labels of a split on the device, moved there once per process."""
-        key = (split, str(device))
-        if key not in self._tensors:
-            with warnings.catch_warnings():
-                # Ray's shared arrays are read-only, which torch cannot express; nothing here writes into them
-                warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
-                part = self._split(split)
-                pair = torch.from_numpy(part.images), torch.from_numpy(part.labels)
-            self._tensors[key] = (pair[0].to(device), pair[1].to(device))
-        return self._tensors[key]
+    def _at(self, split: str, places: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Images uint8 (B, C, H, W) and labels (B,) of a split at `places` (B,), on the device."""
+        part, places = self._split(split), places.to(device)
+        rows = places if part.rows is None else self.moved.to(part.rows, device)[places]
+        return self.moved.to(part.images, device)[rows], self.moved.to(part.labels, device)[places]
 
     def training_batches(
         self, batch_size: int, *, generator: torch.Generator, device: torch.device
@@ -150,16 +165,15 @@ class Images:
         Order, crops and flips are drawn from `generator`, a CPU one, batch by batch, so that equal generators give
         equal batches on any device. A last batch of a single image is dropped: BatchNorm cannot train on one.
         """
-        images, labels = self.tensors("train", device)
+        number = self.count("train")
         factors = scale_and_offset(self.config, self.mean, self.std)
-        for rows in torch.randperm(len(labels), generator=generator).split(batch_size):
-            if len(rows) == 1 and len(labels) > 1 and batch_size > 1:
+        for places in torch.randperm(number, generator=generator).split(batch_size):
+            if len(places) == 1 and number > 1 and batch_size > 1:
                 continue
-            chosen = rows.to(device)
-            batch = images[chosen]
+            batch, labels = self._at("train", places, device)
             if self.config.crop or self.config.flip:
                 batch = self._augmented(batch, generator)
-            yield scaled(batch, factors), labels[chosen]
+            yield scaled(batch, factors), labels
 
     def _augmented(self, batch: Tensor, generator: torch.Generator) -> Tensor:
         number, crop = len(batch), self.config.crop
@@ -174,19 +188,17 @@ class Images:
         self, split: str, batch_size: int, *, device: torch.device, limit: int | None = None
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """The first `limit` images of a split (None: all) in their fixed order, not augmented."""
-        images, labels = self.tensors(split, device)
         factors = scale_and_offset(self.config, self.mean, self.std)
-        for start in range(0, min(limit or len(labels), len(labels)), batch_size):
-            end = min(start + batch_size, limit or len(labels))
-            yield scaled(images[start:end], factors), labels[start:end]
+        for places in torch.arange(min(limit or self.count(split), self.count(split))).split(batch_size):
+            images, labels = self._at(split, places, device)
+            yield scaled(images, factors), labels
 
     def select(self, split: str, indices: Tensor, *, device: torch.device) -> tuple[Tensor, Tensor]:
         """Images (B, C, H, W) and labels (B,) of a split at `indices` (B,), not augmented."""
-        images, labels = self.tensors(split, device)
-        rows = indices.to(device)
-        return scaled(images[rows], scale_and_offset(self.config, self.mean, self.std)), labels[rows]
+        images, labels = self._at(split, indices, device)
+        return scaled(images, scale_and_offset(self.config, self.mean, self.std)), labels
 
     def training_pixels(self) -> Iterator[Tensor]:
         """All training images as they are, uint8 (B, C, H, W), in parts."""
-        images, _ = self.tensors("train", torch.device("cpu"))
-        yield from images.split(2048)
+        for places in torch.arange(self.count("train")).split(2048):
+            yield self._at("train", places, torch.device("cpu"))[0]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
+import itertools
 import mmap
 import os
 import pickle
@@ -12,7 +13,7 @@ import re
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -20,7 +21,7 @@ from typing import Any, Protocol
 from analysis.command_line import InputError
 from trainables.data.configuration import DataConfig
 from trainables.data.images import Images
-from trainables.data.sources import identify, load
+from trainables.data.sources import identify, load_each
 from trainables.data.streamed import StreamedImages
 
 
@@ -40,15 +41,17 @@ class SharedData:
 
     spec: str
     root: str
-    config: DataConfig
+    configs: tuple[DataConfig, ...]
+    """They differ in their fold alone."""
     methods: tuple[Prepares, ...] = ()
     """What derives something from the data does so at the same time, once."""
 
-    def load(self) -> Images | StreamedImages:
-        """The data set, its arrays read-only. Raises what `trainables.data.load` raises, `InputError` where the data
-        are not those any more that the sweep was planned with, and `OSError` where the temporary folder has no room."""
+    def load(self) -> dict[DataConfig, Images | StreamedImages]:
+        """The data set for each configuration, its arrays read-only. Raises what `trainables.data.load`
+        raises, `InputError` where the data are not those any more that the sweep was planned with, and `OSError` where
+        the temporary folder has no room."""
         folder = _folder()
-        name = hashlib.sha256(repr((self.spec, self.root, self.config, self.methods)).encode()).hexdigest()[:32]
+        name = hashlib.sha256(repr((self.spec, self.root, self.configs, self.methods)).encode()).hexdigest()[:32]
         entry = folder / name
         with _locked(folder / "lock"):
             if (entry / "whole").exists():
@@ -59,18 +62,19 @@ class SharedData:
                     shutil.rmtree(entry)
             _remove_unused(folder)
             self._check()
-            data = load(self.spec, self.root, self.config)
+            data = load_each(self.spec, self.root, self.configs)
             self._check()  # nor did they change meanwhile
-            for method in self.methods:
-                method.prepare(data)
+            for images, method in itertools.product(data.values(), self.methods):
+                method.prepare(images)
             _write(entry, data)
             return _map(entry)
 
     def _check(self) -> None:
         found = identify(self.spec, self.root)
-        if found != self.config.dataset:
+        planned = self.configs[0].dataset
+        if found != planned:
             raise InputError(
-                f"dataset {self.spec}: {found}, and {self.config.dataset} when this was planned: the data have changed"
+                f"dataset {self.spec}: {found}, and {planned} when this was planned: the data have changed"
             )
 
 
@@ -102,7 +106,7 @@ def _remove_unused(folder: Path) -> None:
             shutil.rmtree(entry)
 
 
-def _write(entry: Path, data: Images | StreamedImages) -> None:
+def _write(entry: Path, data: Mapping[DataConfig, Images | StreamedImages]) -> None:
     buffers: list[pickle.PickleBuffer] = []
     rest = pickle.dumps(data, protocol=5, buffer_callback=buffers.append)
     entry.mkdir()
@@ -125,7 +129,7 @@ _IN_USE: dict[Path, Any] = {}
 """Locks that say that this process has mapped a set; free when it ends, however it does."""
 
 
-def _map(entry: Path) -> Images | StreamedImages:
+def _map(entry: Path) -> dict[DataConfig, Images | StreamedImages]:
     rest, sizes = pickle.loads((entry / "rest").read_bytes())
     if sum(size + -size % 64 for size in sizes) != (entry / "arrays").stat().st_size:
         raise ValueError(f"{entry}: cut off")
@@ -140,5 +144,5 @@ def _map(entry: Path) -> Images | StreamedImages:
         for size in sizes:
             views.append(mapped[start : start + size])
             start += size + -size % 64
-    data: Images | StreamedImages = pickle.loads(rest, buffers=views)
+    data: dict[DataConfig, Images | StreamedImages] = pickle.loads(rest, buffers=views)
     return data

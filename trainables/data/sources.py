@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gzip
 import hashlib
 import io
@@ -12,7 +13,7 @@ import urllib.error
 import zipfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,16 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from analysis.command_line import InputError
-from trainables.data.configuration import TEST_SEED, DataConfig, shuffled, split_indices, stratified
-from trainables.data.images import Images, Split
+from trainables.data.configuration import (
+    TEST_SEED,
+    DataConfig,
+    check_folds,
+    fold_splits,
+    shuffled,
+    split_indices,
+    stratified,
+)
+from trainables.data.images import Images, Moved, Split
 from trainables.data.streamed import StreamedImages
 
 MEMORY_LIMIT = 4 * 2**30
@@ -52,6 +61,23 @@ class DataInfo:
     streamed: bool
     present: bool
     """Whether its files are there (else they are downloaded where that is possible)."""
+    rarest: int | None = None
+    """Images of the rarest class; None: not known before it is loaded."""
+
+    def outside_test(self, config: DataConfig) -> int:
+        """Number of images that are not to test on. Raises `InputError` for more folds than can be."""
+        if config.folds is None or config.fold is None:
+            return self.train_images
+        if self.rarest is not None:
+            check_folds(config, self.rarest)
+        images = self.train_images + self.test_images
+        # scikit-learn deals the images of all classes to the folds in turn
+        return images - len(range(config.fold, images, config.folds))
+
+    def training_images(self, config: DataConfig) -> int:
+        """Number of images that a trial trains on."""
+        images = self.outside_test(config)
+        return config.train_images or images - round(config.validation * images)
 
 
 @dataclass(frozen=True)
@@ -130,35 +156,59 @@ def describe(spec: str, root: str) -> DataInfo:
         classes = 1 + max(int(part.max()) for part in labels.values())
         counts = len(labels["train"]), len(labels["test"])
         size = first.shape[1] if first.shape[1] == first.shape[2] else FOLDER_SIZE
-        return DataInfo(name, first.shape[0], size, classes, *counts, streamed=False, present=True)
+        rarest = _rarest(labels["train"], labels["test"])
+        return DataInfo(name, first.shape[0], size, classes, *counts, streamed=False, present=True, rarest=rarest)
     folder = _folder(path)
     counts = len(folder.train[0]), len(folder.test[0])
     size, channels = _folder_shape(folder)
     streamed = sum(counts) * channels * size * size > MEMORY_LIMIT
     return DataInfo(
-        name, 3 if streamed else channels, size, len(folder.classes), *counts, streamed=streamed, present=True
+        name,
+        3 if streamed else channels,
+        size,
+        len(folder.classes),
+        *counts,
+        streamed=streamed,
+        present=True,
+        rarest=_rarest(folder.train[1], folder.test[1]),
     )
+
+
+def _rarest(*labels: NDArray[np.int64]) -> int:
+    return int(np.unique(np.concatenate(labels), return_counts=True)[1].min())
 
 
 def load(spec: str, root: str, config: DataConfig) -> Images | StreamedImages:
     """The data set with its splits, see the package's docstring. `root` is where named sets are, or are downloaded to.
 
     Raises `ValueError` in one line for an unknown set, missing or damaged files, a download that fails, a root that
-    cannot be written when it has to be, and settings that the images are too small for.
+    cannot be written when it has to be, settings that the images are too small for, and more folds than the rarest
+    class has images.
     """
+    return load_each(spec, root, [config])[config]
+
+
+def load_each(spec: str, root: str, configs: Sequence[DataConfig]) -> dict[DataConfig, Images | StreamedImages]:
+    """The data set for each of some configurations that differ in their fold alone. It is read once, and its images
+    are in memory once, however many folds there are. Raises what `load` raises."""
+    source = _read(spec, root, configs[0])
+    return {config: source.split(config) for config in configs}
+
+
+def _read(spec: str, root: str, config: DataConfig) -> _Streamed | _InMemory:
     kind, path = _parse(spec)
     if spec == "imagenet":
-        return _streamed(_imagenet(root), config, NAMED["imagenet"].size)
+        return _Streamed(_imagenet(root), NAMED["imagenet"].size)
     if kind == "folder":
         folder = _folder(path)
         own, channels = _folder_shape(folder)
         size = config.image_size or own
         if (len(folder.train[0]) + len(folder.test[0])) * channels * size * size > MEMORY_LIMIT:
-            return _streamed(folder, config, own)
+            return _Streamed(folder, own)
         _refuse_streaming_options(spec, config)
         mode = "L" if channels == 1 else "RGB"
         train, test = (_read_files(*part, size, mode) for part in (folder.train, folder.test))
-        return _in_memory(config, folder.classes, train, test)
+        return _InMemory(folder.classes, train, test)
     _refuse_streaming_options(spec, config)
     if kind == "parquet":
         return _load_parquet(path, config)
@@ -183,16 +233,38 @@ def _check_memory(what: str, images: int, channels: int, size: int) -> None:
         )
 
 
-def _in_memory(config: DataConfig, class_names: Sequence[str], pool: Arrays, test: Arrays) -> Images:
-    """Split the images that are not for testing, and put everything into its fixed order."""
-    images, labels = pool
-    train, held = split_indices(labels, config)
-    order = shuffled(np.arange(len(test[1])))
-    test_split = Split(np.ascontiguousarray(test[0][order]), test[1][order])
-    validation = Split(np.ascontiguousarray(images[held]), labels[held]) if len(held) else test_split
-    return Images(
-        config, tuple(class_names), Split(np.ascontiguousarray(images[train]), labels[train]), validation, test_split
-    )
+@dataclass
+class _InMemory:
+    """A data set as it was read: names of its classes, the images that are not for testing, and those that are."""
+
+    class_names: Sequence[str]
+    pool: Arrays
+    test: Arrays
+    moved: Moved = field(default_factory=Moved)
+
+    def split(self, config: DataConfig) -> Images:
+        """Its splits, each in its fixed order; a fold's are rows of all images, which the folds have in common."""
+        if config.folds is not None:
+            return self._fold(config)
+        images, labels = self.pool
+        train, held = split_indices(labels, config)
+        order = shuffled(np.arange(len(self.test[1])))
+        test = Split(np.ascontiguousarray(self.test[0][order]), self.test[1][order])
+        validation = Split(np.ascontiguousarray(images[held]), labels[held]) if len(held) else test
+        training = Split(np.ascontiguousarray(images[train]), labels[train])
+        return Images(config, tuple(self.class_names), training, validation, test)
+
+    def _fold(self, config: DataConfig) -> Images:
+        images, labels = self._together
+        train, held, test = (Split(images, labels[rows], rows) for rows in fold_splits(labels, config))
+        validation = held if len(held.labels) else test
+        return Images(config, tuple(self.class_names), train, validation, test, moved=self.moved)
+
+    @functools.cached_property
+    def _together(self) -> Arrays:
+        """All images, of which there is one array however many folds: also in Ray's store and on a device."""
+        (images, labels), (test_images, test_labels) = self.pool, self.test
+        return np.concatenate([images, test_images]), np.concatenate([labels, test_labels])
 
 
 def _resized(images: NDArray[np.uint8], size: int | None) -> NDArray[np.uint8]:
@@ -223,7 +295,7 @@ def _array(picture: Image.Image) -> NDArray[np.uint8]:
 # --- scikit-learn and torchvision -------------------------------------------------------------------------------------
 
 
-def _digits(config: DataConfig) -> Images:
+def _digits(config: DataConfig) -> _InMemory:
     from sklearn.datasets import load_digits  # here, as it takes most of a second to import
 
     digits = load_digits()
@@ -234,10 +306,10 @@ def _digits(config: DataConfig) -> Images:
     rest = np.setdiff1d(np.arange(len(labels)), held)
     pool = _resized(images[rest], config.image_size), labels[rest]
     test = _resized(images[held], config.image_size), labels[held]
-    return _in_memory(config, [str(digit) for digit in range(10)], pool, test)
+    return _InMemory([str(digit) for digit in range(10)], pool, test)
 
 
-def _torchvision(name: str, root: str, config: DataConfig) -> Images:
+def _torchvision(name: str, root: str, config: DataConfig) -> _InMemory:
     from torchvision import datasets  # here, as it takes more than a second to import
 
     known = NAMED[name]
@@ -261,7 +333,7 @@ def _torchvision(name: str, root: str, config: DataConfig) -> Images:
             arrays = [_pictures(part, size) for part in parts]
         class_names = [name if isinstance(name, str) else name[0] for name in parts[0].classes]
     pool, test = ((_resized(images, config.image_size), labels) for images, labels in arrays)
-    return _in_memory(config, class_names, pool, test)
+    return _InMemory(class_names, pool, test)
 
 
 def _pictures(dataset: Any, size: int) -> Arrays:
@@ -461,14 +533,26 @@ def _in_threads(function: Callable[..., NDArray[np.uint8]], *items: Sequence[Any
         return list(pool.map(function, *items))
 
 
-def _streamed(folder: _Folder, config: DataConfig, own: int) -> StreamedImages:
-    paths, labels = folder.train
-    train, held = split_indices(labels, config)
-    order = shuffled(np.arange(len(folder.test[1])))
-    test = [folder.test[0][i] for i in order], folder.test[1][order]
-    validation = ([paths[i] for i in held], labels[held]) if len(held) else test
-    files = {"train": ([paths[i] for i in train], labels[train]), "validation": validation, "test": test}
-    return StreamedImages(config, tuple(folder.classes), files, size=config.image_size or own)
+@dataclass
+class _Streamed:
+    """A data set of files that are read during training, and its own pixels a side."""
+
+    folder: _Folder
+    size: int
+
+    def split(self, config: DataConfig) -> StreamedImages:
+        """Its splits, each in its fixed order."""
+        paths = [*self.folder.train[0], *self.folder.test[0]]
+        labels = np.concatenate([self.folder.train[1], self.folder.test[1]])
+        if config.folds is not None:
+            train, held, test = fold_splits(labels, config)
+        else:
+            first = len(self.folder.train[0])
+            train, held = split_indices(labels[:first], config)
+            test = shuffled(np.arange(first, len(paths)))
+        splits = {"train": train, "validation": held if len(held) else test, "test": test}
+        files = {name: ([paths[i] for i in rows], labels[rows]) for name, rows in splits.items()}
+        return StreamedImages(config, tuple(self.folder.classes), files, size=config.image_size or self.size)
 
 
 # --- Parquet ----------------------------------------------------------------------------------------------------------
@@ -557,7 +641,7 @@ def _decode(content: bytes, mode: str | None, name: str, size: int | None = None
     return _array(_square(converted, size) if size is not None else converted)
 
 
-def _load_parquet(path: str, config: DataConfig) -> Images:
+def _load_parquet(path: str, config: DataConfig) -> _InMemory:
     files = _parquet_files(path)
     first = _decode(_first_image(path, files["train"][0]), None, path)
     mode = "L" if first.shape[0] == 1 else "RGB"
@@ -579,4 +663,4 @@ def _load_parquet(path: str, config: DataConfig) -> Images:
             images += _in_threads(decode, contents, names_of_images)
         arrays[split] = np.stack(images), labels[split]
     classes = 1 + max(int(part.max()) for part in labels.values())
-    return _in_memory(config, [str(label) for label in range(classes)], arrays["train"], arrays["test"])
+    return _InMemory([str(label) for label in range(classes)], arrays["train"], arrays["test"])

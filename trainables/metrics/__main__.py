@@ -26,7 +26,7 @@ from analysis.command_line import InputError, parse, run
 from analysis.records import add_measurements, read_table
 from analysis.schema import TABLES, direction, unit
 from trainables.configuration import TrialConfig
-from trainables.data import Images, StreamedImages, identify, load
+from trainables.data import DataConfig, Images, StreamedImages, identify, load_each
 from trainables.kept_models import KeptModel, model_file, read_model, without_model
 from trainables.metrics import METRICS
 from trainables.metrics.flags import MetricFlags, separated
@@ -113,7 +113,7 @@ class _Data:
 
     def __init__(self, flags: Flags) -> None:
         self.flags = flags
-        self.loaded: dict[str, Images | StreamedImages] = {}
+        self.loaded: dict[DataConfig, Images | StreamedImages] = {}
 
     def __call__(self, config: TrialConfig, kept: KeptModel) -> Images | StreamedImages:
         """The trial's data set, or the one asked for, as the network takes it."""
@@ -123,18 +123,19 @@ class _Data:
         name = identify(spec, self.flags.data_root)
         treatment = config.data
         if name != trained_on:
-            treatment = dataclasses.replace(treatment, dataset=name, image_size=kept.size, train_images=None)
-        key = json.dumps([dataclasses.asdict(treatment), kept.mean, kept.std], sort_keys=True)
-        if key not in self.loaded:
-            data = load(spec, self.flags.data_root, treatment)
-            if data.channels != kept.channels or data.classes > kept.classes:
-                raise InputError(
-                    f"dataset {spec}: {data.channels} channels and {data.classes} classes, allowed with {kept.url} are "
-                    f"{kept.channels} channels and at most {kept.classes} classes"
-                )
-            data.mean, data.std = kept.mean, kept.std
-            self.loaded[key] = data
-        return self.loaded[key]
+            # all of its test split: of images that nothing was trained on there are no folds
+            treatment = dataclasses.replace(
+                treatment, dataset=name, image_size=kept.size, train_images=None, folds=None, fold=None
+            )
+        if treatment not in self.loaded:
+            self.loaded |= load_each(spec, self.flags.data_root, treatment.each_fold())
+        data = self.loaded[treatment]
+        if data.channels != kept.channels or data.classes > kept.classes:
+            raise InputError(
+                f"dataset {spec}: {data.channels} channels and {data.classes} classes, allowed with {kept.url} are "
+                f"{kept.channels} channels and at most {kept.classes} classes"
+            )
+        return dataclasses.replace(data, mean=kept.mean, std=kept.std)
 
 
 def _on(name: str, config: TrialConfig, data: Images | StreamedImages) -> str:
