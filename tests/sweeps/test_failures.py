@@ -83,6 +83,25 @@ def test_a_storage_that_fails_is_not(method: str, tmp_path: Path, monkeypatch: p
     assert starts(one) == (1 if method == "save" else 0)
 
 
+@pytest.mark.parametrize("method", ["_bytes", "put_file"])
+def test_a_storage_that_fails_when_the_trial_has_ended_is_not(
+    method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def harmed(*_: object) -> None:
+        raise OSError("the token has expired")
+
+    one = actor(tmp_path / "s")
+    step = one.step()
+    while step["epoch"] < step["epochs"] - 1:
+        step = one.step()
+    with monkeypatch.context() as failing:
+        failing.setattr(records, method, harmed)
+        with pytest.raises(StorageFailure, match="the token has expired"):
+            one.step()
+    assert not (tmp_path / "s" / "trials").exists()
+    assert one.step()["status"] == "completed"
+
+
 def test_data_that_cannot_be_had_are_no_start(tmp_path: Path) -> None:
     config = make_plan(read_flags(PilcroSweep, PRESETS, [], "")).data_configs["digits"]
     one = actor(tmp_path / "s", SharedData("parquet:/nowhere", "data", config))
