@@ -161,7 +161,7 @@ def test_s3_credentials_that_expire(store: Store, s3_endpoint: str, uninterrupte
     store.answers = FAULTS["expired"]
     code, _, err = finish(process)
     store.answers = []
-    assert code == 1
+    assert code == 1, err
     # S3 answers HEAD requests without a body: the code that says so is not there
     assert "credentials" in err
     assert "give the same command again" in err
