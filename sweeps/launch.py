@@ -37,7 +37,7 @@ from rich.table import Table
 
 from analysis import records
 from analysis.command_line import InputError, run
-from sweeps.failures import BadNodes
+from sweeps.failures import BadNodes, told
 from sweeps.gauges import Gauges
 from sweeps.lease import Lease
 from sweeps.losses import MAX_NODE_LOSSES, mended_tune, out_of_memory
@@ -458,18 +458,17 @@ def _record_lost(
         if result.error is None:
             continue
         if result.config is None or "trial" not in result.config:
-            unborn.append(_brief(result.error)[-500:])
+            unborn.append(told(result.error))
             continue
         trial = trials[result.config["trial"]["id"]]
-        if StorageFailure.__name__ in str(result.error):
-            reason = str(result.error).strip().splitlines()[-1]
-            print(f"not finished: {trial.label} ({trial.id}): {reason}; {GOES_ON}", file=sys.stderr)
+        if isinstance(result.error, StorageFailure):
+            print(f"not finished: {trial.label} ({trial.id}): {told(result.error)}; {GOES_ON}", file=sys.stderr)
             continue
         payload = trial.payload()
         # those that lost their node are among them; a worker that died before its trial began has counted none
         attempts = checkpoints_of(url, trial.id).starts() or MAX_WORKER_LOSSES + 1
         row = trial_row(trial.id, trial.config, payload["json"], options, attempts, torch.device("cpu"))
-        message = out_of_memory(result.error) or " ".join(str(result.error).split())[-500:]
+        message = out_of_memory(result.error) or told(result.error)
         if node_losses.get(trial.id, 0) >= MAX_NODE_LOSSES:
             message = (
                 f"lost its node {node_losses[trial.id]} times in a row without an epoch more; it last said: {message}"
