@@ -93,7 +93,10 @@ def test_killed_worker_driver_and_everything(uninterrupted: Path, tmp_path: Path
 )
 def test_stopped(number: int, expected: int, uninterrupted: Path, tmp_path: Path) -> None:
     """By Ctrl-C or SIGTERM: in a line, with nothing left but what the same command goes on with."""
+    # in the background of a script SIGINT is ignored, and would be in the sweep too
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     process = start(tmp_path, *LONGER)
+    signal.signal(signal.SIGINT, before)
     folder = tmp_path / "pilcro"
     wait_for(lambda: len({path.parent for path in folder.glob("checkpoints/*/*.pt")}) >= 2, "two trials in training")
     process.send_signal(number)
