@@ -62,6 +62,11 @@ Result = TypeVar("Result")
 STORAGE_ERRORS = (OSError, BotoCoreError)
 
 
+class StorageError(InputError, OSError):
+    """The storage failed on a file or folder of the record, which the message names: to a command that reads it a wrong
+    input, and to a sweep no failure of a trial's."""
+
+
 class _Damaged(Exception):
     """A file of the record that is missing or cannot be read. The message names the file and what is wrong."""
 
@@ -187,25 +192,25 @@ def put_file(fs: fsspec.AbstractFileSystem, path: str, content: bytes, **limit: 
 def write_file(url: str, content: bytes) -> str:
     """Write a file atomically, to a folder (made when missing) or to S3; its path as a user would type it.
 
-    Raises `InputError` if it cannot be written.
+    Raises `StorageError` if it cannot be written.
     """
     fs, path = _open(url)
     try:
         put_file(fs, path, content)
     except STORAGE_ERRORS as error:
-        raise InputError(f"{url}: cannot be written ({_reason(error)})") from None
+        raise StorageError(f"{url}: cannot be written ({_reason(error)})") from None
     return _shown(fs, path)
 
 
 def read_file(url: str) -> bytes | None:
-    """A file's content, from a folder or S3; None if it does not exist. Raises `InputError` if it cannot be read."""
+    """A file's content, from a folder or S3; None if it does not exist. Raises `StorageError` if it cannot be read."""
     fs, path = _open(url)
     try:
         return _bytes(fs, path)
     except FileNotFoundError:
         return None
     except STORAGE_ERRORS as error:
-        raise InputError(f"{url}: cannot be read ({_reason(error)})") from None
+        raise StorageError(f"{url}: cannot be read ({_reason(error)})") from None
 
 
 def _reason(error: BaseException) -> str:
@@ -247,7 +252,7 @@ def _listing(fs: fsspec.AbstractFileSystem, path: str, table: str) -> set[str]:
     except (FileNotFoundError, NotADirectoryError):
         return set()
     except STORAGE_ERRORS as error:
-        raise InputError(f"{_shown(fs, folder)}: cannot be read ({_reason(error)})") from None
+        raise StorageError(f"{_shown(fs, folder)}: cannot be read ({_reason(error)})") from None
     names = set()
     for entry in entries:
         name = entry["name"].rstrip("/").rsplit("/", 1)[-1]
@@ -489,7 +494,7 @@ def _decode(fs: fsspec.AbstractFileSystem, path: str, table: str, name: str, col
     except FileNotFoundError:
         raise _Damaged(f"{shown}: is missing") from None
     except STORAGE_ERRORS as error:
-        raise InputError(f"{shown}: cannot be read ({_reason(error)})") from None
+        raise StorageError(f"{shown}: cannot be read ({_reason(error)})") from None
     try:
         reader = pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True)
         version = (reader.metadata.metadata or {}).get(b"schema_version", b"none").decode(errors="replace")
@@ -750,6 +755,8 @@ def main() -> None:
     flags = parse(Flags, prog="python -m analysis.records", description="Merge each table of a sweep into one file.")
     try:
         written = compact(flags.sweep)
+    except StorageError:
+        raise
     except STORAGE_ERRORS as error:
         raise InputError(f"{flags.sweep}: cannot be written ({_reason(error)})") from None
     for path in written:

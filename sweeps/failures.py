@@ -24,6 +24,14 @@ def cause(trial: Any) -> BaseException | None:
     return error.cause if isinstance(error, RayTaskError) else error
 
 
+def told(error: BaseException | str) -> str:
+    """The end of what Tune has kept of an error, in a whole line: of the exception that a task raised, without the
+    traceback; of a worker that is gone, why."""
+    if isinstance(error, RayTaskError):
+        error = f"{type(error.cause).__name__}: {' '.join(str(error.cause).split())}"
+    return str(error).strip().rsplit("\n", 1)[-1].strip()
+
+
 class BadNodes(tune.Callback):
     """Says of each node with a GPU that torch does not find that it is out, and sets `only` when there are no others:
     neither living, nor such as an autoscaler could bring that may have `most` GPUs."""

@@ -15,6 +15,7 @@ import socket
 import statistics
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -37,7 +38,7 @@ from rich.table import Table
 
 from analysis import records
 from analysis.command_line import InputError, run
-from sweeps.failures import BadNodes
+from sweeps.failures import BadNodes, told
 from sweeps.gauges import Gauges
 from sweeps.lease import Lease
 from sweeps.losses import MAX_NODE_LOSSES, mended_tune, out_of_memory
@@ -274,9 +275,8 @@ def _run_on_ray(
             len(plan.trials) - len(pending),
         )
         bad_nodes = BadNodes(_resources().get("GPU", 0.0))
-        scratch = f"{url}/.tune/{os.getpid()}-{time.time_ns()}"
-        _remove(f"{url}/.tune")  # that of a driver that was killed
-        stack.callback(_remove_scratch, scratch, lease)
+        # Tune's own state is never used, and is kept from the storage, at whose failures it would stumble or hang
+        scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="sweep-", ignore_cleanup_errors=True))
         tuner = tune.Tuner(
             trainable,
             param_space={"trial": tune.grid_search([trial.payload() for trial in pending])},
@@ -287,12 +287,9 @@ def _run_on_ray(
                 trial_dirname_creator=lambda trial: trial.config["trial"]["id"],
             ),
             run_config=tune.RunConfig(
-                name=scratch.rsplit("/", 1)[-1],
-                storage_path=scratch.rsplit("/", 1)[0],
+                storage_path=scratch,
                 failure_config=tune.FailureConfig(max_failures=MAX_WORKER_LOSSES),
                 checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
-                # of a state of Tune's that is never used: at its end the run would wait half an hour for the storage
-                sync_config=tune.SyncConfig(sync_timeout=30),
                 callbacks=[progress, gauges, bad_nodes],
                 stop=_Until(lease.lost, bad_nodes.only),
                 verbose=0,
@@ -304,11 +301,9 @@ def _run_on_ray(
         usage = stack.enter_context(Usage(url, identity, lambda: gauges.counts()["running"]))
         os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", str(_most_pending(flags.cpus_per_trial, gpus)))
         with mended_tune() as node_losses:
-            try:
-                results = tuner.fit()
-            finally:  # also where Tune has stumbled over the storage that is not there
-                if lease.lost.is_set():
-                    raise lease.reason from None
+            results = tuner.fit()
+        if lease.lost.is_set():
+            raise lease.reason
         if bad_nodes.only.is_set():
             reasons = "; ".join(dict.fromkeys(bad_nodes.found.values()))
             raise InputError(f"{reasons}; there is no other node: {GOES_ON}")
@@ -466,18 +461,17 @@ def _record_lost(
         if result.error is None:
             continue
         if result.config is None or "trial" not in result.config:
-            unborn.append(_brief(result.error)[-500:])
+            unborn.append(told(result.error))
             continue
         trial = trials[result.config["trial"]["id"]]
-        if StorageFailure.__name__ in str(result.error):
-            reason = str(result.error).strip().splitlines()[-1]
-            print(f"not finished: {trial.label} ({trial.id}): {reason}; {GOES_ON}", file=sys.stderr)
+        if isinstance(result.error, StorageFailure):
+            print(f"not finished: {trial.label} ({trial.id}): {told(result.error)}; {GOES_ON}", file=sys.stderr)
             continue
         payload = trial.payload()
         # those that lost their node are among them; a worker that died before its trial began has counted none
         attempts = checkpoints_of(url, trial.id).starts() or MAX_WORKER_LOSSES + 1
         row = trial_row(trial.id, trial.config, payload["json"], options, attempts, torch.device("cpu"))
-        message = out_of_memory(result.error) or " ".join(str(result.error).split())[-500:]
+        message = out_of_memory(result.error) or told(result.error)
         if node_losses.get(trial.id, 0) >= MAX_NODE_LOSSES:
             message = (
                 f"lost its node {node_losses[trial.id]} times in a row without an epoch more; it last said: {message}"
@@ -663,22 +657,6 @@ def _on_network(folder: str, mounts: str = "/proc/mounts") -> bool:
     return found[1].startswith(_NETWORK)
 
 
-def _remove_scratch(url: str, lease: Lease) -> None:
-    """Tune's own state; of this run alone where the sweep is another driver's by now. Where the storage fails the next
-    run removes it."""
-    fs, path, limit = records.open_briefly(url if lease.lost.is_set() else url.rsplit("/", 1)[0])
-    with contextlib.suppress(*records.STORAGE_ERRORS):
-        if fs.exists(path, **limit):
-            fs.rm(path, recursive=True, **limit)
-
-
-def _remove(url: str) -> None:
-    fs, path = fsspec.core.url_to_fs(url)
-    fs.invalidate_cache()
-    if fs.exists(path):
-        fs.rm(path, recursive=True)
-
-
 def _remove_finished_checkpoints(flags: SweepFlags, plan: Plan, url: str) -> None:
     """What a worker left behind that was killed between writing its record and deleting its checkpoints."""
     if flags.keep_checkpoints:
@@ -687,7 +665,9 @@ def _remove_finished_checkpoints(flags: SweepFlags, plan: Plan, url: str) -> Non
     for trial_id in _with_checkpoints(url) & set(recorded) & plan.ids:
         checkpoints_of(url, trial_id).delete()
     if not _with_checkpoints(url):
-        _remove(f"{url}/checkpoints")
+        fs, path = fsspec.core.url_to_fs(f"{url}/checkpoints")
+        if fs.exists(path):
+            fs.rm(path, recursive=True)
 
 
 def _git(root: Path) -> dict[str, Any]:

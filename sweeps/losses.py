@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import socket
 import time
 from collections.abc import Iterator
@@ -61,8 +60,6 @@ def mended_tune() -> Iterator[dict[str, int]]:
     errors.preempted = property(lambda error: preempted.fget(error) or went_with_its_node(error))
     manager._actor_task_failed = as_actors
     trials._handle_ray_actor_error = count
-    # that Tune's own state could not be written, which is never used, it would tell with a traceback
-    logging.getLogger("ray.tune.execution.experiment_state").setLevel(logging.CRITICAL)
     try:
         yield in_a_row
     finally:

@@ -52,9 +52,9 @@ def start(
     return process
 
 
-def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
+def finish(process: subprocess.Popen[str], seconds: float = 240) -> tuple[int, str, str]:
     """Wait for its end, and for that of everything it has started."""
-    out, err = process.communicate(timeout=240)
+    out, err = process.communicate(timeout=seconds)
     wait_for(lambda: not orphans(), "the end of the sweep's workers", 30)
     return process.returncode, out, err
 

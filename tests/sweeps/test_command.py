@@ -10,7 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from ray.exceptions import RayActorError
+from ray.exceptions import RayActorError, RayTaskError
 
 from analysis import records
 from sweeps import launch, lease
@@ -284,6 +284,16 @@ def test_a_trial_given_up_for_its_nodes_is_recorded_with_why(tmp_path: Path) -> 
     assert row["status"] == "failed"
     assert f"lost its node {MAX_NODE_LOSSES} times in a row without an epoch more" in row["error"]
     assert "its node is gone" in row["error"]
+
+
+def test_a_trial_that_lost_its_workers_is_recorded_with_the_end_of_the_error(tmp_path: Path) -> None:
+    trial = make_plan(read_flags(PilcroSweep, PRESETS, ["--alpha", "1"], "")).trials[0]
+    traceback = "Traceback (most recent call last):\n" + 100 * "  File 'sweep', line 1\n"
+    error = RayTaskError("step", traceback + "ValueError: a", ValueError("a " + 600 * "long " + "message"))
+    result = SimpleNamespace(error=error.as_instanceof_cause(), config={"trial": trial.payload()})
+    launch._record_lost([result], {trial.id: trial}, str(tmp_path / "pilcro"), OPTIONS, {})  # type: ignore[arg-type]
+    (row,) = records.read_sweep(str(tmp_path / "pilcro")).trials.to_pylist()
+    assert row["error"] == f"given up after 4 attempts: ValueError: a {600 * 'long '}message"
 
 
 def test_environment_keeps_what_the_user_set() -> None:

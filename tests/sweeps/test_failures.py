@@ -16,7 +16,7 @@ from rich.console import Console
 
 from analysis import records
 from sweeps import failures, progress
-from sweeps.failures import BadNodes, cause
+from sweeps.failures import BadNodes, cause, told
 from sweeps.gauges import Gauges
 from sweeps.pilcro import PRESETS, PilcroSweep
 from sweeps.plan import make_plan, read_flags
@@ -83,6 +83,25 @@ def test_a_storage_that_fails_is_not(method: str, tmp_path: Path, monkeypatch: p
     assert starts(one) == (1 if method == "save" else 0)
 
 
+@pytest.mark.parametrize("method", ["_bytes", "put_file"])
+def test_a_storage_that_fails_when_the_trial_has_ended_is_not(
+    method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def harmed(*_: object) -> None:
+        raise OSError("the token has expired")
+
+    one = actor(tmp_path / "s")
+    step = one.step()
+    while step["epoch"] < step["epochs"] - 1:
+        step = one.step()
+    with monkeypatch.context() as failing:
+        failing.setattr(records, method, harmed)
+        with pytest.raises(StorageFailure, match="the token has expired"):
+            one.step()
+    assert not (tmp_path / "s" / "trials").exists()
+    assert one.step()["status"] == "completed"
+
+
 def test_data_that_cannot_be_had_are_no_start(tmp_path: Path) -> None:
     config = make_plan(read_flags(PilcroSweep, PRESETS, [], "")).trials[0].config.data
     one = actor(tmp_path / "s", SharedData("parquet:/nowhere", "data", (config,)))
@@ -123,6 +142,16 @@ def test_the_cause(tmp_path: Path) -> None:
     assert isinstance(cause(interrupted(tmp_path, "a", RayTaskError("step", "", storage))), StorageFailure)
     assert isinstance(cause(interrupted(tmp_path, "b", RayActorError(error_msg="killed"))), RayActorError)
     assert cause(SimpleNamespace(pickled_error_file=None)) is None
+
+
+def test_the_end_of_an_error_is_told_in_a_line() -> None:
+    error = ValueError("no such table " + 600 * "x" + "\nat all")
+    raised = RayTaskError("step", "Traceback (most recent call last):\n  File 1\nValueError: no", error)
+    kept = cloudpickle.loads(cloudpickle.dumps(raised.as_instanceof_cause()))  # as Tune keeps it
+    assert told(kept) == "ValueError: no such table " + 600 * "x" + " at all"
+    died = RayActorError(error_msg="The actor died.\n\tactor_id: 7\nIts worker process has died: SYSTEM_ERROR")
+    assert told(died) == "Its worker process has died: SYSTEM_ERROR"
+    assert told("Failure # 4 (occurred at noon)\nTuneError: no\n") == "TuneError: no"
 
 
 def test_what_is_said_after_a_failure_of_the_storage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

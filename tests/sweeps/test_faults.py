@@ -28,6 +28,7 @@ Answer = tuple[int, str]
 FAULTS: dict[str, list[Answer]] = {
     "5xx": [(500, "InternalError"), (503, "ServiceUnavailable")],
     "expired": [(400, "ExpiredToken")],
+    "silent": [(0, "")],
 }
 
 
@@ -59,6 +60,10 @@ class Store:
                 if store.answers:
                     status, code = store.answers[store.failed % len(store.answers)]
                     store.failed += 1
+                    if not status:
+                        wait_for(lambda: not store.answers, "the end of the silence", 900)
+                        self.close_connection = True
+                        return
                     content = f"<Error><Code>{code}</Code><Message>{code} by the drill</Message></Error>".encode()
                     self.send_response(status)
                     headers = {"Content-Type": "application/xml"}
@@ -154,6 +159,26 @@ def test_s3_is_not_there_at_the_start(store: Store, uninterrupted: Path) -> None
 
 
 @pytest.mark.long
+def test_s3_takes_requests_and_says_nothing(store: Store, s3_endpoint: str, uninterrupted: Path) -> None:
+    """For good: after its two minutes the driver stops with a line, nothing is recorded as failed, and it goes on."""
+    process = start("s3://bucket/sweeps", *LONGER, env={"AWS_ENDPOINT_URL": store.url})
+    wait_for(lambda: checkpoints(s3_endpoint) >= 2, "two trials in training")
+    store.answers = FAULTS["silent"]
+    began = time.monotonic()
+    code, _, err = finish(process, 600)
+    print(f"ended after {time.monotonic() - began:.0f} s")
+    store.answers = []
+    assert code == 1, err
+    assert "give the same command again" in err
+    assert "Traceback" not in err
+    recorded = read_sweep("s3://bucket/sweeps/pilcro").trials if _recorded() else None
+    assert recorded is None or set(recorded["status"].to_pylist()) <= {"completed"}
+    code, _, err = finish(start("s3://bucket/sweeps", *LONGER, env={"AWS_ENDPOINT_URL": store.url}))
+    assert code == 0, err
+    same("s3://bucket/sweeps", uninterrupted)
+
+
+@pytest.mark.long
 def test_s3_credentials_that_expire(store: Store, s3_endpoint: str, uninterrupted: Path) -> None:
     """No trial is recorded as failed: the run ends with what is wrong, and the same command goes on."""
     process = start("s3://bucket/sweeps", *LONGER, env={"AWS_ENDPOINT_URL": store.url})
@@ -161,7 +186,7 @@ def test_s3_credentials_that_expire(store: Store, s3_endpoint: str, uninterrupte
     store.answers = FAULTS["expired"]
     code, _, err = finish(process)
     store.answers = []
-    assert code == 1
+    assert code == 1, err
     # S3 answers HEAD requests without a body: the code that says so is not there
     assert "credentials" in err
     assert "give the same command again" in err
