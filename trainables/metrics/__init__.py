@@ -10,6 +10,7 @@ from trainables.metrics.landscape import Landscape
 from trainables.metrics.locality import Locality
 from trainables.metrics.moment import Measured, Metric, Moment
 from trainables.metrics.paths import PathCounts
+from trainables.metrics.receptive_field import ReceptiveField
 from trainables.metrics.saliency import Entropy, Faithfulness, LocalLipschitz, MaxSensitivity, SaliencyMaps
 
 METRICS: dict[str, type[Metric]] = {
@@ -22,6 +23,7 @@ METRICS: dict[str, type[Metric]] = {
     "entropy": Entropy,
     "saliency_maps": SaliencyMaps,
     "attacks": Attacks,
+    "erf": ReceptiveField,
 }
 
 __all__ = ["METRICS", "Measured", "Metric", "Moment"]

@@ -58,6 +58,8 @@ class MetricFlags:
     """The first so many test images are attacked."""
     attack_seed: int = 0
     """Decides random starts and squares, the same for every trial."""
+    erf_images: int = 128
+    """Receptive fields are measured on the first so many test images."""
 
     def metric_options(self, names: Iterable[str], flag: str) -> dict[str, dict[str, Any]]:
         """Options of each metric by its name, as JSON values; `flag` is what the names were given by.
@@ -92,6 +94,7 @@ class MetricFlags:
                 "images": self.attack_images,
                 "seed": self.attack_seed,
             },
+            "erf": {"images": self.erf_images},
         }
         chosen = {}
         for name in separated(names):
