@@ -9,6 +9,7 @@ from trainables.metrics.attacks import Attacks
 from trainables.metrics.landscape import Landscape
 from trainables.metrics.locality import Locality
 from trainables.metrics.moment import Measured, Metric, Moment
+from trainables.metrics.parameters import Parameters
 from trainables.metrics.paths import PathCounts
 from trainables.metrics.receptive_field import ReceptiveField
 from trainables.metrics.saliency import Entropy, Faithfulness, LocalLipschitz, MaxSensitivity, SaliencyMaps
@@ -24,6 +25,7 @@ METRICS: dict[str, type[Metric]] = {
     "saliency_maps": SaliencyMaps,
     "attacks": Attacks,
     "erf": ReceptiveField,
+    "parameters": Parameters,
 }
 
 __all__ = ["METRICS", "Measured", "Metric", "Moment"]
