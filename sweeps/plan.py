@@ -83,7 +83,7 @@ class SweepFlags(MetricFlags, ABC):
 
     measure: tuple[str, ...] | None = None
     """What to measure besides accuracy and loss: landscape, paths, locality, faithfulness, local_lipschitz,
-    max_sensitivity, entropy, saliency_maps, attacks. Default: what the method's paper reports."""
+    max_sensitivity, entropy, saliency_maps, attacks, erf, cam, parameters. Default: what the method's paper reports."""
     storage: str = "results"
     """Folder or s3://bucket/prefix for the record."""
     name: str | None = None

@@ -6,6 +6,7 @@ measuring more or less never changes what is trained.
 """
 
 from trainables.metrics.attacks import Attacks
+from trainables.metrics.class_activation import ClassActivation
 from trainables.metrics.landscape import Landscape
 from trainables.metrics.locality import Locality
 from trainables.metrics.moment import Measured, Metric, Moment
@@ -25,6 +26,7 @@ METRICS: dict[str, type[Metric]] = {
     "saliency_maps": SaliencyMaps,
     "attacks": Attacks,
     "erf": ReceptiveField,
+    "cam": ClassActivation,
     "parameters": Parameters,
 }
 

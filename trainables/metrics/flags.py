@@ -60,6 +60,10 @@ class MetricFlags:
     """Decides random starts and squares, the same for every trial."""
     erf_images: int = 128
     """Receptive fields are measured on the first so many test images."""
+    cam_images: int = 1000
+    """Class activation maps are measured on the first so many test images."""
+    cam_panels: int = 4
+    """Images whose class activation maps are kept, each of another class."""
 
     def metric_options(self, names: Iterable[str], flag: str) -> dict[str, dict[str, Any]]:
         """Options of each metric by its name, as JSON values; `flag` is what the names were given by.
@@ -95,6 +99,7 @@ class MetricFlags:
                 "seed": self.attack_seed,
             },
             "erf": {"images": self.erf_images},
+            "cam": {"images": self.cam_images, "panels": self.cam_panels},
         }
         chosen = {}
         for name in separated(names):
