@@ -56,7 +56,7 @@ from sweeps.usage import Usage, Used, of_all_runs
 from trainables.checkpoints import CheckpointError
 from trainables.data import SharedData, StreamedImages, load
 from trainables.kept_models import without_model
-from trainables.metrics import METRICS
+from trainables.metrics import METRICS, needs_masks
 from trainables.models import build_model
 from trainables.trainable import Data, StorageFailure, Trial, TrialOptions, checkpoints_of, trial_row
 
@@ -203,14 +203,15 @@ def _load(flags: SweepFlags, plan: Plan, pending: Sequence[PlannedTrial]) -> dic
     """Each data set that pending trials need, once, by its name in the record, with what methods derive from it: loaded
     here, and shared through Ray, or for each node to load where every node can reach it."""
     loaded: dict[str, Data] = {}
+    masks = needs_masks(flags.metrics())
     for spec, config in plan.data_configs.items():
         methods = dict.fromkeys(trial.config.method for trial in pending if trial.config.data.dataset == config.dataset)
         if not methods:
             continue
         if _everywhere(spec, flags.data_root):
-            loaded[config.dataset] = SharedData(spec, _absolute(flags.data_root), config, tuple(methods))
+            loaded[config.dataset] = SharedData(spec, _absolute(flags.data_root), config, tuple(methods), masks)
             continue
-        images = loaded[config.dataset] = load(spec, flags.data_root, config)
+        images = loaded[config.dataset] = load(spec, flags.data_root, config, masks=masks)
         for method in methods:
             method.prepare(images)
     return loaded

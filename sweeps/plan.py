@@ -21,8 +21,9 @@ from analysis.command_line import InputError, parse
 from analysis.records import write_file
 from analysis.schema import SCHEMA_VERSION
 from trainables.configuration import ModelConfig, Optimizer, Precision, Schedule, TrainingConfig, TrialConfig
-from trainables.data import DataConfig, DataInfo, describe
+from trainables.data import DataConfig, DataInfo, check_masks, describe
 from trainables.method import Method
+from trainables.metrics import needs_masks
 from trainables.metrics.flags import MetricFlags
 from trainables.models import MODELS, check_size
 
@@ -83,7 +84,8 @@ class SweepFlags(MetricFlags, ABC):
 
     measure: tuple[str, ...] | None = None
     """What to measure besides accuracy and loss: landscape, paths, locality, faithfulness, local_lipschitz,
-    max_sensitivity, entropy, saliency_maps, attacks, erf, cam, parameters. Default: what the method's paper reports."""
+    max_sensitivity, entropy, saliency_maps, attacks, erf, cam, iou, parameters. Default: what the method's paper
+    reports."""
     storage: str = "results"
     """Folder or s3://bucket/prefix for the record."""
     name: str | None = None
@@ -195,7 +197,7 @@ class Plan:
 def make_plan(flags: SweepFlags) -> Plan:
     """Every combination of the flags' values, each trial once. Raises `InputError` for what cannot be trained."""
     _check_grid(flags)
-    flags.metrics()
+    masks = needs_masks(flags.metrics())
     infos: dict[str, DataInfo] = {}
     data_configs: dict[str, DataConfig] = {}
     for spec in flags.dataset:
@@ -213,6 +215,8 @@ def make_plan(flags: SweepFlags) -> Plan:
             evaluation_size=flags.evaluation_size,
         )
         _check_images(info, data_configs[spec])
+        if masks:
+            check_masks(spec, flags.data_root)
     trials: dict[str, PlannedTrial] = {}
     for spec, model, training in itertools.product(flags.dataset, _models(flags), _trainings(flags)):
         size = flags.image_size or infos[spec].size

@@ -55,10 +55,10 @@ def test_processes_that_ask_at_once_load_it_once(tmp_path: Path) -> None:
     code = f"""
 import time
 from trainables.data import DataConfig, SharedData, load, shared
-def slowly(*arguments):
+def slowly(*arguments, **named):
     open({str(tmp_path / "loaded")!r}, "a").write("x")
     time.sleep(1)
-    return load(*arguments)
+    return load(*arguments, **named)
 shared.load = slowly
 data = SharedData("digits", ".", DataConfig("digits")).load()
 print(int(data.train.images.sum()))

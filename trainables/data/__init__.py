@@ -10,7 +10,18 @@ come without a test split, give 20% of their images to one, drawn the same way.
 from trainables.data.configuration import DataConfig
 from trainables.data.images import Images, Split
 from trainables.data.shared import SharedData
-from trainables.data.sources import DataInfo, describe, identify, load
+from trainables.data.sources import DataInfo, check_masks, describe, identify, load
 from trainables.data.streamed import StreamedImages
 
-__all__ = ["DataConfig", "DataInfo", "Images", "SharedData", "Split", "StreamedImages", "describe", "identify", "load"]
+__all__ = [
+    "DataConfig",
+    "DataInfo",
+    "Images",
+    "SharedData",
+    "Split",
+    "StreamedImages",
+    "check_masks",
+    "describe",
+    "identify",
+    "load",
+]

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from analysis.command_line import InputError
 from trainables.data.configuration import DataConfig
 
 
@@ -92,6 +93,10 @@ class Images:
     """Arrays derived from the data by methods, shared with them."""
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
+    test_rows: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    """Which the test images are of all that the source has: those that are not for testing, then those that are."""
+    masks: NDArray[np.bool_] | None = None
+    """Where the object is in the test images (N, H, W), if that was asked for."""
     _tensors: dict[tuple[str, str], tuple[Tensor, Tensor]] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
@@ -185,6 +190,15 @@ class Images:
         images, labels = self.tensors(split, device)
         rows = indices.to(device)
         return scaled(images[rows], scale_and_offset(self.config, self.mean, self.std)), labels[rows]
+
+    def test_masks(self, start: int, end: int) -> Tensor:
+        """Where the object is in the test images from `start` to before `end`, bool (B, H, W).
+
+        Raises `ValueError` if the data were loaded without masks.
+        """
+        if self.masks is None:
+            raise InputError(f"dataset {self.name}: loaded without masks")
+        return torch.from_numpy(self.masks[start:end].copy())
 
     def training_pixels(self) -> Iterator[Tensor]:
         """All training images as they are, uint8 (B, C, H, W), in parts."""

@@ -43,12 +43,15 @@ class SharedData:
     config: DataConfig
     methods: tuple[Prepares, ...] = ()
     """What derives something from the data does so at the same time, once."""
+    masks: bool = False
+    """Whether the test images' masks are wanted."""
 
     def load(self) -> Images | StreamedImages:
         """The data set, its arrays read-only. Raises what `trainables.data.load` raises, `InputError` where the data
         are not those any more that the sweep was planned with, and `OSError` where the temporary folder has no room."""
         folder = _folder()
-        name = hashlib.sha256(repr((self.spec, self.root, self.config, self.methods)).encode()).hexdigest()[:32]
+        asked = (self.spec, self.root, self.config, self.methods, self.masks)
+        name = hashlib.sha256(repr(asked).encode()).hexdigest()[:32]
         entry = folder / name
         with _locked(folder / "lock"):
             if (entry / "whole").exists():
@@ -59,7 +62,7 @@ class SharedData:
                     shutil.rmtree(entry)
             _remove_unused(folder)
             self._check()
-            data = load(self.spec, self.root, self.config)
+            data = load(self.spec, self.root, self.config, masks=self.masks)
             self._check()  # nor did they change meanwhile
             for method in self.methods:
                 method.prepare(data)

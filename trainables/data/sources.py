@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from analysis.command_line import InputError
+from trainables.data import masks as mask_files
 from trainables.data.configuration import TEST_SEED, DataConfig, shuffled, split_indices, stratified
 from trainables.data.images import Images, Split
 from trainables.data.streamed import StreamedImages
@@ -140,12 +141,64 @@ def describe(spec: str, root: str) -> DataInfo:
     )
 
 
-def load(spec: str, root: str, config: DataConfig) -> Images | StreamedImages:
-    """The data set with its splits, see the package's docstring. `root` is where named sets are, or are downloaded to.
+def load(spec: str, root: str, config: DataConfig, *, masks: bool = False) -> Images | StreamedImages:
+    """The data set with its splits, see the package's docstring; with the masks of its test images, if they are asked
+    for. `root` is where named sets are, or are downloaded to.
 
     Raises `ValueError` in one line for an unknown set, missing or damaged files, a download that fails, a root that
     cannot be written when it has to be, and settings that the images are too small for.
     """
+    data = _load(spec, root, config)
+    if not masks:
+        return data
+    if isinstance(data, StreamedImages):
+        top = Path(_with_masks(spec))
+        data.masks = [mask_files.in_folder(top, file) for file in data.files["test"][0]]
+        mask_files.check(data.masks, spec)
+        return data
+    files = _mask_files(spec, root)
+    chosen = [files[row] for row in data.test_rows]
+    mask_files.check(chosen, spec)
+    size = data.size
+
+    def read(file: mask_files.MaskFile) -> NDArray[np.uint8]:
+        return _array(_square(file.read(), size))[0]
+
+    data.masks = mask_files.from_grey(np.stack(_in_threads(read, chosen)))
+    return data
+
+
+def check_masks(spec: str, root: str) -> None:
+    """Raise `InputError` if the test images of a data set have no masks, without loading it."""
+    path = _with_masks(spec)
+    if path:
+        mask_files.check([mask_files.in_folder(Path(path), file) for file in _folder(path).test[0]], spec)
+
+
+def _with_masks(spec: str) -> str:
+    """The path of a folder, "" for Oxford's pets: what may have masks."""
+    kind, path = _parse(spec)
+    if kind != "folder" and spec != "oxford-pets":
+        raise InputError(
+            f"dataset {spec}: has no masks, allowed are oxford-pets and a folder: with "
+            f"{mask_files.FOLDER}/<an image's path>.png at its top"
+        )
+    return path if kind == "folder" else ""
+
+
+def _mask_files(spec: str, root: str) -> list[mask_files.MaskFile]:
+    """Of all images as the source has them: those that are not for testing, then those that are."""
+    path = _with_masks(spec)
+    if path:
+        folder = _folder(path)
+        return [mask_files.in_folder(Path(path), file) for file in [*folder.train[0], *folder.test[0]]]
+    from torchvision.datasets import OxfordIIITPet
+
+    parts = [_open_or_download(OxfordIIITPet, spec, root, root, {"split": split}) for split in ("trainval", "test")]
+    return [mask_files.of_pet(str(image)) for part in parts for image in part._images]
+
+
+def _load(spec: str, root: str, config: DataConfig) -> Images | StreamedImages:
     kind, path = _parse(spec)
     if spec == "imagenet":
         return _streamed(_imagenet(root), config, NAMED["imagenet"].size)
@@ -190,9 +243,8 @@ def _in_memory(config: DataConfig, class_names: Sequence[str], pool: Arrays, tes
     order = shuffled(np.arange(len(test[1])))
     test_split = Split(np.ascontiguousarray(test[0][order]), test[1][order])
     validation = Split(np.ascontiguousarray(images[held]), labels[held]) if len(held) else test_split
-    return Images(
-        config, tuple(class_names), Split(np.ascontiguousarray(images[train]), labels[train]), validation, test_split
-    )
+    train_split = Split(np.ascontiguousarray(images[train]), labels[train])
+    return Images(config, tuple(class_names), train_split, validation, test_split, test_rows=len(labels) + order)
 
 
 def _resized(images: NDArray[np.uint8], size: int | None) -> NDArray[np.uint8]:
@@ -345,6 +397,7 @@ class _Folder:
 def _class_files(folder: Path) -> dict[str, list[str]]:
     """Image files by class, both sorted; classes are the folder's folders."""
     classes = sorted(entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    classes = [entry for entry in classes if not mask_files.holds_masks(entry, classes)]
     files = {
         entry.name: sorted(str(path) for path in entry.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
         for entry in classes

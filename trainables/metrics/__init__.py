@@ -5,10 +5,13 @@ A metric is a frozen dataclass of its options with one function, `measure(moment
 measuring more or less never changes what is trained.
 """
 
+from collections.abc import Iterable
+
 from trainables.metrics.attacks import Attacks
 from trainables.metrics.class_activation import ClassActivation
 from trainables.metrics.landscape import Landscape
 from trainables.metrics.locality import Locality
+from trainables.metrics.mask_overlap import MaskOverlap
 from trainables.metrics.moment import Measured, Metric, Moment
 from trainables.metrics.parameters import Parameters
 from trainables.metrics.paths import PathCounts
@@ -27,7 +30,14 @@ METRICS: dict[str, type[Metric]] = {
     "attacks": Attacks,
     "erf": ReceptiveField,
     "cam": ClassActivation,
+    "iou": MaskOverlap,
     "parameters": Parameters,
 }
 
-__all__ = ["METRICS", "Measured", "Metric", "Moment"]
+
+def needs_masks(names: Iterable[str]) -> bool:
+    """Whether one of these metrics needs masks of the test images."""
+    return any(getattr(METRICS[name], "needs_masks", False) for name in names)
+
+
+__all__ = ["METRICS", "Measured", "Metric", "Moment", "needs_masks"]

@@ -28,7 +28,7 @@ from analysis.schema import TABLES, direction, unit
 from trainables.configuration import TrialConfig
 from trainables.data import Images, StreamedImages, identify, load
 from trainables.kept_models import KeptModel, model_file, read_model, without_model
-from trainables.metrics import METRICS
+from trainables.metrics import METRICS, needs_masks
 from trainables.metrics.flags import MetricFlags, separated
 from trainables.metrics.moment import Moment, map_row
 from trainables.training import build_network
@@ -126,7 +126,7 @@ class _Data:
             treatment = dataclasses.replace(treatment, dataset=name, image_size=kept.size, train_images=None)
         key = json.dumps([dataclasses.asdict(treatment), kept.mean, kept.std], sort_keys=True)
         if key not in self.loaded:
-            data = load(spec, self.flags.data_root, treatment)
+            data = load(spec, self.flags.data_root, treatment, masks=needs_masks(separated(self.flags.metrics)))
             if data.channels != kept.channels or data.classes > kept.classes:
                 raise InputError(
                     f"dataset {spec}: {data.channels} channels and {data.classes} classes, allowed with {kept.url} are "

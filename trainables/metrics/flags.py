@@ -64,6 +64,8 @@ class MetricFlags:
     """Class activation maps are measured on the first so many test images."""
     cam_panels: int = 4
     """Images whose class activation maps are kept, each of another class."""
+    iou_images: int = 1000
+    """The overlap with masks is measured on the first so many test images."""
 
     def metric_options(self, names: Iterable[str], flag: str) -> dict[str, dict[str, Any]]:
         """Options of each metric by its name, as JSON values; `flag` is what the names were given by.
@@ -99,6 +101,7 @@ class MetricFlags:
                 "seed": self.attack_seed,
             },
             "erf": {"images": self.erf_images},
+            "iou": {"images": self.iou_images},
             "cam": {"images": self.cam_images, "panels": self.cam_panels},
         }
         chosen = {}
