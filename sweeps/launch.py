@@ -54,7 +54,7 @@ from sweeps.plan import (
 from sweeps.progress import Progress
 from sweeps.usage import Usage, Used, of_all_runs
 from trainables.checkpoints import CheckpointError
-from trainables.data import SharedData, StreamedImages, load
+from trainables.data import SharedData, StreamedImages, load, load_others
 from trainables.kept_models import without_model
 from trainables.metrics import METRICS, needs_masks
 from trainables.models import build_model
@@ -208,10 +208,12 @@ def _load(flags: SweepFlags, plan: Plan, pending: Sequence[PlannedTrial]) -> dic
         methods = dict.fromkeys(trial.config.method for trial in pending if trial.config.data.dataset == config.dataset)
         if not methods:
             continue
-        if _everywhere(spec, flags.data_root):
-            loaded[config.dataset] = SharedData(spec, _absolute(flags.data_root), config, tuple(methods), masks)
+        if all(_everywhere(needed, flags.data_root) for needed in (spec, *flags.shift)):
+            root = _absolute(flags.data_root)
+            loaded[config.dataset] = SharedData(spec, root, config, tuple(methods), masks, flags.shift)
             continue
         images = loaded[config.dataset] = load(spec, flags.data_root, config, masks=masks)
+        load_others(images, spec, flags.shift, flags.data_root)
         for method in methods:
             method.prepare(images)
     return loaded
@@ -610,7 +612,10 @@ def _check_shared(url: str) -> None:
 
 def _check_streamed(data: Mapping[str, Data]) -> None:
     """Refuse images that trials read file by file where trials would run on nodes that do not see the files."""
-    for name, images in data.items():
+    loaded = {name: images for name, images in data.items() if not isinstance(images, SharedData)}
+    for images in list(loaded.values()):
+        loaded |= images.others
+    for name, images in loaded.items():
         if not isinstance(images, StreamedImages):
             continue
         files = [paths[0] for paths, _ in images.files.values() if len(paths)]

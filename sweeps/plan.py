@@ -21,7 +21,7 @@ from analysis.command_line import InputError, parse
 from analysis.records import write_file
 from analysis.schema import SCHEMA_VERSION
 from trainables.configuration import ModelConfig, Optimizer, Precision, Schedule, TrainingConfig, TrialConfig
-from trainables.data import DataConfig, DataInfo, check_masks, describe
+from trainables.data import DataConfig, DataInfo, check_masks, check_others, describe
 from trainables.method import Method
 from trainables.metrics import needs_masks
 from trainables.metrics.flags import MetricFlags
@@ -84,7 +84,7 @@ class SweepFlags(MetricFlags, ABC):
 
     measure: tuple[str, ...] | None = None
     """What to measure besides accuracy and loss: landscape, paths, locality, faithfulness, local_lipschitz,
-    max_sensitivity, entropy, saliency_maps, attacks, erf, cam, iou, parameters. Default: what the method's paper
+    max_sensitivity, entropy, saliency_maps, attacks, erf, cam, iou, parameters, shift. Default: what the method's paper
     reports."""
     storage: str = "results"
     """Folder or s3://bucket/prefix for the record."""
@@ -217,6 +217,7 @@ def make_plan(flags: SweepFlags) -> Plan:
         _check_images(info, data_configs[spec])
         if masks:
             check_masks(spec, flags.data_root)
+        check_others(spec, flags.shift, flags.data_root)
     trials: dict[str, PlannedTrial] = {}
     for spec, model, training in itertools.product(flags.dataset, _models(flags), _trainings(flags)):
         size = flags.image_size or infos[spec].size
@@ -233,9 +234,12 @@ def make_plan(flags: SweepFlags) -> Plan:
     return Plan(labelled, infos, data_configs)
 
 
+_MAY_BE_EMPTY = ("milestones", "maps_at", "measure", "alpha_range", "shift")
+
+
 def _check_grid(flags: SweepFlags) -> None:
     for entry in dataclasses.fields(flags):
-        if getattr(flags, entry.name) == () and entry.name not in ("milestones", "maps_at", "measure", "alpha_range"):
+        if getattr(flags, entry.name) == () and entry.name not in _MAY_BE_EMPTY:
             raise InputError(f"--{entry.name.replace('_', '-')}: no value, allowed is at least one")
     if flags.seeds < 1:
         raise InputError(f"seeds: {flags.seeds}, allowed are whole numbers of at least 1")

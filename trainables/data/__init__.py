@@ -10,6 +10,7 @@ come without a test split, give 20% of their images to one, drawn the same way.
 from trainables.data.configuration import DataConfig
 from trainables.data.images import Images, Split
 from trainables.data.shared import SharedData
+from trainables.data.shift import check_others, load_others
 from trainables.data.sources import DataInfo, check_masks, describe, identify, load
 from trainables.data.streamed import StreamedImages
 
@@ -21,7 +22,9 @@ __all__ = [
     "Split",
     "StreamedImages",
     "check_masks",
+    "check_others",
     "describe",
     "identify",
     "load",
+    "load_others",
 ]

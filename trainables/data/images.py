@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -14,6 +14,9 @@ from torch import Tensor
 
 from analysis.command_line import InputError
 from trainables.data.configuration import DataConfig
+
+if TYPE_CHECKING:
+    from trainables.data.streamed import StreamedImages
 
 
 @dataclass(frozen=True)
@@ -97,6 +100,8 @@ class Images:
     """Which the test images are of all that the source has: those that are not for testing, then those that are."""
     masks: NDArray[np.bool_] | None = None
     """Where the object is in the test images (N, H, W), if that was asked for."""
+    others: dict[str, Images | StreamedImages] = field(default_factory=dict, repr=False)
+    """Data sets of the same classes to test on, by their names in the record: see `shift`."""
     _tensors: dict[tuple[str, str], tuple[Tensor, Tensor]] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:

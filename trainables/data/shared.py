@@ -20,6 +20,7 @@ from typing import Any, Protocol
 from analysis.command_line import InputError
 from trainables.data.configuration import DataConfig
 from trainables.data.images import Images
+from trainables.data.shift import load_others
 from trainables.data.sources import identify, load
 from trainables.data.streamed import StreamedImages
 
@@ -45,12 +46,14 @@ class SharedData:
     """What derives something from the data does so at the same time, once."""
     masks: bool = False
     """Whether the test images' masks are wanted."""
+    shift: tuple[str, ...] = ()
+    """Other data sets to test on, loaded with it."""
 
     def load(self) -> Images | StreamedImages:
         """The data set, its arrays read-only. Raises what `trainables.data.load` raises, `InputError` where the data
         are not those any more that the sweep was planned with, and `OSError` where the temporary folder has no room."""
         folder = _folder()
-        asked = (self.spec, self.root, self.config, self.methods, self.masks)
+        asked = (self.spec, self.root, self.config, self.methods, self.masks, self.shift)
         name = hashlib.sha256(repr(asked).encode()).hexdigest()[:32]
         entry = folder / name
         with _locked(folder / "lock"):
@@ -63,6 +66,7 @@ class SharedData:
             _remove_unused(folder)
             self._check()
             data = load(self.spec, self.root, self.config, masks=self.masks)
+            load_others(data, self.spec, self.shift, self.root)
             self._check()  # nor did they change meanwhile
             for method in self.methods:
                 method.prepare(data)

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from analysis.command_line import InputError
 from trainables.data.configuration import DataConfig
-from trainables.data.images import scale_and_offset, scaled
+from trainables.data.images import Images, scale_and_offset, scaled
 from trainables.data.masks import MaskFile, from_grey
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -52,6 +52,8 @@ class StreamedImages:
     std: tuple[float, ...] = IMAGENET_STD
     masks: list[MaskFile] | None = None
     """Where the masks of the test images are, if they were asked for."""
+    others: dict[str, Images | StreamedImages] = field(default_factory=dict, repr=False)
+    """Data sets of the same classes to test on, by their names in the record: see `shift`."""
 
     def __post_init__(self) -> None:
         self.config.check_size(self.size)

@@ -17,6 +17,7 @@ from trainables.metrics.parameters import Parameters
 from trainables.metrics.paths import PathCounts
 from trainables.metrics.receptive_field import ReceptiveField
 from trainables.metrics.saliency import Entropy, Faithfulness, LocalLipschitz, MaxSensitivity, SaliencyMaps
+from trainables.metrics.shift import Shift
 
 METRICS: dict[str, type[Metric]] = {
     "landscape": Landscape,
@@ -31,6 +32,7 @@ METRICS: dict[str, type[Metric]] = {
     "erf": ReceptiveField,
     "cam": ClassActivation,
     "iou": MaskOverlap,
+    "shift": Shift,
     "parameters": Parameters,
 }
 

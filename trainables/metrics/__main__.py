@@ -26,7 +26,7 @@ from analysis.command_line import InputError, parse, run
 from analysis.records import add_measurements, read_table
 from analysis.schema import TABLES, direction, unit
 from trainables.configuration import TrialConfig
-from trainables.data import Images, StreamedImages, identify, load
+from trainables.data import Images, StreamedImages, identify, load, load_others
 from trainables.kept_models import KeptModel, model_file, read_model, without_model
 from trainables.metrics import METRICS, needs_masks
 from trainables.metrics.flags import MetricFlags, separated
@@ -132,7 +132,9 @@ class _Data:
                     f"dataset {spec}: {data.channels} channels and {data.classes} classes, allowed with {kept.url} are "
                     f"{kept.channels} channels and at most {kept.classes} classes"
                 )
-            data.mean, data.std = kept.mean, kept.std
+            load_others(data, spec, self.flags.shift, self.flags.data_root)
+            for part in (data, *data.others.values()):
+                part.mean, part.std = kept.mean, kept.std
             self.loaded[key] = data
         return self.loaded[key]
 
