@@ -268,7 +268,9 @@ def _saliency(sweep: Sweep, spec: _Spec) -> Iterator[Drawn]:
     rows = _first(_rows(sweep, spec))
     table = _of(sweep, "maps", {row["trial_id"] for row in rows})
     names = sorted(set(table["name"].to_pylist()))
-    images = [name for name in names if name.startswith("image/") and " on " not in name]
+    explained = {name.split("/")[2] for name in names if name.startswith("saliency/") and " on " not in name}
+    # others are those of class activation maps
+    images = [name for name in names if name.startswith("image/") and name.split("/")[1] in explained]
     pictures = [_maps(sweep, rows, name) for name in images]
     ways = sorted({name.split("/")[1] for name in names if name.startswith("saliency/") and " on " not in name})
     settings = _settings(rows)

@@ -56,9 +56,9 @@ from sweeps.plan import (
 from sweeps.progress import Progress
 from sweeps.usage import Usage, Used, of_all_runs
 from trainables.checkpoints import CheckpointError
-from trainables.data import SharedData, StreamedImages, load_each
+from trainables.data import SharedData, StreamedImages, load_each, load_others
 from trainables.kept_models import without_model
-from trainables.metrics import METRICS
+from trainables.metrics import METRICS, needs_masks
 from trainables.models import build_model
 from trainables.trainable import Data, StorageFailure, Trial, TrialOptions, checkpoints_of, trial_row
 
@@ -205,16 +205,19 @@ def _load(flags: SweepFlags, plan: Plan, pending: Sequence[PlannedTrial]) -> dic
     """Each data set that pending trials need, once, by its name in the record, with what methods derive from it: loaded
     here, and shared through Ray, or for each node to load where every node can reach it."""
     loaded: dict[str, Data] = {}
+    masks = needs_masks(flags.metrics())
     for spec, info in plan.data.items():
         trials = [trial.config for trial in pending if trial.config.data.dataset == info.name]
         methods = tuple(dict.fromkeys(config.method for config in trials))
         configs = tuple(dict.fromkeys(config.data for config in trials))
         if not trials:
             continue
-        if _everywhere(spec, flags.data_root):
-            loaded[info.name] = SharedData(spec, _absolute(flags.data_root), configs, methods)
+        if all(_everywhere(needed, flags.data_root) for needed in (spec, *flags.shift)):
+            root = _absolute(flags.data_root)
+            loaded[info.name] = SharedData(spec, root, configs, methods, masks, flags.shift)
             continue
-        folds = loaded[info.name] = load_each(spec, flags.data_root, configs)
+        folds = loaded[info.name] = load_each(spec, flags.data_root, configs, masks=masks)
+        load_others(list(folds.values()), spec, flags.shift, flags.data_root)
         for images, method in itertools.product(folds.values(), methods):
             method.prepare(images)
     return loaded
@@ -606,9 +609,12 @@ def _check_shared(url: str) -> None:
 
 def _check_streamed(data: Mapping[str, Data]) -> None:
     """Refuse images that trials read file by file where trials would run on nodes that do not see the files."""
+    loaded: dict[str, Any] = {}
     for name, folds in data.items():
-        # all folds are of the same files
-        images = None if isinstance(folds, SharedData) else next(iter(folds.values()))
+        if not isinstance(folds, SharedData):
+            images = next(iter(folds.values()))  # all folds are of the same files
+            loaded |= {name: images, **images.others}
+    for name, images in loaded.items():
         if not isinstance(images, StreamedImages):
             continue
         files = [paths[0] for paths, _ in images.files.values() if len(paths)]

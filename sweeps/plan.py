@@ -21,8 +21,9 @@ from analysis.command_line import InputError, parse
 from analysis.records import write_file
 from analysis.schema import SCHEMA_VERSION
 from trainables.configuration import ModelConfig, Optimizer, Precision, Schedule, TrainingConfig, TrialConfig
-from trainables.data import DataConfig, DataInfo, describe
+from trainables.data import DataConfig, DataInfo, check_masks, check_others, describe
 from trainables.method import Method
+from trainables.metrics import needs_masks
 from trainables.metrics.flags import MetricFlags
 from trainables.models import MODELS, check_size
 
@@ -98,7 +99,8 @@ class SweepFlags(MetricFlags, ABC):
 
     measure: tuple[str, ...] | None = None
     """What to measure besides accuracy and loss: landscape, paths, locality, faithfulness, local_lipschitz,
-    max_sensitivity, entropy, saliency_maps, attacks. Default: what the method's paper reports."""
+    max_sensitivity, entropy, saliency_maps, attacks, erf, cam, iou, parameters, shift. Default: what the method's paper
+    reports."""
     storage: str = "results"
     """Folder or s3://bucket/prefix for the record."""
     name: str | None = None
@@ -209,7 +211,7 @@ class Plan:
 def make_plan(flags: SweepFlags) -> Plan:
     """Every combination of the flags' values, each trial once. Raises `InputError` for what cannot be trained."""
     _check_grid(flags)
-    flags.metrics()
+    masks = needs_masks(flags.metrics())
     infos: dict[str, DataInfo] = {}
     data_configs: dict[str, list[DataConfig]] = {}
     for spec in flags.dataset:
@@ -229,6 +231,9 @@ def make_plan(flags: SweepFlags) -> Plan:
             fold=None if flags.folds is None else 0,  # whose training images are the fewest
         )
         _check_images(info, first)
+        if masks:
+            check_masks(spec, flags.data_root)
+        check_others(spec, flags.shift, flags.data_root)
         data_configs[spec] = first.each_fold()
     trials: dict[str, PlannedTrial] = {}
     for spec, model, training in itertools.product(flags.dataset, _models(flags), _trainings(flags)):
@@ -248,9 +253,12 @@ def make_plan(flags: SweepFlags) -> Plan:
     return Plan(labelled, infos)
 
 
+_MAY_BE_EMPTY = ("milestones", "maps_at", "measure", "alpha_range", "shift")
+
+
 def _check_grid(flags: SweepFlags) -> None:
     for entry in dataclasses.fields(flags):
-        if getattr(flags, entry.name) == () and entry.name not in ("milestones", "maps_at", "measure", "alpha_range"):
+        if getattr(flags, entry.name) == () and entry.name not in _MAY_BE_EMPTY:
             raise InputError(f"--{entry.name.replace('_', '-')}: no value, allowed is at least one")
     if flags.seeds < 1:
         raise InputError(f"seeds: {flags.seeds}, allowed are whole numbers of at least 1")

@@ -146,7 +146,11 @@ PRESETS = {
     ),
     "cifar10": CIFAR,
     "oxford-pets": dataclasses.replace(
-        FOLDER, preset="oxford-pets", dataset=("oxford-pets",), model=("efficientnet-b0", "resnet18-imagenet")
+        FOLDER,
+        preset="oxford-pets",
+        dataset=("oxford-pets",),
+        model=("efficientnet-b0", "resnet18-imagenet"),
+        measure=(*TopGap.metrics, "iou"),
     ),
     # a folder of class folders, which --dataset folder:/path names
     "folder": FOLDER,

@@ -172,7 +172,7 @@ class TopGap(Method):
     """Top-GAP with its three parts: pooling over `pixels`, ℓ1 of strength `sparsity`, and the feature pyramid."""
 
     name: ClassVar[str] = "top_gap"
-    metrics: ClassVar[tuple[str, ...]] = ("attacks",)
+    metrics: ClassVar[tuple[str, ...]] = ("attacks", "erf", "cam", "parameters")
 
     pixels: int
     """k: how many pixels of a class map its logit is the mean of; h·w is global average pooling."""

@@ -290,7 +290,9 @@ def gradreg(tmp_path: Path) -> Path:
         rows = [{"epoch": 25, "n": 128, "std": 0.1, **row} for row in measured]
         image = {"epoch": 25, "name": "image/7", "height": 2, "width": 2, "values": [0.0, 1.0, 0.5, 0.2]}
         saliency = {**image, "name": "saliency/gradient/7"}
-        write_trial(str(tmp_path / "demo"), trial, epochs, rows, [image, saliency])
+        # another image, whose class activation map was measured too
+        others = [{**image, "name": "image/3"}, {**image, "name": "cam/3"}]
+        write_trial(str(tmp_path / "demo"), trial, epochs, rows, [image, saliency, *others])
     return tmp_path / "demo"
 
 

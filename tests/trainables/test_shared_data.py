@@ -61,10 +61,10 @@ def test_processes_that_ask_at_once_load_it_once(tmp_path: Path) -> None:
     code = f"""
 import time
 from trainables.data import DataConfig, SharedData, load_each, shared
-def slowly(*arguments):
+def slowly(*arguments, **named):
     open({str(tmp_path / "loaded")!r}, "a").write("x")
     time.sleep(1)
-    return load_each(*arguments)
+    return load_each(*arguments, **named)
 shared.load_each = slowly
 data = SharedData("digits", ".", (DataConfig("digits"),)).load()
 print(int(data[DataConfig("digits")].train.images.sum()))

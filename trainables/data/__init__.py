@@ -14,7 +14,8 @@ images. Every image is thus tested on once. The folds of a data set in memory sh
 from trainables.data.configuration import DataConfig
 from trainables.data.images import Images, Split
 from trainables.data.shared import SharedData
-from trainables.data.sources import DataInfo, describe, identify, load, load_each
+from trainables.data.shift import check_others, load_others
+from trainables.data.sources import DataInfo, check_masks, describe, identify, load, load_each
 from trainables.data.streamed import StreamedImages
 
 __all__ = [
@@ -24,8 +25,11 @@ __all__ = [
     "SharedData",
     "Split",
     "StreamedImages",
+    "check_masks",
+    "check_others",
     "describe",
     "identify",
     "load",
     "load_each",
+    "load_others",
 ]

@@ -5,14 +5,18 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from analysis.command_line import InputError
 from trainables.data.configuration import DataConfig
+
+if TYPE_CHECKING:
+    from trainables.data.streamed import StreamedImages
 
 
 @dataclass(frozen=True)
@@ -117,6 +121,12 @@ class Images:
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
     moved: Moved = field(default_factory=Moved, repr=False)
+    test_rows: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    """Which the test images are of all that the source has: those that are not for testing, then those that are."""
+    masks: NDArray[np.bool_] | None = None
+    """Where the object is in the test images (N, H, W), if that was asked for."""
+    others: dict[str, Images | StreamedImages] = field(default_factory=dict, repr=False)
+    """Data sets of the same classes to test on, by their names in the record: see `shift`."""
 
     def __post_init__(self) -> None:
         self.config.check_size(self.size)
@@ -197,6 +207,15 @@ class Images:
         """Images (B, C, H, W) and labels (B,) of a split at `indices` (B,), not augmented."""
         images, labels = self._at(split, indices, device)
         return scaled(images, scale_and_offset(self.config, self.mean, self.std)), labels
+
+    def test_masks(self, start: int, end: int) -> Tensor:
+        """Where the object is in the test images from `start` to before `end`, bool (B, H, W).
+
+        Raises `ValueError` if the data were loaded without masks.
+        """
+        if self.masks is None:
+            raise InputError(f"dataset {self.name}: loaded without masks")
+        return torch.from_numpy(self.masks[start:end].copy())
 
     def training_pixels(self) -> Iterator[Tensor]:
         """All training images as they are, uint8 (B, C, H, W), in parts."""

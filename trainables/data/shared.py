@@ -21,6 +21,7 @@ from typing import Any, Protocol
 from analysis.command_line import InputError
 from trainables.data.configuration import DataConfig
 from trainables.data.images import Images
+from trainables.data.shift import load_others
 from trainables.data.sources import identify, load_each
 from trainables.data.streamed import StreamedImages
 
@@ -45,13 +46,18 @@ class SharedData:
     """They differ in their fold alone."""
     methods: tuple[Prepares, ...] = ()
     """What derives something from the data does so at the same time, once."""
+    masks: bool = False
+    """Whether the test images' masks are wanted."""
+    shift: tuple[str, ...] = ()
+    """Other data sets to test on, loaded with it."""
 
     def load(self) -> dict[DataConfig, Images | StreamedImages]:
         """The data set for each configuration, its arrays read-only. Raises what `trainables.data.load`
         raises, `InputError` where the data are not those any more that the sweep was planned with, and `OSError` where
         the temporary folder has no room."""
         folder = _folder()
-        name = hashlib.sha256(repr((self.spec, self.root, self.configs, self.methods)).encode()).hexdigest()[:32]
+        asked = (self.spec, self.root, self.configs, self.methods, self.masks, self.shift)
+        name = hashlib.sha256(repr(asked).encode()).hexdigest()[:32]
         entry = folder / name
         with _locked(folder / "lock"):
             if (entry / "whole").exists():
@@ -62,7 +68,8 @@ class SharedData:
                     shutil.rmtree(entry)
             _remove_unused(folder)
             self._check()
-            data = load_each(self.spec, self.root, self.configs)
+            data = load_each(self.spec, self.root, self.configs, masks=self.masks)
+            load_others(list(data.values()), self.spec, self.shift, self.root)
             self._check()  # nor did they change meanwhile
             for images, method in itertools.product(data.values(), self.methods):
                 method.prepare(images)

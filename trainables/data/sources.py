@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from analysis.command_line import InputError
+from trainables.data import masks as mask_files
 from trainables.data.configuration import (
     TEST_SEED,
     DataConfig,
@@ -178,21 +179,75 @@ def _rarest(*labels: NDArray[np.int64]) -> int:
     return int(np.unique(np.concatenate(labels), return_counts=True)[1].min())
 
 
-def load(spec: str, root: str, config: DataConfig) -> Images | StreamedImages:
-    """The data set with its splits, see the package's docstring. `root` is where named sets are, or are downloaded to.
+def load(spec: str, root: str, config: DataConfig, *, masks: bool = False) -> Images | StreamedImages:
+    """The data set with its splits, see the package's docstring; with the masks of its test images, if they are asked
+    for. `root` is where named sets are, or are downloaded to.
 
     Raises `ValueError` in one line for an unknown set, missing or damaged files, a download that fails, a root that
     cannot be written when it has to be, settings that the images are too small for, and more folds than the rarest
     class has images.
     """
-    return load_each(spec, root, [config])[config]
+    return load_each(spec, root, [config], masks=masks)[config]
 
 
-def load_each(spec: str, root: str, configs: Sequence[DataConfig]) -> dict[DataConfig, Images | StreamedImages]:
+def load_each(
+    spec: str, root: str, configs: Sequence[DataConfig], *, masks: bool = False
+) -> dict[DataConfig, Images | StreamedImages]:
     """The data set for each of some configurations that differ in their fold alone. It is read once, and its images
     are in memory once, however many folds there are. Raises what `load` raises."""
     source = _read(spec, root, configs[0])
-    return {config: source.split(config) for config in configs}
+    loaded = {config: source.split(config) for config in configs}
+    for data in loaded.values() if masks else ():
+        _add_masks(data, spec, root)
+    return loaded
+
+
+def _add_masks(data: Images | StreamedImages, spec: str, root: str) -> None:
+    """Those of the test images. Raises `InputError` where they are missing."""
+    if isinstance(data, StreamedImages):
+        top = Path(_with_masks(spec))
+        data.masks = [mask_files.in_folder(top, file) for file in data.files["test"][0]]
+        mask_files.check(data.masks, spec)
+        return
+    files = _mask_files(spec, root)
+    chosen = [files[row] for row in data.test_rows]
+    mask_files.check(chosen, spec)
+    size = data.size
+
+    def read(file: mask_files.MaskFile) -> NDArray[np.uint8]:
+        return _array(_square(file.read(), size))[0]
+
+    data.masks = mask_files.from_grey(np.stack(_in_threads(read, chosen)))
+
+
+def check_masks(spec: str, root: str) -> None:
+    """Raise `InputError` if the test images of a data set have no masks, without loading it."""
+    path = _with_masks(spec)
+    if path:
+        mask_files.check([mask_files.in_folder(Path(path), file) for file in _folder(path).test[0]], spec)
+
+
+def _with_masks(spec: str) -> str:
+    """The path of a folder, "" for Oxford's pets: what may have masks."""
+    kind, path = _parse(spec)
+    if kind != "folder" and spec != "oxford-pets":
+        raise InputError(
+            f"dataset {spec}: has no masks, allowed are oxford-pets and a folder: with "
+            f"{mask_files.FOLDER}/<an image's path>.png at its top"
+        )
+    return path if kind == "folder" else ""
+
+
+def _mask_files(spec: str, root: str) -> list[mask_files.MaskFile]:
+    """Of all images as the source has them: those that are not for testing, then those that are."""
+    path = _with_masks(spec)
+    if path:
+        folder = _folder(path)
+        return [mask_files.in_folder(Path(path), file) for file in [*folder.train[0], *folder.test[0]]]
+    from torchvision.datasets import OxfordIIITPet
+
+    parts = [_open_or_download(OxfordIIITPet, spec, root, root, {"split": split}) for split in ("trainval", "test")]
+    return [mask_files.of_pet(str(image)) for part in parts for image in part._images]
 
 
 def _read(spec: str, root: str, config: DataConfig) -> _Streamed | _InMemory:
@@ -252,13 +307,16 @@ class _InMemory:
         test = Split(np.ascontiguousarray(self.test[0][order]), self.test[1][order])
         validation = Split(np.ascontiguousarray(images[held]), labels[held]) if len(held) else test
         training = Split(np.ascontiguousarray(images[train]), labels[train])
-        return Images(config, tuple(self.class_names), training, validation, test)
+        rows = len(labels) + order
+        return Images(config, tuple(self.class_names), training, validation, test, test_rows=rows)
 
     def _fold(self, config: DataConfig) -> Images:
         images, labels = self._together
-        train, held, test = (Split(images, labels[rows], rows) for rows in fold_splits(labels, config))
+        splits = fold_splits(labels, config)
+        train, held, test = (Split(images, labels[rows], rows) for rows in splits)
         validation = held if len(held.labels) else test
-        return Images(config, tuple(self.class_names), train, validation, test, moved=self.moved)
+        names = tuple(self.class_names)
+        return Images(config, names, train, validation, test, moved=self.moved, test_rows=splits[-1])
 
     @functools.cached_property
     def _together(self) -> Arrays:
@@ -417,6 +475,7 @@ class _Folder:
 def _class_files(folder: Path) -> dict[str, list[str]]:
     """Image files by class, both sorted; classes are the folder's folders."""
     classes = sorted(entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    classes = [entry for entry in classes if not mask_files.holds_masks(entry, classes)]
     files = {
         entry.name: sorted(str(path) for path in entry.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
         for entry in classes

@@ -14,8 +14,10 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from analysis.command_line import InputError
 from trainables.data.configuration import DataConfig
-from trainables.data.images import scale_and_offset, scaled
+from trainables.data.images import Images, scale_and_offset, scaled
+from trainables.data.masks import MaskFile, from_grey
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -48,6 +50,10 @@ class StreamedImages:
     memo: dict[str, Any] = field(default_factory=dict)
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
+    masks: list[MaskFile] | None = None
+    """Where the masks of the test images are, if they were asked for."""
+    others: dict[str, Images | StreamedImages] = field(default_factory=dict, repr=False)
+    """Data sets of the same classes to test on, by their names in the record: see `shift`."""
 
     def __post_init__(self) -> None:
         self.config.check_size(self.size)
@@ -138,6 +144,17 @@ class StreamedImages:
         parts = list(self._loader(split, indices, indices, transform, 250, device))
         images, labels = (torch.cat([part[i] for part in parts]).to(device) for i in (0, 1))
         return scaled(images, scale_and_offset(self.config, self.mean, self.std)), labels
+
+    def test_masks(self, start: int, end: int) -> Tensor:
+        """Where the object is in the test images from `start` to before `end`, bool (B, H, W), at evaluation size.
+
+        Raises `ValueError` if the data were loaded without masks, or one cannot be read.
+        """
+        if self.masks is None:
+            raise InputError(f"dataset {self.name}: loaded without masks")
+        transform = self._plain_transform(self.evaluation_size)
+        found = [from_grey(transform(file.read())[0].numpy()) for file in self.masks[start:end]]
+        return torch.from_numpy(np.stack(found))
 
     def training_pixels(self) -> Iterator[Tensor]:
         """All training images at training size, uint8 (B, C, H, W), in parts."""

@@ -5,12 +5,19 @@ A metric is a frozen dataclass of its options with one function, `measure(moment
 measuring more or less never changes what is trained.
 """
 
+from collections.abc import Iterable
+
 from trainables.metrics.attacks import Attacks
+from trainables.metrics.class_activation import ClassActivation
 from trainables.metrics.landscape import Landscape
 from trainables.metrics.locality import Locality
+from trainables.metrics.mask_overlap import MaskOverlap
 from trainables.metrics.moment import Measured, Metric, Moment
+from trainables.metrics.parameters import Parameters
 from trainables.metrics.paths import PathCounts
+from trainables.metrics.receptive_field import ReceptiveField
 from trainables.metrics.saliency import Entropy, Faithfulness, LocalLipschitz, MaxSensitivity, SaliencyMaps
+from trainables.metrics.shift import Shift
 
 METRICS: dict[str, type[Metric]] = {
     "landscape": Landscape,
@@ -22,6 +29,17 @@ METRICS: dict[str, type[Metric]] = {
     "entropy": Entropy,
     "saliency_maps": SaliencyMaps,
     "attacks": Attacks,
+    "erf": ReceptiveField,
+    "cam": ClassActivation,
+    "iou": MaskOverlap,
+    "shift": Shift,
+    "parameters": Parameters,
 }
 
-__all__ = ["METRICS", "Measured", "Metric", "Moment"]
+
+def needs_masks(names: Iterable[str]) -> bool:
+    """Whether one of these metrics needs masks of the test images."""
+    return any(getattr(METRICS[name], "needs_masks", False) for name in names)
+
+
+__all__ = ["METRICS", "Measured", "Metric", "Moment", "needs_masks"]

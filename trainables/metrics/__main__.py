@@ -26,9 +26,9 @@ from analysis.command_line import InputError, parse, run
 from analysis.records import add_measurements, read_table
 from analysis.schema import TABLES, direction, unit
 from trainables.configuration import TrialConfig
-from trainables.data import DataConfig, Images, StreamedImages, identify, load_each
+from trainables.data import DataConfig, Images, StreamedImages, identify, load_each, load_others
 from trainables.kept_models import KeptModel, model_file, read_model, without_model
-from trainables.metrics import METRICS
+from trainables.metrics import METRICS, needs_masks
 from trainables.metrics.flags import MetricFlags, separated
 from trainables.metrics.moment import Moment, map_row
 from trainables.training import build_network
@@ -128,14 +128,18 @@ class _Data:
                 treatment, dataset=name, image_size=kept.size, train_images=None, folds=None, fold=None
             )
         if treatment not in self.loaded:
-            self.loaded |= load_each(spec, self.flags.data_root, treatment.each_fold())
+            masks = needs_masks(separated(self.flags.metrics))
+            found = load_each(spec, self.flags.data_root, treatment.each_fold(), masks=masks)
+            load_others(list(found.values()), spec, self.flags.shift, self.flags.data_root)
+            self.loaded |= found
         data = self.loaded[treatment]
         if data.channels != kept.channels or data.classes > kept.classes:
             raise InputError(
                 f"dataset {spec}: {data.channels} channels and {data.classes} classes, allowed with {kept.url} are "
                 f"{kept.channels} channels and at most {kept.classes} classes"
             )
-        return dataclasses.replace(data, mean=kept.mean, std=kept.std)
+        others = {name: dataclasses.replace(other, mean=kept.mean, std=kept.std) for name, other in data.others.items()}
+        return dataclasses.replace(data, mean=kept.mean, std=kept.std, others=others)
 
 
 def _on(name: str, config: TrialConfig, data: Images | StreamedImages) -> str:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from analysis.command_line import InputError
+from trainables.data import identify
 from trainables.metrics import METRICS
 from trainables.metrics.landscape import Expectation
 
@@ -14,6 +16,10 @@ from trainables.metrics.landscape import Expectation
 def separated(values: Iterable[str]) -> list[str]:
     """Values that were separated by commas or spaces, each once."""
     return list(dict.fromkeys(name for text in values for name in text.split(",") if name))
+
+
+# of a large folder it reads every file
+_identified = functools.cache(identify)
 
 
 @dataclass(frozen=True)
@@ -58,6 +64,20 @@ class MetricFlags:
     """The first so many test images are attacked."""
     attack_seed: int = 0
     """Decides random starts and squares, the same for every trial."""
+    erf_images: int = 128
+    """Receptive fields are measured on the first so many test images."""
+    cam_images: int = 1000
+    """Class activation maps are measured on the first so many test images."""
+    cam_panels: int = 4
+    """Images whose class activation maps are kept, each of another class."""
+    iou_images: int = 1000
+    """The overlap with masks is measured on the first so many test images."""
+    shift: tuple[str, ...] = ()
+    """Data sets of the same classes to test on, by name, or folder:/path, parquet:/path; measures shift."""
+
+    def shifted(self) -> list[str]:
+        """The names in the record of the data sets of --shift."""
+        return [_identified(spec, getattr(self, "data_root", "data")) for spec in self.shift]
 
     def metric_options(self, names: Iterable[str], flag: str) -> dict[str, dict[str, Any]]:
         """Options of each metric by its name, as JSON values; `flag` is what the names were given by.
@@ -92,9 +112,13 @@ class MetricFlags:
                 "images": self.attack_images,
                 "seed": self.attack_seed,
             },
+            "erf": {"images": self.erf_images},
+            "iou": {"images": self.iou_images},
+            "shift": {"sets": self.shifted()},
+            "cam": {"images": self.cam_images, "panels": self.cam_panels},
         }
         chosen = {}
-        for name in separated(names):
+        for name in dict.fromkeys([*separated(names), *(["shift"] if self.shift else [])]):
             if name not in METRICS:
                 raise InputError(f"{flag}: {name!r}, allowed are {', '.join(METRICS)}")
             chosen[name] = options.get(name, {})

@@ -1,0 +1,130 @@
+"""Other data sets of the same classes, to test on what was trained here: distribution shift.
+
+Of a folder with train/ and test/ the test part is taken, of other sets the test split. [reading] Of a folder without,
+all images: nothing is trained on them. Images are resized and scaled as those that were trained on. Classes are matched
+by their names; by their numbers where a set has none but those, as Parquet files and `digits`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analysis.command_line import InputError
+from trainables.data.configuration import DataConfig
+from trainables.data.images import Images, Split
+from trainables.data.sources import MEMORY_LIMIT, _folder, _parse, _read_files, describe, identify, load
+from trainables.data.streamed import StreamedImages
+
+Names = tuple[str, ...]
+LISTED = 20
+
+
+def check_others(spec: str, others: Sequence[str], root: str) -> None:
+    """Raise `InputError` where the classes of a set in `others` are not those of `spec`, as far as is known without
+    loading them: folders' names, other sets' numbers of classes; or where it is `spec`."""
+    if not others:
+        return
+    names = _class_names(spec, root)
+    for other in others:
+        if identify(other, root) == identify(spec, root):
+            raise InputError(f"shift {other}: what is trained on, allowed are other data sets")
+        found = _class_names(other, root)
+        if isinstance(names, tuple) and isinstance(found, tuple):
+            match(names, found, spec, other)
+        else:
+            number, others_number = (part if isinstance(part, int) else len(part) for part in (names, found))
+            _same_number(number, others_number, spec, other)
+
+
+def load_others(data: Sequence[Images | StreamedImages], spec: str, others: Sequence[str], root: str) -> None:
+    """Load the other sets once and keep them in `others` of each of `data`, the folds of `spec`, by their name in the
+    record.
+
+    Raises `InputError` where classes do not match, and what `load` raises.
+    """
+    for other in others:
+        name = identify(other, root)
+        if name == data[0].name:
+            raise InputError(f"shift {other}: what is trained on, allowed are other data sets")
+        loaded = _load(data[0], spec, other, root, name)
+        for fold in data:
+            fold.others[name] = dataclasses.replace(loaded, mean=fold.mean, std=fold.std)
+
+
+def _load(data: Images | StreamedImages, spec: str, other: str, root: str, name: str) -> Images | StreamedImages:
+    size = data.evaluation_size
+    config = DataConfig(name, image_size=size, validation=0.0, scaling=data.config.scaling)
+    kind, path = _parse(other)
+    if kind == "folder":
+        folder = _folder(path)
+        split = (Path(path) / "train").is_dir()
+        parts = [folder.test] if split else [folder.train, folder.test]
+        files = [file for part in parts for file in part[0]]
+        order = match(data.class_names, tuple(folder.classes), spec, other)
+        labels = order[np.concatenate([part[1] for part in parts])]
+        if isinstance(data, StreamedImages) or len(files) * data.channels * size * size > MEMORY_LIMIT:
+            if data.channels != 3:
+                raise InputError(f"shift {other}: too large to be held in memory, allowed are sets in colour")
+            test = files, labels
+            splits = {"train": test, "validation": test, "test": test}
+            return StreamedImages(config, data.class_names, splits, size=size, mean=data.mean, std=data.std)
+        images, labels = _read_files(files, labels, size, "L" if data.channels == 1 else "RGB")
+        return _as_trained(data, config, images, labels)
+    found = load(other, root, config)
+    order = match(data.class_names, found.class_names, spec, other)
+    if found.channels != data.channels:
+        raise InputError(f"shift {other}: {found.channels} channels, allowed are the {data.channels} of {spec}")
+    if isinstance(found, StreamedImages):
+        files, labels = found.files["test"]
+        test = files, order[labels]
+        splits = {"train": test, "validation": test, "test": test}
+        return StreamedImages(config, data.class_names, splits, size=size, mean=data.mean, std=data.std)
+    return _as_trained(data, config, found.test.images, order[found.test.labels])
+
+
+def _as_trained(
+    data: Images | StreamedImages, config: DataConfig, images: NDArray[np.uint8], labels: NDArray[np.int64]
+) -> Images:
+    test = Split(images, labels)
+    return Images(config, data.class_names, test, test, test, mean=data.mean, std=data.std)
+
+
+def match(names: Names, others: Names, spec: str, other: str) -> NDArray[np.int64]:
+    """For each class of `others` its number in `names`.
+
+    Raises `InputError` that lists the classes that only one of the two has.
+    """
+    if _are_numbers(names) or _are_numbers(others):
+        _same_number(len(names), len(others), spec, other)
+        return np.arange(len(others), dtype=np.int64)
+    unknown, lacking = sorted(set(others) - set(names)), sorted(set(names) - set(others))
+    if unknown or lacking:
+        parts = [f"has {_listed(unknown)}, which {spec} has not"] if unknown else []
+        parts += [f"lacks {_listed(lacking)}"] if lacking else []
+        raise InputError(f"shift {other}: {', and '.join(parts)}; allowed are sets of the same classes")
+    return np.array([names.index(name) for name in others], dtype=np.int64)
+
+
+def _same_number(number: int, others: int, spec: str, other: str) -> None:
+    if number != others:
+        raise InputError(f"shift {other}: {others} classes, allowed are the {number} of {spec}")
+
+
+def _are_numbers(names: Names) -> bool:
+    return names == tuple(str(number) for number in range(len(names)))
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
+    return ", ".join(names[:LISTED]) + more
+
+
+def _class_names(spec: str, root: str) -> Names | int:
+    """A folder's; the number of classes of others, whose names are known once they are loaded."""
+    kind, path = _parse(spec)
+    return tuple(_folder(path).classes) if kind == "folder" else describe(spec, root).classes
