@@ -15,7 +15,17 @@ from analysis.command_line import InputError
 from sweeps.gradient_reg import GradientSweep
 from sweeps.plan import make_plan
 from trainables.configuration import ModelConfig, TrainingConfig, TrialConfig
-from trainables.data import DataConfig, Images, SharedData, StreamedImages, check_masks, identify, load, sources
+from trainables.data import (
+    DataConfig,
+    Images,
+    SharedData,
+    StreamedImages,
+    check_masks,
+    identify,
+    load,
+    load_each,
+    sources,
+)
 from trainables.method import Method
 from trainables.metrics import METRICS, Moment
 from trainables.metrics.class_activation import cams
@@ -170,6 +180,15 @@ def test_shared_data_have_their_masks(tmp_path: Path, monkeypatch: pytest.Monkey
     assert torch.equal(data.test_masks(0, 99), bright(data))
     with pytest.raises(ValueError, match="loaded without masks"):
         SharedData(spec, "unused", (config,)).load()[config].test_masks(0, 1)
+
+
+def test_masks_go_with_a_fold_s_test_images(tmp_path: Path) -> None:
+    write_pets(tmp_path)
+    config = DataConfig("oxford-pets", scaling="unit", image_size=16, folds=3, fold=0)
+    loaded = load_each("oxford-pets", str(tmp_path), config.each_fold(), masks=True)
+    assert len(loaded) == 3
+    for data in loaded.values():
+        assert torch.equal(data.test_masks(0, 99), bright(data))
 
 
 class TestErrors:

@@ -241,7 +241,7 @@ def test_shared_data_have_the_others(tmp_path: Path, home: str, monkeypatch: pyt
     monkeypatch.setattr("tempfile.tempdir", None)
     away = write_folder(tmp_path / "away", seed=1)
     config = DataConfig(identify(home, "unused"))
-    data = SharedData(home, "unused", config, shift=(away,)).load()
+    data = SharedData(home, "unused", (config,), shift=(away,)).load()[config]
     here = trained_on(home)
     load_others([here], home, [away], "unused")
     name = identify(away, "unused")
