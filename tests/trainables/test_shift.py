@@ -232,7 +232,7 @@ def test_a_set_of_other_channels(tmp_path: Path, home: str) -> None:
     for path in (tmp_path / "away").rglob("*.png"):
         Image.open(path).convert("RGB").save(path)
     with pytest.raises(InputError, match="RGB among grey images"):
-        load_others(trained_on(home), home, [away], "unused")
+        load_others([trained_on(home)], home, [away], "unused")
 
 
 def test_shared_data_have_the_others(tmp_path: Path, home: str, monkeypatch: pytest.MonkeyPatch) -> None:
