@@ -27,6 +27,7 @@ PROBLEM = ("dataset", "model", "width")
 # what tells settings apart, if not said otherwise
 GROUPING = (
     *PROBLEM,
+    "pretrained",
     "method",
     *HYPERPARAMETERS,
     "crop",

@@ -75,6 +75,7 @@ TABLES: dict[str, pa.Schema] = {
             "dataset": pa.string(),
             "model": pa.string(),
             "width": pa.int64(),
+            "pretrained": pa.bool_(),  # true: it began with ImageNet's weights; else null
             "seed": pa.int64(),
             "fold": pa.int64(),  # of a cross-validation: which part of the images was tested on
             "epochs": pa.int64(),

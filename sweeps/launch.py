@@ -59,7 +59,7 @@ from trainables.checkpoints import CheckpointError
 from trainables.data import SharedData, StreamedImages, load_each, load_others
 from trainables.kept_models import without_model
 from trainables.metrics import METRICS, needs_masks
-from trainables.models import build_model
+from trainables.models import MODELS, build_model, create
 from trainables.trainable import Data, StorageFailure, Trial, TrialOptions, checkpoints_of, trial_row
 
 MAX_WORKER_LOSSES = 3
@@ -143,6 +143,7 @@ def launch(flags: SweepFlags, plan: Plan) -> int:
             # another driver may have ended while this one waited for its lease
             pending = pending_trials(flags, plan, url, records.scan(url))
             if pending:
+                _check_weights(pending)
                 data = _load(flags, plan, pending)
                 started = time.monotonic()
                 used = _run_on_ray(flags, plan, pending, data, url, console, lease)
@@ -199,6 +200,14 @@ def _with_checkpoints(url: str) -> set[str]:
     return (
         {entry.rstrip("/").rsplit("/", 1)[-1] for entry in fs.ls(folder, detail=False)} if fs.exists(folder) else set()
     )
+
+
+def _check_weights(pending: Sequence[PlannedTrial]) -> None:
+    """Fetch the weights that trials begin with, as the workers will: what cannot be had is told before they start."""
+    for config in dict.fromkeys(trial.config.model for trial in pending if trial.config.model.pretrained):
+        name = MODELS[config.model].timm
+        assert name is not None
+        create(name, pretrained=True)
 
 
 def _load(flags: SweepFlags, plan: Plan, pending: Sequence[PlannedTrial]) -> dict[str, Data]:

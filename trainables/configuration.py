@@ -131,7 +131,8 @@ class TrialConfig:
     def columns(self) -> dict[str, Any]:
         """All fields flat, by name, for those that are columns of the trials table."""
         flat = {**_plain(self.data), **_plain(self.model), **_plain(self.training), **_plain(self.method)}
-        return {**flat, "method": self.method.name, "seed": self.seed}
+        # null in records from before there was the choice
+        return {**flat, "pretrained": self.model.pretrained or None, "method": self.method.name, "seed": self.seed}
 
 
 def _identifying(config: Any) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from analysis.command_line import InputError
+from sweeps import launch
 from sweeps.plan import Plan, make_plan, read_flags
 from sweeps.top_gap import PRESETS, TopGapSweep
 from trainables.method import Method
@@ -105,3 +106,15 @@ def test_every_preset_plans(preset: str, tmp_path: Path) -> None:
     found = plan(*argv)
     models, runs = {"cifar10": (5, 5), "oxford-pets": (2, 5), "folder": (1, 5), "imagenet": (2, 1)}[preset]
     assert len(found.trials) == models * runs * (1 + len(PRESETS[preset].pixels))
+
+
+def test_weights_that_cannot_be_had_are_told_before_anything_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    def create(model: str, **options: bool) -> None:
+        raise OSError("no connection")
+
+    pending = plan("--model", "resnet18-imagenet", "--image-size", "32", "--pretrained", "--seeds", "1").trials
+    assert all(trial.config.columns()["pretrained"] for trial in pending)
+    monkeypatch.setattr("timm.create_model", create)
+    with pytest.raises(InputError, match=r"pretrained: timm's weights of resnet18 cannot be had \(no connection\)"):
+        launch._check_weights(pending)
+    launch._check_weights(plan().trials)
