@@ -116,6 +116,7 @@ CIFAR = TopGapSweep(
 # images are streamed. FGSM and PGD at 1/255, 40 steps (Table 3); five folds.
 FOLDER = TopGapSweep(
     preset="folder",
+    dataset=("folder:",),  # --dataset folder:/path has to say where
     model=("resnet18-imagenet",),
     image_size=224,
     pixels=("64", "128", "256", "512", "1024", "2048"),

@@ -66,6 +66,7 @@ def test_without_l1_its_place_and_norm_make_no_difference() -> None:
         ("--pixels 0", "pixels: '0', allowed are whole numbers of at least 1, and all"),
         ("--pixels many", "pixels: 'many', allowed are"),
         ("--sparsity -1", "sparsity: -1.0, allowed are finite numbers of at least 0"),
+        ("--preset folder", "dataset: 'folder:', allowed is folder:/path"),
         ("--dropout 1", "dropout: 1.0, allowed are numbers in [0, 1)"),
         ("--model resnet20 --pretrained", "pretrained: there are no weights for resnet20 of width 16, allowed are"),
         ("--model vgg11-bn --width 8 --image-size 32", "width: 8, allowed is 64, the only one of vgg11-bn"),
