@@ -129,7 +129,7 @@ def test_images_read_during_training_must_be_where_every_node_sees_them(
     config = DataConfig(dataset="folder", validation=0.1)
     splits = ("train", "validation", "test")
     files = {split: ([str(tmp_path / split / "0.jpg")], np.zeros(1, np.int64)) for split in splits}
-    data: dict[str, Data] = {"images": StreamedImages(config, ("a", "b"), files)}
+    data: dict[str, Data] = {"images": {config: StreamedImages(config, ("a", "b"), files)}}
     context = SimpleNamespace(gcs_address="10.0.0.1:6379", get_node_id=lambda: "here")
     monkeypatch.setattr(launch.ray, "get_runtime_context", lambda: context)
     nodes = [{"Alive": True, "NodeID": "here"}]
