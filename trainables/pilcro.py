@@ -27,6 +27,7 @@ from torch.overrides import TorchFunctionMode
 
 from analysis.command_line import InputError
 from trainables.method import Method, Penalty, Step, evaluation_mode
+from trainables.models.downsampled import Subsample
 
 if TYPE_CHECKING:
     from trainables.data import Images, StreamedImages
@@ -336,6 +337,8 @@ def _paths_through(name: str, module: nn.Module) -> nn.Module:
     if isinstance(module, nn.BatchNorm2d) and module.running_var is not None:
         gain = module.weight if module.weight is not None else torch.ones_like(module.running_var)
         return _Scale((gain.double().square() / (module.running_var.double() + module.eps)).detach())
+    if isinstance(module, Subsample):
+        return module  # the same pixels pass, all of them
     if isinstance(module, nn.MaxPool2d) and module.dilation in (1, (1, 1)):
         # one input of the n passes, each of them equally likely: squared weight 1 with probability 1/n
         return nn.AvgPool2d(module.kernel_size, module.stride, module.padding, module.ceil_mode, False)

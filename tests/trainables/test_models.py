@@ -12,6 +12,7 @@ from trainables.models import MODELS, build_model, copy_weights
 from trainables.models.pyramid import Pyramid, cut
 
 SMALL = {"resnet18-imagenet": 64, "resnet50-imagenet": 64, "lenet5": 28, "vgg13": 32, "vgg13-5x5": 32, "mobilenet": 32}
+SMALL |= {"vgg-imagenet": 32}
 SMALL |= {"vgg11-bn": 32, "efficientnet-b0": 32, "densenet-121": 32, "convnext-tiny": 32}
 HUGE = {"vgg11-bn", "convnext-tiny"}
 """Built as the others of timm's are, and slow to draw."""

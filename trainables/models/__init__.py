@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from analysis.command_line import InputError
+from trainables.models.downsampled import downsampled_vgg
 from trainables.models.preactivation import preactivation_resnet
 
 
@@ -233,6 +234,15 @@ MODELS: dict[str, Architecture] = {
     "resnet50": Architecture(_resnet(Bottleneck, (3, 4, 6, 3)), width=64, smallest=8),
     "vgg13": Architecture(_vgg13(3), width=64, smallest=32, memory_format=torch.channels_last),
     "vgg13-5x5": Architecture(_vgg13(5), width=64, smallest=32, memory_format=torch.channels_last),
+    "vgg-cifar": Architecture(
+        downsampled_vgg((2, 1), (2, 2), (2, 4), (2, 8)), width=32, smallest=16, memory_format=torch.channels_last
+    ),
+    "vgg-imagenet": Architecture(
+        downsampled_vgg((2, 1), (2, 2), (3, 4), (3, 8), (3, 8)),
+        width=64,
+        smallest=32,
+        memory_format=torch.channels_last,
+    ),
     "mobilenet": Architecture(_mobilenet, width=64, smallest=17, memory_format=torch.channels_last),
     "preact-resnet18": Architecture(preactivation_resnet((2, 2, 2, 2)), width=64, smallest=8),
     "wide-resnet40-4": Architecture(preactivation_resnet((6, 6, 6), widening=4), width=64, smallest=4),

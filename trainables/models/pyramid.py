@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-_POOLING = (nn.MaxPool2d, nn.AvgPool2d)
+POOLING = (nn.MaxPool2d, nn.AvgPool2d)
 
 
 class Cut(NamedTuple):
@@ -111,7 +111,7 @@ def _end(layers: nn.Sequential) -> int:
     """The number of layers up to the last feature map."""
     ends = (nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, nn.Flatten)
     end = next((index for index, layer in enumerate(layers) if isinstance(layer, ends)), len(layers))
-    while end > 0 and isinstance(layers[end - 1], _POOLING):
+    while end > 0 and isinstance(layers[end - 1], POOLING):
         end -= 1
     return end
 
@@ -129,7 +129,7 @@ def _last_of_resolution(layers: nn.Sequential, image: Sequence[int]) -> list[int
     found: dict[int, int] = {}
     empty = copy.deepcopy(layers).to("meta").eval()
     for index, output in enumerate(_outputs(empty, torch.empty(1, *image, device="meta"))):
-        if not isinstance(layers[index], _POOLING):
+        if not isinstance(layers[index], POOLING):
             found[output.shape[2]] = index
     return sorted(found.values())
 
@@ -139,7 +139,7 @@ def _timm_maps(network: Any) -> list[int]:
     return [
         index
         for index, info in enumerate(network.feature_info)
-        if not isinstance(network.get_submodule(info["module"]), _POOLING)
+        if not isinstance(network.get_submodule(info["module"]), POOLING)
     ]
 
 
