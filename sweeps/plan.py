@@ -135,6 +135,14 @@ class SweepFlags(MetricFlags, ABC):
         """The same where they depend on the data set and its fold, the network or its training."""
         return self.methods()
 
+    def data_fields(self, info: DataInfo) -> Iterator[dict[str, Any]]:
+        """What else is done with a data set, as fields of `DataConfig`: each its trials."""
+        yield {}
+
+    def described(self, info: DataInfo) -> DataInfo:
+        """The description of a data set, completed where it is for the flags to say how large it is."""
+        return info
+
     def in_stages(self) -> Iterator[SweepFlags]:
         """The flags of each stage, as a rule one; the next is asked for when the one before is recorded."""
         yield self
@@ -215,26 +223,31 @@ def make_plan(flags: SweepFlags) -> Plan:
     infos: dict[str, DataInfo] = {}
     data_configs: dict[str, list[DataConfig]] = {}
     for spec in flags.dataset:
-        infos[spec] = info = describe(spec, flags.data_root)
-        first = DataConfig(
-            dataset=info.name,
-            image_size=flags.image_size,
-            train_images=flags.train_images,
-            validation=flags.validation,
-            flip=flags.flip,
-            crop=flags.crop_pixels if flags.crop else 0,
-            padding=flags.padding,  # type: ignore[arg-type]  # checked by DataConfig
-            scaling=flags.scaling,  # type: ignore[arg-type]
-            zoom=flags.zoom,
-            evaluation_size=flags.evaluation_size,
-            folds=flags.folds,
-            fold=None if flags.folds is None else 0,  # whose training images are the fewest
-        )
-        _check_images(info, first)
+        infos[spec] = info = flags.described(describe(spec, flags.data_root))
+        shown = [
+            DataConfig(
+                dataset=info.name,
+                image_size=flags.image_size,
+                train_images=flags.train_images,
+                validation=flags.validation,
+                flip=flags.flip,
+                crop=flags.crop_pixels if flags.crop else 0,
+                padding=flags.padding,  # type: ignore[arg-type]  # checked by DataConfig
+                scaling=flags.scaling,  # type: ignore[arg-type]
+                zoom=flags.zoom,
+                evaluation_size=flags.evaluation_size,
+                folds=flags.folds,
+                fold=None if flags.folds is None else 0,  # whose training images are the fewest
+                **fields,
+            )
+            for fields in flags.data_fields(info)
+        ]
+        for first in shown:
+            _check_images(info, first)
         if masks:
             check_masks(spec, flags.data_root)
         check_others(spec, flags.shift, flags.data_root)
-        data_configs[spec] = first.each_fold()
+        data_configs[spec] = [config for first in shown for config in first.each_fold()]
     trials: dict[str, PlannedTrial] = {}
     for spec, model, training in itertools.product(flags.dataset, _models(flags), _trainings(flags)):
         size = flags.image_size or infos[spec].size

@@ -16,11 +16,18 @@ from __future__ import annotations
 
 import functools
 import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, get_args
 
 import torch
 from torch import Tensor, nn
 
 from analysis.command_line import InputError
+from trainables.method import Method
+from trainables.models.downsampled import Downsampling, set_downsampling_
+
+if TYPE_CHECKING:
+    from trainables.data import Images, StreamedImages
 
 # --- deformations -----------------------------------------------------------------------------------------------------
 
@@ -156,3 +163,32 @@ def _blur(size: int, sigma: float) -> Tensor:
     window = torch.arange(-reach, reach + 1).double()
     weights = torch.exp(-((distances / sigma).square()) / 2) * (distances.abs() <= reach)
     return weights / torch.exp(-((window / sigma).square()) / 2).sum()
+
+
+# --- the method ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Deformation(Method):
+    """Filters that are smooth at initialisation (Section 4.2), and the downsampling layers that are between them."""
+
+    name: ClassVar[str] = "deformation"
+    metrics: ClassVar[tuple[str, ...]] = ("deformation_sensitivity", "filter_smoothness")
+
+    sigma: float = 0.0
+    """σ of the Gaussian that filters are convolved with at initialisation, in pixels, at least 0."""
+    downsampling: str | None = None
+    """The layer after each block of the networks `vgg-cifar` and `vgg-imagenet`; None: the network as it is."""
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.sigma) and self.sigma >= 0):
+            raise InputError(f"sigma: {self.sigma}, allowed are finite numbers of at least 0")
+        if self.downsampling not in (None, *get_args(Downsampling)):
+            raise InputError(f"downsampling: {self.downsampling!r}, allowed are {', '.join(get_args(Downsampling))}")
+
+    def build(self, model: nn.Module, data: Images | StreamedImages) -> nn.Module:
+        """The network with its downsampling layers exchanged and its filters smoothed, those of the new layers too."""
+        if self.downsampling is not None:
+            set_downsampling_(model, self.downsampling)
+        smooth_filters_(model, self.sigma)
+        return model

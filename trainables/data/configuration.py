@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
@@ -13,9 +14,12 @@ from analysis.command_line import InputError
 
 Padding = Literal["reflect", "zero"]
 Scaling = Literal["standardise", "unit", "symmetric"]
+Labels = Literal["real", "random"]
 
 # the seeds of the draws below are part of what a data set is: changing one changes every result
-TEST_SEED, VALIDATION_SEED, SUBSET_SEED, ORDER_SEED, FOLD_SEED = 1, 2, 3, 4, 5
+TEST_SEED, VALIDATION_SEED, SUBSET_SEED, ORDER_SEED, FOLD_SEED, LABEL_SEED, TASK_SEED = 1, 2, 3, 4, 5, 6, 7
+
+TASKS = "mnist-tasks"
 
 OMIT_DEFAULT = {"omit_default": True}
 """A field's metadata: no part of a trial's identity where it has its default, as trials are recorded that had no such
@@ -49,6 +53,18 @@ class DataConfig:
     fold: int | None = field(default=None, metadata=OMIT_DEFAULT)
     """The part that is the test split, in 0 … folds - 1; the others are the training images."""
 
+    labels: Labels = field(default="real", metadata=OMIT_DEFAULT)
+    """random: those of the training images are replaced by uniform random ones, the same in every epoch and trial."""
+    deformation_strength: float | None = field(default=None, metadata=OMIT_DEFAULT)
+    """Images are deformed at random, by so many pixels at the control points: training images anew whenever they are
+    drawn, the others each in one way."""
+    task_classes: int | None = field(default=None, metadata=OMIT_DEFAULT)
+    """mnist-tasks: the number of classes, each the deformations of one image."""
+    task_images: int | None = field(default=None, metadata=OMIT_DEFAULT)
+    """mnist-tasks: deformations of a class to train on in an epoch (with those for validation)."""
+    task_tests: int | None = field(default=None, metadata=OMIT_DEFAULT)
+    """mnist-tasks: deformations of a class to test on."""
+
     def __post_init__(self) -> None:
         sizes = {"image_size": self.image_size, "evaluation_size": self.evaluation_size}
         for name, number in {**sizes, "train_images": self.train_images}.items():
@@ -62,6 +78,20 @@ class DataConfig:
             raise InputError(f"fold: {self.fold}, allowed with folds alone")
         if self.folds is not None and (self.fold is None or not 0 <= self.fold < self.folds):
             raise InputError(f"fold: {self.fold}, allowed with {self.folds} folds are 0 to {self.folds - 1}")
+        if self.labels not in get_args(Labels):
+            raise InputError(f"labels: {self.labels!r}, allowed are {', '.join(get_args(Labels))}")
+        strength = self.deformation_strength
+        if strength is not None and not (math.isfinite(strength) and strength >= 0):
+            raise InputError(f"deformation_strength: {strength}, allowed are finite numbers of at least 0")
+        for name, least in (("task_classes", 2), ("task_images", 1), ("task_tests", 1)):
+            number = getattr(self, name)
+            if (number is None) == (self.dataset == TASKS):
+                allowed = f"whole numbers of at least {least}" if number is None else f"none but of {TASKS}"
+                raise InputError(f"{name}: {number}, allowed are {allowed}")
+            if number is not None and number < least:
+                raise InputError(f"{name}: {number}, allowed are whole numbers of at least {least}")
+        if self.dataset == TASKS and (strength is None or self.folds is not None or self.train_images is not None):
+            raise InputError(f"{TASKS}: allowed are a deformation_strength, and neither folds nor train_images")
         if self.crop < 0:
             raise InputError(f"crop: {self.crop}, allowed are whole numbers of at least 0")
         if self.padding not in get_args(Padding):
@@ -120,6 +150,11 @@ def split_indices(labels: NDArray[np.int64], config: DataConfig) -> tuple[NDArra
             )
         train = train[stratified(labels[train], config.train_images, SUBSET_SEED)]
     return shuffled(train), shuffled(held)
+
+
+def random_labels(number: int, classes: int) -> NDArray[np.int64]:
+    """Uniform random labels (Ruderman et al. 2018, Section 5; Zhang et al. 2017), by a fixed seed."""
+    return np.random.RandomState(LABEL_SEED).randint(0, classes, number).astype(np.int64)
 
 
 def fold_splits(labels: NDArray[np.int64], config: DataConfig) -> tuple[NDArray[np.int64], ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -14,9 +14,15 @@ from torch import Tensor
 
 from analysis.command_line import InputError
 from trainables.data.configuration import DataConfig
+from trainables.deformation import deform, random_deformations
 
 if TYPE_CHECKING:
     from trainables.data.streamed import StreamedImages
+
+
+CONTROL_POINTS = 3
+"""[reading] A side, of deformations of strength C: those of the paper for images of about this size."""
+_DEFORMATION_SEEDS = {"train": 0, "validation": 2**32, "test": 2**33}
 
 
 @dataclass(frozen=True)
@@ -162,10 +168,29 @@ class Images:
         return len(self._split(split).labels)
 
     def _at(self, split: str, places: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
-        """Images uint8 (B, C, H, W) and labels (B,) of a split at `places` (B,), on the device."""
+        """Images uint8 (B, C, H, W) and labels (B,) of a split at `places` (B,), on the device, as they are."""
         part, places = self._split(split), places.to(device)
         rows = places if part.rows is None else self.moved.to(part.rows, device)[places]
         return self.moved.to(part.images, device)[rows], self.moved.to(part.labels, device)[places]
+
+    def _shown(self, split: str, places: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
+        """The same as they are measured on: deformed, if that is wanted, each image in one way."""
+        images, labels = self._at(split, places, device)
+        if self.config.deformation_strength:
+            start = _DEFORMATION_SEEDS[split]
+            generators = (torch.Generator().manual_seed(start + int(place)) for place in places)
+            images = self._deformed(images, [(1, generator) for generator in generators])
+        return images, labels
+
+    def _deformed(self, images: Tensor, draws: Iterable[tuple[int, torch.Generator]]) -> Tensor:
+        """Images deformed at random, so many by each generator."""
+        strength, size, device = self.config.deformation_strength, self.size, images.device
+        assert strength is not None
+        fields = [
+            random_deformations(number, size, size, CONTROL_POINTS, strength, generator=generator, device=device)
+            for number, generator in draws
+        ]
+        return deform(images.float(), torch.cat(fields)).round_().to(torch.uint8)
 
     def training_batches(
         self, batch_size: int, *, generator: torch.Generator, device: torch.device
@@ -181,6 +206,8 @@ class Images:
             if len(places) == 1 and number > 1 and batch_size > 1:
                 continue
             batch, labels = self._at("train", places, device)
+            if self.config.deformation_strength:
+                batch = self._deformed(batch, [(len(batch), generator)])
             if self.config.crop or self.config.flip:
                 batch = self._augmented(batch, generator)
             yield scaled(batch, factors), labels
@@ -200,12 +227,12 @@ class Images:
         """The first `limit` images of a split (None: all) in their fixed order, not augmented."""
         factors = scale_and_offset(self.config, self.mean, self.std)
         for places in torch.arange(min(limit or self.count(split), self.count(split))).split(batch_size):
-            images, labels = self._at(split, places, device)
+            images, labels = self._shown(split, places, device)
             yield scaled(images, factors), labels
 
     def select(self, split: str, indices: Tensor, *, device: torch.device) -> tuple[Tensor, Tensor]:
         """Images (B, C, H, W) and labels (B,) of a split at `indices` (B,), not augmented."""
-        images, labels = self._at(split, indices, device)
+        images, labels = self._shown(split, indices, device)
         return scaled(images, scale_and_offset(self.config, self.mean, self.std)), labels
 
     def test_masks(self, start: int, end: int) -> Tensor:

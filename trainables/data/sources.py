@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import gzip
 import hashlib
@@ -28,10 +29,13 @@ from PIL import Image, UnidentifiedImageError
 from analysis.command_line import InputError
 from trainables.data import masks as mask_files
 from trainables.data.configuration import (
+    TASK_SEED,
+    TASKS,
     TEST_SEED,
     DataConfig,
     check_folds,
     fold_splits,
+    random_labels,
     shuffled,
     split_indices,
     stratified,
@@ -103,6 +107,7 @@ NAMED = {
     "cifar100": _Named(3, 32, 100, 50000, 10000, "cifar-100-python", "CIFAR100"),
     "imagenette": _Named(3, 320, 10, 9469, 3925, "imagenette2-320", "Imagenette"),
     "oxford-pets": _Named(3, 224, 37, 3680, 3669, "oxford-iiit-pet", "OxfordIIITPet"),
+    TASKS: _Named(1, 28, 0, 0, 0, "MNIST/raw", "MNIST"),  # how many is for the flags to say: see `_Tasks`
     "imagenet": _Named(3, 224, 1000, 1281167, 50000, "imagenet", "class folders"),
 }
 
@@ -196,10 +201,31 @@ def load_each(
     """The data set for each of some configurations that differ in their fold alone. It is read once, and its images
     are in memory once, however many folds there are. Raises what `load` raises."""
     source = _read(spec, root, configs[0])
-    loaded = {config: source.split(config) for config in configs}
+    # configurations that show the same images in other ways have them once
+    split: dict[DataConfig, Images | StreamedImages] = {}
+    loaded = {}
+    for config in configs:
+        shown = {"labels": "real", "deformation_strength": None if config.dataset != TASKS else 0.0}
+        plain = dataclasses.replace(config, **shown)  # type: ignore[arg-type]
+        if plain not in split:
+            split[plain] = source.split(plain)
+        loaded[config] = _shown(split[plain], config)
     for data in loaded.values() if masks else ():
         _add_masks(data, spec, root)
     return loaded
+
+
+def _shown(data: Images | StreamedImages, config: DataConfig) -> Images | StreamedImages:
+    """The same images deformed as the configuration says, and with its labels."""
+    if config == data.config:
+        return data
+    if config.labels == "real":
+        return dataclasses.replace(data, config=config)
+    labels = random_labels(data.count("train"), data.classes)
+    if isinstance(data, StreamedImages):
+        files = {**data.files, "train": (data.files["train"][0], labels)}
+        return dataclasses.replace(data, config=config, files=files)
+    return dataclasses.replace(data, config=config, train=dataclasses.replace(data.train, labels=labels))
 
 
 def _add_masks(data: Images | StreamedImages, spec: str, root: str) -> None:
@@ -250,7 +276,7 @@ def _mask_files(spec: str, root: str) -> list[mask_files.MaskFile]:
     return [mask_files.of_pet(str(image)) for part in parts for image in part._images]
 
 
-def _read(spec: str, root: str, config: DataConfig) -> _Streamed | _InMemory:
+def _read(spec: str, root: str, config: DataConfig) -> _Streamed | _InMemory | _Tasks:
     kind, path = _parse(spec)
     if spec == "imagenet":
         return _Streamed(_imagenet(root), NAMED["imagenet"].size)
@@ -272,6 +298,8 @@ def _read(spec: str, root: str, config: DataConfig) -> _Streamed | _InMemory:
     _check_memory(f"dataset {spec}", images, known.channels, config.image_size or known.size)
     if spec == "digits":
         return _digits(config)
+    if spec == TASKS:
+        return _Tasks(_torchvision("mnist", root, config).pool[0])
     return _torchvision(spec, root, config)
 
 
@@ -323,6 +351,39 @@ class _InMemory:
         """All images, of which there is one array however many folds: also in Ray's store and on a device."""
         (images, labels), (test_images, test_labels) = self.pool, self.test
         return np.concatenate([images, test_images]), np.concatenate([labels, test_labels])
+
+
+@dataclass
+class _Tasks:
+    """Tasks that require stability to deformation (Ruderman et al. 2018, Section 4.3): each class is one image of
+    MNIST's training split, of any digit, and its examples are deformations of it.
+
+    [reading] The paper does not say how many classes and examples there are, nor what "strength C" is: here the most
+    that a control point of 3×3 is displaced in each direction, in pixels.
+    """
+
+    images: NDArray[np.uint8]
+
+    def split(self, config: DataConfig) -> Images:
+        """Its splits. An example is a row of the class's image: how it is deformed is drawn where it is shown."""
+        classes, number, tests = config.task_classes, config.task_images, config.task_tests
+        assert classes is not None
+        assert number is not None
+        assert tests is not None
+        if classes > len(self.images):
+            raise InputError(f"task_classes: {classes}, allowed are at most the {len(self.images)} images of MNIST")
+        held = round(config.validation * number)
+        if config.validation and not 0 < held < number:
+            raise InputError(f"validation: {config.validation} of {number} examples a class are {held}")
+        images = self.images[np.random.RandomState(TASK_SEED).permutation(len(self.images))[:classes]]
+
+        def examples(each: int) -> Split:
+            rows = shuffled(np.repeat(np.arange(classes, dtype=np.int64), each))
+            return Split(images, rows, rows)
+
+        test = examples(tests)
+        names = tuple(str(label) for label in range(classes))
+        return Images(config, names, examples(number - held), examples(held) if held else test, test)
 
 
 def _resized(images: NDArray[np.uint8], size: int | None) -> NDArray[np.uint8]:
