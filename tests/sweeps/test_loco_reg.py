@@ -200,10 +200,8 @@ def test_the_second_stage_is_planned_from_ratios_by_hand() -> None:
     """γ = 1 + 1.5·(0.9 − 1), η = 1/(1 + 1.5·(0.8 − 1)) in every layer; the mean of two networks."""
     trials = make_plan(flags(*TWO)).trials
     networks = [{f"l{i}": {"n-c": n, "n-co": 1.2, "co-n": 0.8} for i in range(7)} for n in (0.85, 0.95)]
-    ratios = {
-        ("absolute", "digits", model, training): networks
-        for model, training in {(trial.config.model, trial.config.training) for trial in trials}
-    }
+    configs = [trial.config for trial in trials]
+    ratios = {("absolute", config.data, config.model, config.training): networks for config in configs}
     planned = make_plan(_SecondStage(**vars(flags(*TWO, "--no-baseline")), ratios=ratios)).trials
     assert len(planned) == 4
     methods = {trial.config.method for trial in planned if trial.config.method.modulation == 1.5}  # type: ignore[attr-defined]

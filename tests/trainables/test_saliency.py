@@ -221,7 +221,8 @@ def trained_statistics(model: nn.Module) -> nn.Module:
 
 
 # where what is pooled differs from place to place for the reference, too, the rule of max pooling leaves a rest
-POOLED = ("vgg13", "vgg13-5x5", "mobilenet")
+POOLED = ("vgg13", "vgg13-5x5", "mobilenet", "vgg11-bn")
+REFUSED = {"efficientnet-b0": "SqueezeExcite", "convnext-tiny": "LayerNorm2d"}
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -229,8 +230,13 @@ def test_deeplift_is_complete_on_every_network(name: str) -> None:
     """The attributions sum to f(x) − f(0), in float64 to 1e-8: also with layers used twice and in place. With max
     pooling of padded convolutions they need not, and are captum's."""
     size = max(MODELS[name].smallest, 16)
-    model = trained_statistics(build_model(name, channels=3, size=size, classes=7, width=8, seed=0).double())
+    width = 8 if MODELS[name].any_width else MODELS[name].width
+    model = trained_statistics(build_model(name, channels=3, size=size, classes=7, width=width, seed=0).double())
     images, labels = torch.randn(3, 3, size, size, dtype=torch.float64), torch.tensor([0, 3, 6])
+    if name in REFUSED:
+        with pytest.raises(ValueError, match=f"is a {REFUSED[name]}, which DeepLIFT has no rule for"):
+            deeplift(model, images, labels)
+        return
     if name in POOLED:
         from captum.attr import DeepLift
 

@@ -86,6 +86,10 @@ _LINEAR = (
 )
 
 
+_PRODUCTS = ("SqueezeExcite", "SEModule", "EffectiveSEModule")
+"""timm's layers that multiply what comes in by what they make of it: neither linear nor element-wise."""
+
+
 def deeplift(model: Model, images: Tensor, labels: Tensor) -> Tensor:
     """DeepLIFT with the Rescale rule (Shrikumar et al. 2017) against an input of zeros, (B, C, H, W); the attributions
     of an image sum to the difference of its label's logit from that of the zeros.
@@ -148,7 +152,9 @@ def _nonlinear_layers(model: nn.Module) -> list[nn.Module]:
     for name, layer in model.named_modules():
         if isinstance(layer, _ELEMENTWISE):
             found.append(layer)
-        elif not any(layer.children()) and not isinstance(layer, (*_LINEAR, nn.MaxPool2d)):
+        elif type(layer).__name__ in _PRODUCTS or (
+            not any(layer.children()) and not isinstance(layer, (*_LINEAR, nn.MaxPool2d))
+        ):
             raise InputError(
                 f"model: layer {name or 'itself'} is a {type(layer).__name__}, which DeepLIFT has no rule for; allowed "
                 "are convolutions, linear layers, BatchNorm, pooling and element-wise nonlinearities"
