@@ -6,9 +6,9 @@ Figures 2 and 4).
 [reading] The evenly spaced control points reach from corner to corner. "A maximum distance of 10 in each direction":
 each point's displacement is uniform in [−10, 10] down and, apart from that, to the right. The field is a thin-plate
 spline through all of them with a linear part, as scipy's `RBFInterpolator` has it. A spline overshoots: between its
-control points it moves some pixels by more than the maximum. It is left as it is: of a thousand fields of the paper's
-setting for 32² (3×3 points, 2 px), 28% go beyond it somewhere, at 0.7% of all pixels, by at most 19%; for 224² (5×5
-points, 10 px) 79% do, at 1.2% of the pixels, by at most 33%.
+control points it moves some pixels by more than the maximum. It is left as it is. Of a thousand fields of the paper's
+setting for 32² (3×3 points, 2 px) 28% go beyond it in one direction somewhere, at 0.7% of all pixels, by at most 19%;
+for 224² (5×5 points, 10 px) 79% do, at 1.2% of the pixels, by at most 33%.
 [reading] What a deformed image has from outside the image is the nearest pixel of its border.
 """
 
@@ -62,8 +62,10 @@ def random_deformations(
 def _spline_basis(height: int, width: int, grid: int, device: torch.device) -> Tensor:
     """What each pixel of a field has of each control point's displacement, (grid², H·W) float64: the thin-plate spline
     is linear in what it interpolates, so it is solved once, for displacements of one pixel at a single point."""
-    points = _mesh(torch.linspace(0, height - 1, grid), torch.linspace(0, width - 1, grid))
-    pixels = _mesh(torch.arange(height), torch.arange(width))
+    points, pixels = (
+        torch.cartesian_prod(*(torch.linspace(0, side - 1, number, dtype=torch.float64) for side, number in sides))
+        for sides in (((height, grid), (width, grid)), ((height, height), (width, width)))
+    )
     # in units of the longer side, which changes nothing but the condition of the equations
     points, pixels = (places / (max(height, width) - 1) for places in (points, pixels))
     number = len(points)
@@ -73,11 +75,6 @@ def _spline_basis(height: int, width: int, grid: int, device: torch.device) -> T
     at_one_point = torch.eye(number + 3, number, dtype=torch.float64)
     coefficients = torch.linalg.solve(equations, at_one_point)
     return (_spline_terms(pixels, points) @ coefficients).T.contiguous().to(device)
-
-
-def _mesh(rows: Tensor, columns: Tensor) -> Tensor:
-    """Row and column of every place of a grid, float64 (rows · columns, 2)."""
-    return torch.cartesian_prod(rows.double(), columns.double())
 
 
 def _spline_terms(places: Tensor, points: Tensor) -> Tensor:
