@@ -8,6 +8,8 @@ r(x) are all of a layer's outputs, dcos is 1 less the cosine. The layers are the
 ReLU and every downsampling layer of the paper's networks; of any other network the outputs of all nonlinearities and
 poolings but the global one. [reading] A convolution's layer ends with its ReLU, and so does strided-ReLU's: a layer has
 the same name whatever the downsampling is, and the network for CIFAR-10 has the paper's 1 + 8 + 4 layers.
+[reading] Networks are measured in evaluation mode: at initialisation, where the running statistics are still 0 and 1,
+BatchNorm changes nothing.
 
 At random initialisation smoothness of 3×3 filters is 1.857 in the mean, 12/9 of E|a − b|/E|a|, for the truncated normal
 distribution, and 1.886 = 12√2/9 for a normal one; the paper says "approximately 1.87". Its standard deviation is 0.34
