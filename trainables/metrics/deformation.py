@@ -62,7 +62,7 @@ def deformation_sensitivity(
     deformations and once with every other chunk: the result is the same, up to the rounding of the network itself. Of
     vgg-imagenet at 224² ten images are a chunk. Measured on the CPU beside images and network: 0.8 to 1 GiB, the same
     for 22 and for 44 images, where all layers of 128 images and their deformations are 14.4 GiB; 128 images are 91
-    passes of about 20 images, 6.7 times the work that they would be at once, for which a GPU has the `budget`.
+    passes of about 20 images, 7 times the work of all at once, which a larger `budget` saves.
 
     Raises `ValueError` for fewer than two images and for shapes that differ.
     """
