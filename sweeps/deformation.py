@@ -19,12 +19,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
+from analysis.command_line import InputError
 from sweeps.launch import main
-from sweeps.plan import SweepFlags
+from sweeps.plan import Setting, SweepFlags
 from trainables.data import DataInfo
 from trainables.data.configuration import TASKS, Labels
 from trainables.deformation import Deformation
 
+EXCHANGEABLE = ("vgg-cifar", "vgg-imagenet")
 Layer = Literal["own", "subsample", "max-pool", "average-pool", "strided", "strided-relu"]
 
 
@@ -54,6 +56,15 @@ class DeformationSweep(SweepFlags):
     def methods(self) -> Iterator[Deformation]:
         for sigma, layer in itertools.product(self.sigma, self.downsampling):
             yield Deformation(sigma, None if layer == "own" else layer)
+
+    def methods_for(self, setting: Setting) -> Iterator[Deformation]:
+        for method in self.methods():
+            if method.downsampling is not None and setting.model.model not in EXCHANGEABLE:
+                raise InputError(
+                    f"downsampling: {method.downsampling}, allowed with {setting.model.model} is own; the layers of "
+                    f"{', '.join(EXCHANGEABLE)} can be exchanged"
+                )
+            yield method
 
     def data_fields(self, info: DataInfo) -> Iterator[dict[str, Any]]:
         tasks: list[dict[str, Any]] = [{}]

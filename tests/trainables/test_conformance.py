@@ -14,6 +14,7 @@ import torch
 from analysis.schema import HYPERPARAMETERS
 from trainables.configuration import ModelConfig, TrainingConfig, TrialConfig
 from trainables.data import DataConfig, Images, load
+from trainables.deformation import Deformation
 from trainables.gradient_reg import GradientRegularisation
 from trainables.loco_reg import LocoReg
 from trainables.method import Method, Step
@@ -26,6 +27,7 @@ from trainables.training import Run
 
 EXAMPLES: dict[str, list[Method]] = {
     "baseline": [Method()],
+    "deformation": [Deformation(0.0), Deformation(1.0)],
     "gradient_reg": [
         GradientRegularisation(10.0),
         GradientRegularisation(0.1, convention="image"),

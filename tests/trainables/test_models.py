@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Callable
+
 import pytest
 import timm
 import torch
-from torch import nn
+from scipy import stats
+from torch import Tensor, nn
 
 from analysis.command_line import InputError
 from trainables.models import MODELS, build_model, copy_weights
+from trainables.models.downsampled import Subsample, set_downsampling_
 from trainables.models.pyramid import Pyramid, cut
+from trainables.pilcro import path_importance
 
 SMALL = {"resnet18-imagenet": 64, "resnet50-imagenet": 64, "lenet5": 28, "vgg13": 32, "vgg13-5x5": 32, "mobilenet": 32}
 SMALL |= {"vgg-imagenet": 32}
@@ -43,6 +49,10 @@ def build(name: str, seed: int = 0, **changed: int) -> nn.Module:
         ("vgg13-5x5", 3, 32, 10, 11_447_754),
         # 1 728 + depth-wise 19 584 + 1×1 847 872 + BatchNorm 9 728 + linear 5 130
         ("mobilenet", 3, 32, 10, 884_042),
+        # 3×3 convolutions 3-32-32-64-64-128-128-256-256: 1 171 296; BatchNorm 1 920; linear 2 570
+        ("vgg-cifar", 3, 32, 10, 1_175_786),
+        # 3-64-64-128-128-256-256-256-512-512-512-512-512-512: 14 710 464; BatchNorm 8 448; linear 513 000
+        ("vgg-imagenet", 3, 224, 1000, 15_231_912),
         # Zagoruyko and Komodakis' Table 1: 8.9 million
         ("wide-resnet40-4", 3, 32, 10, 8_949_210),
         # 11 173 962 of the ResNet-18, less BatchNorm of the stem and three shortcuts (64 + 128 + 256 + 512 twice), and
@@ -167,6 +177,111 @@ def test_the_pyramid_s_maps_are_what_the_stages_give() -> None:
         model[stage].register_forward_hook(lambda _module, _inputs, output: outputs.append(output))
     model(images)
     assert all(map(torch.equal, Pyramid(model, (3, 16, 16), largest=8)(images), outputs))
+
+
+class TestDownsampling:
+    """The five downsampling layers of the networks of the deformation-stability paper."""
+
+    def network(self, kind: str, size: int = 16, seed: int = 0) -> nn.Module:
+        network = build("vgg-cifar", size=size, width=4)
+        torch.manual_seed(seed)
+        set_downsampling_(network, kind)
+        return network
+
+    @pytest.mark.parametrize(
+        ("kind", "of_a_block"),
+        [
+            ("subsample", lambda block: block[0, 0]),
+            ("max-pool", lambda block: block.max()),
+            ("average-pool", lambda block: block.mean()),
+        ],
+    )
+    def test_what_a_block_becomes(self, kind: str, of_a_block: Callable[[Tensor], Tensor]) -> None:
+        """Of 2×2 pixels, channel by channel; the last row and column of an odd map are left out."""
+        layer = self.network(kind).get_submodule("down1")
+        for side in (6, 7):
+            maps = torch.randn(2, 4, side, side)
+            found = layer(maps)
+            assert found.shape == (2, 4, 3, 3)
+            for index in itertools.product(range(2), range(4), range(3), range(3)):
+                image, channel, row, column = index
+                block = maps[image, channel, 2 * row : 2 * row + 2, 2 * column : 2 * column + 2]
+                assert float(found[index]) == pytest.approx(float(of_a_block(block)), abs=1e-6)
+
+    @pytest.mark.parametrize("kind", ["strided", "strided-relu"])
+    def test_strided_convolutions(self, kind: str) -> None:
+        """To as many channels, of weights 1/√n_in cut at two of these; without a bias."""
+        network = self.network(kind)
+        layer = network.get_submodule("down3")
+        convolution = layer if kind == "strided" else layer.get_submodule("conv")
+        assert isinstance(convolution, nn.Conv2d)
+        assert convolution.weight.shape == (16, 16, 2, 2)
+        assert convolution.bias is None
+        assert float(convolution.weight.detach().abs().max()) <= 2 / 64**0.5 + 1e-7
+        maps = torch.randn(3, 16, 5, 5)
+        expected = torch.einsum("bcrisj,ocij->bors", maps[..., :4, :4].reshape(3, 16, 2, 2, 2, 2), convolution.weight)
+        if kind == "strided-relu":
+            assert [type(each) for each in layer.children()] == [nn.Conv2d, nn.BatchNorm2d, nn.ReLU]
+            expected = (expected / (1 + 1e-5) ** 0.5).relu()
+        torch.testing.assert_close(layer.eval()(maps), expected, rtol=1e-5, atol=1e-6)
+
+    @pytest.mark.parametrize("kind", ["subsample", "max-pool", "average-pool", "strided", "strided-relu"])
+    def test_the_network_with_it(self, kind: str) -> None:
+        """Four times half the size and down to the smallest it names; cut and seen as a pyramid as the others are."""
+        network = self.network(kind).train()
+        assert network(torch.randn(2, 3, 16, 16)).shape == (2, 7)
+        network = network.eval()
+        assert all(not module.training for module in network.modules())
+        images = torch.randn(2, 3, 28, 28)
+        assert [network.get_submodule("conv1_1")(images).shape[2]] == [28]
+        parts = cut(network)
+        last = parts.features(images)
+        strided = kind.startswith("strided")
+        # a resolution that pooling alone has made is none
+        assert last.shape == (2, 32, 1, 1) if strided else (2, 32, 3, 3)
+        assert torch.equal(parts.classify(last), network(images))
+        assert torch.equal(Pyramid(network, (3, 28, 28)).eval()(images)[0], last)
+        # everything but what was exchanged is as it was
+        plain = build("vgg-cifar", width=4).state_dict()
+        kept = {name: value for name, value in network.state_dict().items() if not name.startswith("down")}
+        assert all("num_batches" in n or "running" in n or torch.equal(plain[n], kept[n]) for n in plain)
+        assert set(plain) == set(kept)
+        # the same layers trained through, and new ones by torch's generator alone
+        again, other = self.network(kind), self.network(kind, seed=1)
+        state, same = (each.state_dict() for each in (self.network(kind), again))
+        assert all(map(torch.equal, state.values(), same.values()))
+        differ = [name for name, value in other.state_dict().items() if not torch.equal(value, same[name])]
+        assert differ == (
+            [f"down{i}.weight" if kind == "strided" else f"down{i}.conv.weight" for i in (1, 2, 3, 4)] * strided
+        )
+
+    def test_initial_weights(self) -> None:
+        """A normal of deviation 1/√n_in cut at two of these, whose own deviation is 0.8796 of that (scipy's
+        truncnorm); a hundredth is five standard errors for 590k weights."""
+        network = build_model("vgg-cifar", channels=3, size=32, classes=10, seed=0)
+        weight = network.get_submodule("conv4_2").get_submodule("conv").weight.detach() * (256 * 9) ** 0.5
+        assert float(weight.abs().max()) <= 2 + 1e-5
+        assert float(weight.std()) == pytest.approx(float(stats.truncnorm(-2, 2).std()), rel=0.01)
+        statistic = stats.kstest(weight.flatten()[:20_000].numpy(), stats.truncnorm(-2, 2).cdf)
+        assert statistic.pvalue > 1e-3
+        linear = network.get_submodule("linear")
+        assert float(linear.weight.detach().abs().max()) <= 2 / 256**0.5 + 1e-6
+        assert not linear.bias.any()
+
+    def test_only_these_networks_and_layers(self) -> None:
+        with pytest.raises(InputError, match="allowed are vgg-cifar and vgg-imagenet"):
+            set_downsampling_(build("resnet8", width=4), "strided")
+        with pytest.raises(InputError, match="downsampling: 'pool', allowed are subsample, max-pool, "):
+            set_downsampling_(build("vgg-cifar", width=4), "pool")
+
+    def test_paths_through_a_subsampled_network(self) -> None:
+        """One pixel of four has all the paths: of a 16² network's last 1×1 map, where the others have them spread."""
+        layer = Subsample()
+        network = nn.Sequential(layer, nn.Flatten(), nn.Linear(9, 2))
+        paths = path_importance(network, (1, 7, 7))
+        expected = torch.zeros(7, 7, dtype=torch.float64)
+        expected[:6:2, :6:2] = 1
+        torch.testing.assert_close(paths, expected * (49 / 9) ** 0.5)
 
 
 class TestPretrained:

@@ -221,7 +221,7 @@ def trained_statistics(model: nn.Module) -> nn.Module:
 
 
 # where what is pooled differs from place to place for the reference, too, the rule of max pooling leaves a rest
-POOLED = ("vgg13", "vgg13-5x5", "mobilenet", "vgg11-bn")
+POOLED = ("vgg13", "vgg13-5x5", "vgg-cifar", "vgg-imagenet", "mobilenet", "vgg11-bn")
 REFUSED = {"efficientnet-b0": "SqueezeExcite", "convnext-tiny": "LayerNorm2d"}
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 
 from trainables.metrics.attacks import Attacks
 from trainables.metrics.class_activation import ClassActivation
+from trainables.metrics.deformation import DeformationSensitivity, FilterSmoothness
 from trainables.metrics.landscape import Landscape
 from trainables.metrics.locality import Locality
 from trainables.metrics.mask_overlap import MaskOverlap
@@ -34,6 +35,8 @@ METRICS: dict[str, type[Metric]] = {
     "iou": MaskOverlap,
     "shift": Shift,
     "parameters": Parameters,
+    "deformation_sensitivity": DeformationSensitivity,
+    "filter_smoothness": FilterSmoothness,
 }
 
 

@@ -72,6 +72,17 @@ class MetricFlags:
     """Images whose class activation maps are kept, each of another class."""
     iou_images: int = 1000
     """The overlap with masks is measured on the first so many test images."""
+    deformation_images: int = 128
+    """Sensitivity to deformation is measured on the first so many test images, the same at every moment."""
+    deformation_grid: int | None = None
+    """Control points a side of a deformation; default: 3 for images of up to 64 pixels, 5 for larger ones."""
+    deformation_max: float | None = None
+    """Pixels that a control point moves at most in each direction; default: 2 of 32, of large images 10 of 224."""
+    deformation_seed: int = 0
+    """Decides the deformations, the same for every trial."""
+    measure_every: int = 0
+    """Measure sensitivity to deformation and smoothness of filters after every so many epochs, too; default: at
+    initialisation and at the end."""
     shift: tuple[str, ...] = ()
     """Data sets of the same classes to test on, by name, or folder:/path, parquet:/path; measures shift."""
 
@@ -115,6 +126,14 @@ class MetricFlags:
             "erf": {"images": self.erf_images},
             "iou": {"images": self.iou_images},
             "shift": {"sets": self.shifted()},
+            "deformation_sensitivity": {
+                "images": self.deformation_images,
+                "grid": self.deformation_grid,
+                "max_displacement": self.deformation_max,
+                "seed": self.deformation_seed,
+                "every": self.measure_every,
+            },
+            "filter_smoothness": {"every": self.measure_every},
             "cam": {"images": self.cam_images, "panels": self.cam_panels},
         }
         chosen = {}

@@ -106,7 +106,9 @@ def set_downsampling_(network: nn.Module, kind: str) -> None:
     channels = 0
     for name, layer in network.named_children():
         if name.startswith("conv"):
-            channels = layer.get_submodule("conv").weight.shape[0]  # type: ignore[union-attr]
+            convolution = layer.get_submodule("conv")
+            assert isinstance(convolution, nn.Conv2d)
+            channels = convolution.out_channels
         elif name.startswith("down"):
             new = _LAYERS[kind](channels).to(weight.device, weight.dtype).train(layer.training)
             if weight.is_contiguous(memory_format=torch.channels_last):

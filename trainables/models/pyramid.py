@@ -89,9 +89,13 @@ class Pyramid(nn.Module):
 
 
 def activations(network: nn.Module) -> list[nn.Module]:
-    """The nonlinearities of a network, in the order in which it defines them."""
+    """The nonlinearities of a network, in the order in which it defines them; timm has some of its own (ConvNeXt's)."""
     kinds = (nn.ReLU, nn.ReLU6, nn.SiLU, nn.GELU, nn.LeakyReLU, nn.ELU, nn.Tanh, nn.Sigmoid, nn.Hardswish)
-    return [module for module in network.modules() if isinstance(module, kinds)]
+    return [
+        module
+        for module in network.modules()
+        if isinstance(module, kinds) or type(module).__module__ == "timm.layers.activations"
+    ]
 
 
 def _of_timm(network: nn.Module) -> bool:
