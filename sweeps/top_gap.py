@@ -9,7 +9,7 @@ class activation maps; the 2³ ablation of pyramid, ℓ1 and Top-GAP.
     python sweeps/top_gap.py --preset cifar10                            # the paper's five architectures, a GPU or more
     python sweeps/top_gap.py --preset folder --dataset folder:/data/cub --model resnet18-imagenet --folds 5 --pretrained
     python sweeps/top_gap.py --preset folder --dataset folder:/data/cub --places last all --sparsity 1 0.1 1e-3 1e-5 \\
-        --heads last --pixels all --name l1                              # Appendix F
+        --norm sum --heads last --pixels all --name l1                   # Appendix F
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import ClassVar, Literal
 from analysis.command_line import InputError
 from sweeps.launch import main
 from sweeps.plan import Setting, SweepFlags
-from trainables.top_gap import Place, Reduction, TopGap, map_side
+from trainables.top_gap import Place, Reduction, TopGap, is_baseline, map_side
 
 Head = Literal["fpn", "last"]
 
@@ -77,8 +77,9 @@ class TopGapSweep(SweepFlags):
                 )
             if not fpn:
                 pixels = max(1, round(pixels * side[False] ** 2 / most))
-            if self.baseline and not fpn and pixels == side[False] ** 2 and sparsity == 0 and dropout == 0:
-                continue  # none of the three parts: that is the baseline
+            nothing = not fpn and pixels == side[False] ** 2 and sparsity == 0 and dropout == 0
+            if self.baseline and nothing and is_baseline(model.model, model.width, channels, size):
+                continue
             # without ℓ1 its place and norm would make several trials of one
             yield TopGap(
                 pixels,
@@ -110,6 +111,8 @@ CIFAR = TopGapSweep(
     padding="zero",
     validation=0.0,
     seeds=5,
+    attacks=("fgsm", "pgd", "square", "apgd"),
+    attack_queries=1000,
     step_size="eps/30",
 )
 # [reading] Fine-tuned from ImageNet: 50 epochs of a cosine from 0.01, batch 64, weight decay 1e-4, zoom as usual where
@@ -164,6 +167,7 @@ PRESETS = {
         model=("vgg11-bn", "resnet18-imagenet"),
         pixels=("256",),
         folds=None,
+        pretrained=False,
         zoom=True,
         epochs=(90,),
         batch_size=(256,),

@@ -28,6 +28,8 @@ from torch.overrides import TorchFunctionMode
 from analysis.command_line import InputError
 from trainables.method import Method, Penalty, Step, evaluation_mode
 from trainables.models.downsampled import Subsample
+from trainables.models.pooling import TopGapPooling
+from trainables.models.pyramid import PRODUCTS
 
 if TYPE_CHECKING:
     from trainables.data import Images, StreamedImages
@@ -337,6 +339,9 @@ def _paths_through(name: str, module: nn.Module) -> nn.Module:
     if isinstance(module, nn.BatchNorm2d) and module.running_var is not None:
         gain = module.weight if module.weight is not None else torch.ones_like(module.running_var)
         return _Scale((gain.double().square() / (module.running_var.double() + module.eps)).detach())
+    if isinstance(module, TopGapPooling):
+        # k of the n inputs pass with weight 1/k, each equally likely: squared weight 1/k² with probability k/n
+        return _PooledPaths(nn.AdaptiveAvgPool2d(1), lambda x: float(module.pixels_of(x)))
     if isinstance(module, Subsample):
         return module  # the same pixels pass, all of them
     if isinstance(module, nn.MaxPool2d) and module.dilation in (1, (1, 1)):
@@ -357,6 +362,10 @@ def _paths_through(name: str, module: nn.Module) -> nn.Module:
 
 
 def _path_network(module: nn.Module, name: str = "") -> nn.Module:
+    if type(module).__name__ in PRODUCTS:
+        raise InputError(
+            f"model: layer {name} is a {type(module).__name__}, whose paths cannot be counted, as it multiplies"
+        )
     own = [key for key, _ in module.named_parameters(recurse=False)]
     children = list(module.named_children())
     if not children or own:

@@ -33,29 +33,15 @@ from analysis.command_line import InputError
 from trainables.data import Images, StreamedImages
 from trainables.method import Method, Penalty, Step
 from trainables.models import build_model
-from trainables.models.pyramid import Pyramid, activations, cut
+from trainables.models.pooling import TopGapPooling, top_gap
+from trainables.models.pyramid import Pyramid, activations, averages, cut
+
+__all__ = ["TopGap", "TopGapNetwork", "class_activation_map", "top_gap"]
 
 Place = Literal["class_maps", "last", "all"]
 Reduction = Literal["mean", "sum"]
 
 # --- the formulas -----------------------------------------------------------------------------------------------------
-
-
-def top_gap(class_maps: Tensor, pixels: int) -> Tensor:
-    """Top-GAP pooling (Definition 3.5): the mean of the k = `pixels` largest values of each map, (B, D, h, w) to
-    (B, D). k = 1 is global max pooling, k = h·w global average pooling.
-
-    Raises `ValueError` for a k that is not in 1 … h·w.
-    """
-    height, width = class_maps.shape[-2:]
-    if not 1 <= pixels <= height * width:
-        raise InputError(
-            f"pixels: {pixels}, allowed are whole numbers from 1 to {height * width}, as the class maps have "
-            f"{height}×{width}"
-        )
-    if pixels == height * width:
-        return class_maps.mean((-2, -1))
-    return class_maps.flatten(-2).topk(pixels, dim=-1, sorted=False).values.mean(-1)
 
 
 def class_activation_map(class_maps: Tensor, labels: Tensor, height: int, width: int) -> Tensor:
@@ -64,9 +50,19 @@ def class_activation_map(class_maps: Tensor, labels: Tensor, height: int, width:
 
     [reading] Enlarged bilinearly, without aligning corners.
     """
-    chosen = class_maps[torch.arange(len(labels), device=labels.device), labels].unsqueeze(1)
-    large = F.interpolate(chosen, (height, width), mode="bilinear", align_corners=False).squeeze(1)
-    return scaled_to_unit(large)
+    chosen = class_maps[torch.arange(len(labels), device=labels.device), labels]
+    return enlarged(chosen, height, width)
+
+
+def enlarged(maps: Tensor, height: int, width: int) -> Tensor:
+    """Maps (B, h, w) at height × width pixels, bilinearly, each scaled to [0, 1]; one that is the same everywhere is 0,
+    and maps of a single pixel, which locate nothing, are nan."""
+    if maps.shape[1:] == (1, 1):
+        return torch.full((len(maps), height, width), math.nan, device=maps.device)
+    large = F.interpolate(maps.unsqueeze(1), (height, width), mode="bilinear", align_corners=False).squeeze(1)
+    # of a map of one value interpolation makes several, by rounding
+    varied = maps.amin((1, 2), keepdim=True) < maps.amax((1, 2), keepdim=True)
+    return torch.where(varied, scaled_to_unit(large), 0)
 
 
 def scaled_to_unit(maps: Tensor) -> Tensor:
@@ -99,15 +95,18 @@ class TopGapNetwork(nn.Module):
                 self.classifier.weight.copy_(linear.weight[:, :, None, None])
                 if self.classifier.bias is not None and linear.bias is not None:
                     self.classifier.bias.copy_(linear.bias)
-        self.pixels = config.pixels
         self.side = max(self.backbone.sides)
+        self.pool = TopGapPooling(config.pixels, self.side)
         self.place = config.variant
         self.maps: Tensor | None = None
         """Of the last pass in training mode: the class maps (B, D, h, w)."""
         self.activations: list[Tensor] = []
         """Of the same, with ℓ1 on them: what it is on, each (B, …)."""
         if config.variant == "all":
-            for module in activations(self.backbone):
+            found = activations(self.backbone)
+            if not found:
+                raise InputError("variant: all, allowed with a network without nonlinearities are class_maps and last")
+            for module in found:
                 module.register_forward_hook(self._keep)
 
     def _keep(self, module: nn.Module, inputs: Any, output: Tensor) -> None:
@@ -133,9 +132,8 @@ class TopGapNetwork(nn.Module):
         return found
 
     def forward(self, images: Tensor) -> Tensor:
-        maps = self.class_maps(images)
-        locations = maps.shape[-2] * maps.shape[-1]
-        return top_gap(maps, max(1, round(self.pixels * locations / self.side**2)))
+        logits: Tensor = self.pool(self.class_maps(images))
+        return logits
 
     def cam(self, images: Tensor, labels: Tensor) -> Tensor:
         """The class activation maps of the classes `labels` (B,): (B, H, W) in [0, 1], of the images' size."""
@@ -164,6 +162,14 @@ def map_side(model: str, width: int, channels: int, size: int, fpn: bool) -> int
         return max(_pyramid(network, (channels, size, size), fpn).sides)
 
 
+@functools.cache
+def is_baseline(model: str, width: int, channels: int, size: int) -> bool:
+    """Whether a network without the three parts is the network itself: whether it ends in global average pooling and a
+    linear layer."""
+    with torch.device("meta"):
+        return averages(build_model(model, channels=channels, size=size, classes=2, width=width, seed=0))
+
+
 # --- the method -------------------------------------------------------------------------------------------------------
 
 
@@ -188,7 +194,8 @@ class TopGap(Method):
     """Where ℓ1 is: on the class maps, or as in Appendix F on the last feature map, or on all activations."""
     reduction: Reduction = "mean"
     """Of |X|: its mean, or its sum over an image's values, averaged over images; over all activations, the mean or sum
-    over layers of that."""
+    over layers of that. [reading] Appendix F's strengths on all activations, 1e-5 to 1e-3, are of the sum: as a mean
+    they would change nothing."""
 
     def __post_init__(self) -> None:
         if self.pixels < 1:

@@ -234,7 +234,7 @@ class Trial(tune.Trainable):
             self.attempts = self.checkpoints.count_start()
         self.saved = time.monotonic()
         metrics = {name: METRICS[name](**options) for name, options in self.options.metrics.items()}
-        run = Run(self.config_of_trial, data, metrics=metrics, device=self.device)
+        run = Run(self.config_of_trial, data, metrics=metrics, device=self.device, fresh=state is None)
         if unusable:
             run.fail(f"no usable checkpoint: {unusable}; --retry-failed starts this trial again from the beginning")
         for line in complaints:

@@ -71,15 +71,18 @@ def check_device(device: torch.device, config: TrainingConfig) -> None:
         raise InputError(f"precision: bf16, allowed is float32 on {torch.cuda.get_device_name(device)}")
 
 
-def build_network(config: TrialConfig, data: Images | StreamedImages, classes: int, seed: int) -> nn.Module:
-    """A trial's network for so many classes, changed by its method, all weights drawn from `seed` alone."""
+def build_network(
+    config: TrialConfig, data: Images | StreamedImages, classes: int, seed: int, *, fetch: bool = True
+) -> nn.Module:
+    """A trial's network for so many classes, changed by its method, all weights drawn from `seed` alone; with `fetch`
+    it begins with weights that were trained on ImageNet, where its configuration says so."""
     network = build_model(
         config.model.model,
         channels=data.channels,
         size=data.size,
         classes=classes,
         width=config.model.width,
-        pretrained=config.model.pretrained,
+        pretrained=config.model.pretrained and fetch,
         seed=seed,
     )
     with torch.random.fork_rng(devices=[]):
@@ -97,7 +100,9 @@ class Run:
         *,
         metrics: Mapping[str, Metric] | None = None,
         device: str | torch.device = "cpu",
+        fresh: bool = True,
     ) -> None:
+        """Not `fresh`: for `restore`, which gives it its weights, so that none are fetched."""
         self.config = config
         self.data = data
         self.metrics = dict(metrics or {})
@@ -105,7 +110,7 @@ class Run:
         check_device(self.device, config.training)
         steps = config.training.epochs * -(-data.count("train") // config.training.batch_size)
         config.method.check(data.size, data.size, steps)
-        self.model = self._build(config.seed).to(self.device)
+        self.model = build_network(config, data, data.classes, config.seed, fetch=fresh).to(self.device)
         self.parameters = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         self.optimizer = make_optimizer(self.model, config.training)
         self.generators = {

@@ -53,6 +53,13 @@ def test_the_ablation_is_two_to_the_third() -> None:
     assert alone == {TopGap(4, 0.0, fpn=False, fpn_channels=None)}
 
 
+@pytest.mark.parametrize(("model", "cells"), [("resnet8", 0), ("vgg13", 1), ("convnext-tiny", 1), ("densenet-121", 0)])
+def test_the_baseline_s_cell_is_left_out_where_it_is_the_baseline(model: str, cells: int) -> None:
+    """A network without pyramid, ℓ1 and Top-GAP is the network itself if that ends in average pooling and a layer."""
+    argv = ("--model", model, "--image-size", "32", "--pixels", "all", "--sparsity", "0", "--heads", "last")
+    assert len(settings(plan(*argv)) - {Method()}) == cells
+
+
 def test_without_l1_its_place_and_norm_make_no_difference() -> None:
     argv = "--pixels 4 --sparsity 0 1 --places class_maps last all --norm mean sum --no-baseline"
     found = settings(plan(*argv.split()))
@@ -93,6 +100,9 @@ def test_the_presets_carry_the_papers_protocol() -> None:
     assert (imagenet.pixels, imagenet.folds, imagenet.dataset) == (("256",), None, ("imagenet",))
     for preset in PRESETS.values():
         assert (preset.sparsity, preset.heads, preset.baseline) == ((1.0,), ("fpn",), True)
+    # APGD and Square beside PGD (Section 4.3); training from scratch with a large rate, or fine-tuning with a small one
+    assert cifar.attacks == ("fgsm", "pgd", "square", "apgd")
+    assert {name for name, preset in PRESETS.items() if preset.pretrained} == {"oxford-pets", "folder"}
 
 
 @pytest.mark.parametrize("preset", ["cifar10", "oxford-pets", "folder", "imagenet"])

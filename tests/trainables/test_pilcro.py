@@ -455,3 +455,22 @@ class TestPenaltyOfAStep:
         penalty = target_penalty(importance_landscape(network, images, create_graph=True), torch.ones(6, 6).double())
         penalty.backward()
         assert all(not p.grad.any() for p in network.parameters() if p.grad is not None)
+
+
+@pytest.mark.parametrize("pixels", [1, 3, 16])
+def test_paths_through_top_gap_pooling_are_those_of_average_pooling(pixels: int) -> None:
+    """k of n inputs pass with weight 1/k, each equally likely: up to a factor, which is normalised, k = n's."""
+    from trainables.models.pooling import TopGapPooling
+
+    torch.manual_seed(0)
+    convolution = nn.Conv2d(1, 3, 3, padding=1)
+    average = nn.Sequential(convolution, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    pooled = nn.Sequential(convolution, TopGapPooling(pixels, 4), nn.Flatten())
+    expected = path_importance(average, (1, 4, 4))
+    torch.testing.assert_close(path_importance(pooled, (1, 4, 4)), expected, rtol=1e-12, atol=1e-12)
+
+
+def test_networks_that_multiply_have_no_path_counts() -> None:
+    model = build_model("efficientnet-b0", channels=1, size=32, classes=3, seed=0).eval()
+    with pytest.raises(ValueError, match="is a SqueezeExcite, whose paths cannot be counted"):
+        path_importance(model, (1, 32, 32))

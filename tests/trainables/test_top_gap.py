@@ -86,7 +86,12 @@ class TestClassActivationMap:
         assert cam.tolist() == [[[0.0, 0.5], [0.25, 1.0]]]
 
     def test_of_a_constant_map_is_zero(self) -> None:
-        assert class_activation_map(torch.full((1, 1, 2, 2), 3.0), torch.tensor([0]), 4, 4).abs().max() == 0
+        for value, side, size in ((3.0, 2, 4), (-1.2345, 4, 8), (0.1, 16, 32)):  # interpolation rounds the last two
+            constant = torch.full((1, 1, side, side), value)
+            assert class_activation_map(constant, torch.tensor([0]), size, size).abs().max() == 0
+
+    def test_of_a_single_pixel_is_none(self) -> None:
+        assert class_activation_map(torch.full((2, 3, 1, 1), 0.3), torch.tensor([0, 2]), 8, 8).isnan().all()
 
     def test_is_enlarged_before_it_is_scaled(self) -> None:
         cam = class_activation_map(maps(3, 5, 4, 4), torch.tensor([0, 4, 2]), 9, 9)

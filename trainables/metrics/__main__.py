@@ -157,7 +157,7 @@ def _measure(
     device = _device(flags.device)
 
     def build(seed: int) -> nn.Module:
-        return build_network(config, data, kept.classes, seed)
+        return build_network(config, data, kept.classes, seed, fetch=False)
 
     model = build(config.seed)
     kept.load_into(model)

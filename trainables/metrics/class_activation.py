@@ -9,6 +9,7 @@ Notation: B images, C channels, H×W pixels, D classes.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +18,7 @@ from analysis.command_line import InputError
 from trainables.metrics.moment import EVALUATION_BATCH, Measured, Moment
 from trainables.metrics.saliency import FORWARD, chunk_size
 from trainables.models.pyramid import cut
-from trainables.top_gap import TopGapNetwork, class_activation_map
+from trainables.top_gap import TopGapNetwork, enlarged
 
 
 def grad_cam(network: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
@@ -37,13 +38,14 @@ def grad_cam(network: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
 
 def cams(model: nn.Module, images: Tensor, labels: Tensor, *, chunk: int | None = None) -> Tensor:
     """The class activation maps of the classes `labels` (B,) in [0, 1], (B, H, W), of the images' size: the class maps
-    of a Top-GAP network, GradCAM of any other; so many images at once as fill 128 MiB, or `chunk` of them."""
+    of a Top-GAP network, GradCAM of any other; nan of maps of a single pixel, which locate nothing. So many images at
+    once as fill 128 MiB, or `chunk` of them."""
 
     def some(part: Tensor, classes: Tensor) -> Tensor:
         if isinstance(model, TopGapNetwork):
             return model.cam(part, classes)
-        maps = grad_cam(model, part, classes).unsqueeze(1)
-        return class_activation_map(maps, torch.zeros_like(classes), part.shape[-2], part.shape[-1])
+        maps = grad_cam(model, part, classes)
+        return enlarged(maps, part.shape[-2], part.shape[-1])
 
     size = chunk or chunk_size(model, images)
     with torch.no_grad():
@@ -88,11 +90,13 @@ class ClassActivation:
             sparsities.append(cams(moment.model, images, labels).abs().mean((1, 2)).double())
             seen.append(labels.cpu())
         values = torch.cat(sparsities)
-        row = {"metric": "cam_sparsity", "component": "", "level": None, "value": float(values.mean())}
+        values = values[values.isfinite()]  # maps of one pixel have none
+        row: dict[str, Any] = {"metric": "cam_sparsity", "component": "", "level": None}
+        row |= {"value": float(values.mean()) if len(values) else None}
         row |= {"std": float(values.std()) if len(values) > 1 else None, "n": len(values)}
         measured = Measured({}, [{**row, "unit": "fraction", "direction": "min"}])
         shown = first_of_classes(torch.cat(seen), self.panels)
-        if shown:
+        if shown and len(values):
             images, labels = moment.data.select("test", torch.tensor(shown), device=moment.device)
             found = cams(moment.model, images, labels)
             for index, image, cam in zip(shown, images, found, strict=True):

@@ -12,7 +12,7 @@ Notation: B images, H×W pixels, T thresholds.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -67,7 +67,11 @@ class MaskOverlap:
         start = 0
         for images, labels in moment.data.batches("test", EVALUATION_BATCH, device=moment.device, limit=self.images):
             masks = moment.data.test_masks(start, start + len(labels)).to(moment.device)
-            parts.append(overlaps(cams(moment.model, images, labels), masks))
+            maps = cams(moment.model, images, labels)
+            if bool(maps.isnan().any()):  # of a single pixel: they say nothing of where the object is
+                none: dict[str, Any] = {"metric": "iou", "component": "", "level": None, "value": None, "std": None}
+                return Measured({}, [{**none, "n": 0, "unit": "fraction", "direction": "max"}])
+            parts.append(overlaps(maps, masks))
             start += len(labels)
         values = torch.cat(parts).cpu()
         values = values[values.isfinite().all(1)]

@@ -25,6 +25,8 @@ from torch import Tensor, nn
 
 from analysis.command_line import InputError
 from trainables.metrics.moment import Measured, Moment, derived_seed
+from trainables.models.pooling import TopGapPooling
+from trainables.models.pyramid import PRODUCTS
 
 Model = Callable[[Tensor], Tensor]
 Explainer = Callable[[Model, Tensor, Tensor], Tensor]
@@ -86,10 +88,6 @@ _LINEAR = (
 )
 
 
-_PRODUCTS = ("SqueezeExcite", "SEModule", "EffectiveSEModule")
-"""timm's layers that multiply what comes in by what they make of it: neither linear nor element-wise."""
-
-
 def deeplift(model: Model, images: Tensor, labels: Tensor) -> Tensor:
     """DeepLIFT with the Rescale rule (Shrikumar et al. 2017) against an input of zeros, (B, C, H, W); the attributions
     of an image sum to the difference of its label's logit from that of the zeros.
@@ -97,7 +95,7 @@ def deeplift(model: Model, images: Tensor, labels: Tensor) -> Tensor:
     A nonlinearity passes on Δoutput/Δinput instead of its gradient, or its gradient where the inputs differ by less
     than 1e-10. **[reading]** Max pooling, for which the paper has no rule, passes on its gradient, as the authors' own
     implementation does, and captum where the pooling follows a nonlinearity; the sum above is exact where the maps
-    of the zeros are constant within each window, as they are but for padded borders.
+    of the zeros are constant within each window, as they are but for padded borders. So does Top-GAP pooling.
 
     Raises `ValueError` for a model that is no `nn.Module` in evaluation mode, or has a layer that is neither linear
     nor one of these nonlinearities.
@@ -152,8 +150,8 @@ def _nonlinear_layers(model: nn.Module) -> list[nn.Module]:
     for name, layer in model.named_modules():
         if isinstance(layer, _ELEMENTWISE):
             found.append(layer)
-        elif type(layer).__name__ in _PRODUCTS or (
-            not any(layer.children()) and not isinstance(layer, (*_LINEAR, nn.MaxPool2d))
+        elif type(layer).__name__ in PRODUCTS or (
+            not any(layer.children()) and not isinstance(layer, (*_LINEAR, nn.MaxPool2d, TopGapPooling))
         ):
             raise InputError(
                 f"model: layer {name or 'itself'} is a {type(layer).__name__}, which DeepLIFT has no rule for; allowed "

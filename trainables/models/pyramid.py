@@ -17,6 +17,10 @@ from torch import Tensor, nn
 POOLING = (nn.MaxPool2d, nn.AvgPool2d)
 
 
+PRODUCTS = ("SqueezeExcite", "SEModule", "EffectiveSEModule")
+"""timm's layers that multiply what comes in by what they make of it: neither linear nor element-wise."""
+
+
 class Cut(NamedTuple):
     """A network in two: `classify(features(images))` are its logits (B, D)."""
 
@@ -40,6 +44,17 @@ def cut(network: nn.Module) -> Cut:
     end = _end(layers)
     linear = layers[-1]
     return Cut(layers[:end], layers[end:], linear if isinstance(linear, nn.Linear) else None)
+
+
+def averages(network: nn.Module) -> bool:
+    """Whether what classifies the last feature map is global average pooling and a linear layer, and nothing else."""
+    if _of_timm(network):
+        # timm's networks with a head of more layers have their pooling in it
+        return hasattr(network, "global_pool")
+    layers = _sequence(network)
+    tail = layers[_end(layers) :]
+    kinds = (nn.AdaptiveAvgPool2d, nn.Flatten, nn.Linear)
+    return len(tail) == len(kinds) and all(isinstance(layer, kind) for layer, kind in zip(tail, kinds, strict=True))
 
 
 class Pyramid(nn.Module):
