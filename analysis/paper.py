@@ -190,13 +190,15 @@ class Trend:
 
 
 def _typed(words: str) -> dict[str, Any]:
-    """ "alpha=1 variant=target" with values of the columns' types."""
-    found = {}
-    for word in words.split():
-        name, _, text = word.partition("=")
-        kind = TABLES["trials"].field(name).type
-        found[name] = float(text) if pa.types.is_floating(kind) else int(text) if pa.types.is_integer(kind) else text
-    return found
+    """ "alpha=1 fpn=true variant=target" with values of the columns' types."""
+    return {name: _value(name, text) for name, _, text in (word.partition("=") for word in words.split())}
+
+
+def _value(name: str, text: str) -> Any:
+    kind = TABLES["trials"].field(name).type
+    if pa.types.is_boolean(kind):
+        return {"true": True, "false": False}[text]
+    return float(text) if pa.types.is_floating(kind) else int(text) if pa.types.is_integer(kind) else text
 
 
 def _read(name: str) -> list[dict[str, str]]:

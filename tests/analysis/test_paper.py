@@ -38,6 +38,10 @@ PROTOCOL: dict[str, Any] = {
     "interval": 10,
     "laplacian_width": 3,
 }
+# Top-GAP as in its paper
+TOP_GAP: dict[str, Any] = {
+    "method": "top_gap", "fpn": True, "variant": "class_maps", "sparsity": 1.0, "alpha": None,
+}  # fmt: skip
 BASELINE: dict[str, Any] = {
     **PROTOCOL, "method": "baseline", "alpha": None, "variant": None, "interval": None, "laplacian_width": None,
 }  # fmt: skip
@@ -168,7 +172,7 @@ def test_another_level_is_not_comparable(tmp_path: Path) -> None:
     """PGD at 8/255 alone beside the paper's at 1/255: the record's one level is not in the quantity's name."""
     for seed in range(3):
         trial, epochs, _, maps = make_trial(
-            f"{seed}", seed=seed, method="top_gap", variant=None, alpha=None, dataset="coco", model="efficientnet-b0"
+            f"{seed}", seed=seed, dataset="coco", model="efficientnet-b0", **TOP_GAP
         )
         row = {"epoch": 2, "metric": "robust_accuracy", "component": "pgd40", "direction": "max"}
         measured = [{**row, "level": 8 / 255, "value": 0.11 + 0.001 * seed}]
@@ -217,10 +221,24 @@ def test_another_authors_method_is_none_of_ours(tmp_path: Path, record: Record) 
     for seed in range(3):
         same = {"dataset": "cub-200-2011", "model": "resnet18-imagenet", "width": 64, "seed": seed, "alpha": None}
         record(tmp_path / "demo", f"b{seed}", method="baseline", variant=None, top1=0.60 + 0.001 * seed, **same)
-        record(tmp_path / "demo", f"t{seed}", method="top_gap", variant=None, top1=0.64 + 0.001 * seed, **same)
+        record(tmp_path / "demo", f"t{seed}", top1=0.64 + 0.001 * seed, **{**same, **TOP_GAP})
     orders = [line.order for line in lines(tmp_path / "demo", "topgap-5") if line.order]
     assert orders
     assert all(order.endswith("no trial of it") for order in orders)
+
+
+def test_a_part_of_top_gap_is_not_taken_for_it(tmp_path: Path, record: Record) -> None:
+    """Neither Top-GAP without its pyramid, nor with ℓ1 elsewhere or of another strength; the last map's ℓ1 is a row of
+    its own."""
+    same = {"dataset": "cub-200-2011", "model": "resnet18-imagenet", "width": 64}
+    parts = ({"fpn": False}, {"variant": "last"}, {"sparsity": 0.0}, {"fpn": False, "variant": "last"})
+    for index, part in enumerate(parts):
+        record(tmp_path / "demo", f"{index}", **{**same, **TOP_GAP, "top1": 0.6, **part})
+    assert lines(tmp_path / "demo", "topgap-5") == []
+    found = [line for line in lines(tmp_path / "demo", "topgap-a7") if line.column == "Accuracy"]
+    assert [(line.row, line.n) for line in found] == [("last | 1.0", 1)]
+    record(tmp_path / "demo", "whole", **{**same, **TOP_GAP, "top1": 0.6})
+    assert [line.row for line in lines(tmp_path / "demo", "topgap-5")] == ["Top-GAP (ours)"]
 
 
 def test_part_of_the_data_is_not_comparable(tmp_path: Path, record: Record) -> None:
