@@ -24,6 +24,7 @@ import importlib.resources
 import io
 import json
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -281,7 +282,57 @@ def _unlike(row: Row, claim: Claim | Trend) -> list[str]:
             found.append(f"{100 * data['validation']:g}% of the training images held out (paper: none, --validation 0)")
         if data.get("folds") and claim.paper != "topgap":
             found.append(f"cross-validation over {data['folds']} folds (paper: none)")
+        if claim.quantity != "parameters":
+            found += _unlike_images(row, claim, data.get("image_size"))
+        found += _unlike_attack(row, claim)
     return found
+
+
+# pixels a side of the sets' own images, to which no paper resizes them but LOCO-REG's Fashion-MNIST
+_OWN_SIZE = {"digits": 8, "mnist": 28, "fashion-mnist": 28, "kmnist": 28, "cifar10": 32, "cifar100": 32}
+_RESIZED = {("loco", "fashion-mnist"): 32}
+_LARGE = 224
+
+
+def _unlike_images(row: Row, claim: Claim | Trend, size: int | None) -> list[str]:
+    """Of another size than the paper's, or a network that did not begin with ImageNet's weights."""
+    theirs = claim.protocol.get("dataset")
+    found = []
+    expected = _RESIZED.get((claim.paper, theirs or ""), _OWN_SIZE.get(theirs or ""))
+    if expected is None and claim.paper == "topgap" and theirs is not None:
+        expected = _LARGE
+    # a set's own size where there is none; a folder's is not known, and 224 where its images differ in size
+    own = _OWN_SIZE.get(row["dataset"]) if size is None and row["dataset"] == theirs else size
+    if expected is not None and own not in (None, expected):
+        found.append(f"images of {own} pixels (paper: {expected})")
+    if claim.paper == "topgap" and theirs not in (None, "cifar10") and not row["pretrained"]:
+        found.append("not pretrained (paper: with ImageNet's weights)")
+    return found
+
+
+def _unlike_attack(row: Row, claim: Claim | Trend) -> list[str]:
+    """PGD by other steps than ε/30, Foolbox's default and so Top-GAP's."""
+    match = re.fullmatch(r"robust_accuracy:pgd\d*@(\d+(?:\.\d+)?)", claim.quantity)
+    if match is None or not row["measured"]:
+        return []
+    try:
+        options = json.loads(row["measured"]).get("attacks")
+        step = None if options is None else str(options.get("step_size", "eps/4"))
+    except (ValueError, AttributeError):
+        return []
+    if step is None or _is_thirtieth(step, float(match[1])):
+        return []
+    return [f"PGD by steps of {step} (paper: eps/30)"]
+
+
+def _is_thirtieth(step: str, epsilon: float) -> bool:
+    try:
+        if step.startswith("eps/"):
+            return math.isclose(float(step.removeprefix("eps/")), 30)
+        number, _, divisor = step.partition("/")
+        return math.isclose(30 * float(number) / float(divisor or 1), epsilon, rel_tol=_LEVEL_ROUNDED)
+    except (ValueError, ZeroDivisionError):
+        return False
 
 
 def _shown(value: Any) -> str:

@@ -424,6 +424,9 @@ def test_networks_of_a_width_are_compared_at_theirs() -> None:
         settings = dict(word.split("=") for word in claim["protocol"].split())
         if settings.get("model") in ("vgg13", "vgg13-5x5", "mobilenet", "resnet18", "resnet18-imagenet"):
             assert settings.get("width") == "64" or claim["paper"] != "loco", claim
+        if claim["paper"] == "topgap" and "model" in settings and not settings["model"].startswith("ra-"):
+            expected = {"efficientnet-b0": "32", "convnext-tiny": "96"}.get(settings["model"], "64")
+            assert settings.get("width") == expected, claim
 
 
 def test_the_method_of_top_gaps_paper_is_the_whole_of_it() -> None:

@@ -172,7 +172,7 @@ def test_another_level_is_not_comparable(tmp_path: Path) -> None:
     """PGD at 8/255 alone beside the paper's at 1/255: the record's one level is not in the quantity's name."""
     for seed in range(3):
         trial, epochs, _, maps = make_trial(
-            f"{seed}", seed=seed, dataset="coco", model="efficientnet-b0", **TOP_GAP
+            f"{seed}", seed=seed, dataset="coco", model="efficientnet-b0", **{**TOP_GAP, "width": 32, "pretrained": True}
         )
         row = {"epoch": 2, "metric": "robust_accuracy", "component": "pgd40", "direction": "max"}
         measured = [{**row, "level": 8 / 255, "value": 0.11 + 0.001 * seed}]
@@ -225,6 +225,55 @@ def test_another_authors_method_is_none_of_ours(tmp_path: Path, record: Record) 
     orders = [line.order for line in lines(tmp_path / "demo", "topgap-5") if line.order]
     assert orders
     assert all(order.endswith("no trial of it") for order in orders)
+
+
+CIFAR_TRIAL: dict[str, Any] = {**TOP_GAP, "dataset": "cifar10", "model": "preact-resnet18", "width": 64}
+
+
+@pytest.mark.parametrize(
+    ("columns", "why"),
+    [
+        ({}, ""),
+        ({"width": 16}, "width is 16 (paper: 64)"),
+        ({"config": '{"data": {"image_size": 32}}'}, ""),
+        ({"config": '{"data": {"image_size": 64}}'}, "images of 64 pixels (paper: 32)"),
+        ({"measured": '{"attacks": {"step_size": "eps/30"}}'}, ""),
+        ({"measured": '{"attacks": {"step_size": "8/7650"}}'}, ""),
+        ({"measured": '{"attacks": {"step_size": "eps/4"}}'}, "PGD by steps of eps/4 (paper: eps/30)"),
+        ({"measured": '{"attacks": {"step_size": "2/255"}}'}, "PGD by steps of 2/255 (paper: eps/30)"),
+        ({"measured": '{"erf": {}}'}, ""),
+    ],
+)
+def test_width_image_size_and_attack_make_comparable(tmp_path: Path, columns: dict[str, Any], why: str) -> None:
+    for seed in range(2):
+        trial, epochs, _, maps = make_trial(f"{seed}", seed=seed, **{**CIFAR_TRIAL, **columns})
+        row = {"epoch": 2, "metric": "robust_accuracy", "component": "pgd20", "direction": "max", "level": 8 / 255}
+        write_trial(str(tmp_path / "demo"), trial, epochs, [{**row, "value": 0.5 + 0.04 * seed}], maps)
+    (line,) = lines(tmp_path / "demo", "topgap-4", row="Top-GAP (ours) | PRN18", column="PGD²⁰ ↑")
+    assert (line.verdict, line.why) == (
+        ("not comparable", why) if why else ("agrees", "the paper's value lies in our interval")
+    )
+
+
+@pytest.mark.parametrize(
+    ("columns", "why"),
+    [
+        ({}, "not pretrained (paper: with ImageNet's weights)"),
+        ({"pretrained": True}, ""),
+        ({"pretrained": True, "config": '{"data": {"image_size": 224, "folds": 5}}'}, ""),
+        ({"pretrained": True, "config": '{"data": {"image_size": 128}}'}, "images of 128 pixels (paper: 224)"),
+    ],
+)
+def test_networks_of_photographs_are_fine_tuned(
+    tmp_path: Path, record: Record, columns: dict[str, Any], why: str
+) -> None:
+    same = {**TOP_GAP, "dataset": "cub-200-2011", "model": "resnet18-imagenet", "width": 64}
+    for seed in range(2):
+        record(tmp_path / "demo", f"{seed}", **{**same, "seed": seed, "top1": 0.68 + 0.01 * seed, **columns})
+    (line,) = lines(tmp_path / "demo", "topgap-5")
+    assert (line.verdict, line.why) == (
+        ("not comparable", why) if why else ("agrees", "the paper's value lies in our interval")
+    )
 
 
 def test_a_part_of_top_gap_is_not_taken_for_it(tmp_path: Path, record: Record) -> None:
