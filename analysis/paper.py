@@ -263,7 +263,15 @@ class Line:
 def _same(name: str, ours: Any, theirs: Any) -> bool:
     if isinstance(theirs, float) and isinstance(ours, float):
         return math.isclose(ours, theirs, rel_tol=_ROUNDED, abs_tol=0)
+    if name == "dataset" and isinstance(ours, str):
+        return theirs in (ours, _short(ours))
     return bool(ours == theirs)
+
+
+def _short(dataset: str) -> str:
+    """ "pets" of a folder's or a Parquet set's name in the record, "folder:pets@1a2b3c4d"."""
+    kind, separator, rest = dataset.partition(":")
+    return rest.rpartition("@")[0] or rest if separator and kind in ("folder", "parquet") else dataset
 
 
 def _unlike(row: Row, claim: Claim | Trend) -> list[str]:
@@ -282,7 +290,9 @@ def _unlike(row: Row, claim: Claim | Trend) -> list[str]:
             found.append(f"{100 * data['validation']:g}% of the training images held out (paper: none, --validation 0)")
         if data.get("folds") and claim.paper != "topgap":
             found.append(f"cross-validation over {data['folds']} folds (paper: none)")
-        if claim.quantity != "parameters":
+        if claim.quantity == "parameters":
+            found += _unlike_classes(row, claim.protocol.get("model", ""))
+        else:
             found += _unlike_images(row, claim, data.get("image_size"))
         found += _unlike_attack(row, claim)
     return found
@@ -302,12 +312,27 @@ def _unlike_images(row: Row, claim: Claim | Trend, size: int | None) -> list[str
     if expected is None and claim.paper == "topgap" and theirs is not None:
         expected = _LARGE
     # a set's own size where there is none; a folder's is not known, and 224 where its images differ in size
-    own = _OWN_SIZE.get(row["dataset"]) if size is None and row["dataset"] == theirs else size
+    own = _OWN_SIZE.get(theirs or "") if size is None and _same("dataset", row["dataset"], theirs) else size
     if expected is not None and own not in (None, expected):
         found.append(f"images of {own} pixels (paper: {expected})")
     if claim.paper == "topgap" and theirs not in (None, "cifar10") and not row["pretrained"]:
         found.append("not pretrained (paper: with ImageNet's weights)")
     return found
+
+
+_CLASSES = {
+    **dict.fromkeys(("digits", "mnist", "fashion-mnist", "kmnist", "cifar10", "imagenette"), 10),
+    **{"cifar100": 100, "oxford-pets": 37, "cub-200-2011": 200, "imagenet": 1000},
+}
+
+
+def _unlike_classes(row: Row, model: str) -> list[str]:
+    """Parameters are counted with the last layer: the paper's counts are those with so many classes."""
+    theirs = 53 if model == "efficientnet-b0" else 1000
+    ours = _CLASSES.get(_short(row["dataset"] or ""))
+    if ours == theirs:
+        return []
+    return [f"{'number of classes not known' if ours is None else f'{ours} classes'} (paper: {theirs})"]
 
 
 def _unlike_attack(row: Row, claim: Claim | Trend) -> list[str]:
@@ -527,6 +552,9 @@ def _numbers(ours: _Ours, table: str) -> list[Line]:
         verdict: Judgement
         if unlike:
             verdict, why = "not comparable", "; ".join(unlike)
+        elif claim.quantity in _SAME_FOR_SEEDS:
+            equal = _is_printed(mean, claim)
+            verdict, why = ("agrees" if equal else "differs"), f"{'equal' if equal else 'not equal'} as printed"
         elif low <= claim.value <= high:
             verdict, why = "agrees", "the paper's value lies in our interval"
         elif holds:
@@ -559,6 +587,16 @@ def _numbers(ours: _Ours, table: str) -> list[Line]:
     return lines
 
 
+# the same for every seed, so that there is no interval
+_SAME_FOR_SEEDS = ("parameters",)
+
+
+def _is_printed(ours: float, claim: Claim) -> bool:
+    """Whether ours differs from the paper's by less than a unit of the last printed decimal."""
+    decimals = claim.printed.partition(".")[2]
+    return abs(ours - claim.value) < (10.0 ** -len(decimals) if decimals else 1e-6)
+
+
 def _computed(table: str) -> list[Line]:
     """The numbers of a theorem, which need no record: equal if they differ by less than a unit of the last printed
     decimal (the paper also cuts off, 0.725… for 0.7258); whole numbers are exact."""
@@ -568,9 +606,7 @@ def _computed(table: str) -> list[Line]:
             continue
         ours = theorem_quantities()[claim.quantity]
         difference = ours - claim.value
-        decimals = claim.printed.partition(".")[2]
-        same = abs(difference) < (10.0 ** -len(decimals) if decimals else 1e-6)
-        verdict: Judgement = "agrees" if same else "differs"
+        verdict: Judgement = "agrees" if _is_printed(ours, claim) else "differs"
         why = "computed"
         if claim.row == "center against corner":
             own = theorem_quantities()["cohesion_bound:c-co"]

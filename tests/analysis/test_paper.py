@@ -276,6 +276,49 @@ def test_networks_of_photographs_are_fine_tuned(
     )
 
 
+@pytest.mark.parametrize(
+    ("columns", "value", "verdict", "why"),
+    [
+        ({"dataset": "imagenet"}, 132.868, "agrees", "equal as printed"),
+        ({"dataset": "imagenet"}, 132.8794, "agrees", "equal as printed"),
+        ({"dataset": "imagenet"}, 132.881, "differs", "not equal as printed"),
+        ({"dataset": "folder:imagenet@1a2b3c4d"}, 132.868, "agrees", "equal as printed"),
+        ({"dataset": "cifar10"}, 132.868, "not comparable", "10 classes (paper: 1000)"),
+        ({"dataset": "folder:x@1a2b3c4d"}, 132.868, "not comparable", "number of classes not known (paper: 1000)"),
+    ],
+)
+def test_counts_of_parameters_are_compared_as_printed(
+    tmp_path: Path, columns: dict[str, Any], value: float, verdict: str, why: str
+) -> None:
+    """The count is the same for every seed: an interval of no width."""
+    for seed in range(3):
+        same = {"method": "baseline", "alpha": None, "variant": None, "model": "vgg11-bn", "width": 64, "seed": seed}
+        trial, epochs, _, maps = make_trial(f"{seed}", **{**same, **columns})
+        row = {"epoch": 2, "metric": "parameters", "component": "", "direction": "none", "value": value}
+        write_trial(str(tmp_path / "demo"), trial, epochs, [row], maps)
+    (line,) = lines(tmp_path / "demo", "topgap-1", row="VGG11-BN")
+    assert (line.verdict, line.why) == (verdict, why)
+
+
+def test_folders_are_known_by_their_short_name(tmp_path: Path, record: Record) -> None:
+    same = {**TOP_GAP, "model": "resnet18-imagenet", "width": 64, "pretrained": True}
+    names = ("folder:cub-200-2011@1a2b3c4d", "parquet:cub-200-2011@1a2b3c4d", "folder:cub@1a2b3c4d", "folder:a:b@1")
+    for name in names:
+        path = tmp_path / name.replace(":", "-")
+        for seed in range(2):
+            record(path, f"{seed}", **{**same, "dataset": name, "seed": seed, "top1": 0.68 + 0.01 * seed})
+        (line,) = lines(path, "topgap-5")
+        known = "cub-200-2011" in name
+        assert line.verdict == ("agrees" if known else "not comparable"), line
+        assert known or line.why == f"dataset is {name} (paper: cub-200-2011)"
+
+
+def test_accuracy_under_shift_has_no_level() -> None:
+    assert {claim.quantity for claim in claims() if claim.table == "topgap-6" and claim.quantity} == {
+        *("shift_accuracy:waterbirds", "shift_accuracy:imagenet-sketch", "shift_accuracy:imagenet-c"),
+    }  # fmt: skip
+
+
 def test_a_part_of_top_gap_is_not_taken_for_it(tmp_path: Path, record: Record) -> None:
     """Neither Top-GAP without its pyramid, nor with ℓ1 elsewhere or of another strength; the last map's ℓ1 is a row of
     its own."""
