@@ -14,8 +14,8 @@ from scipy import stats
 
 from analysis import paper
 from analysis.paper import ITEMS, METHODS, check, claims, trends
-from analysis.paper_figures import FIGURES, draw
-from analysis.records import read_sweep, write_trial
+from analysis.paper_figures import FIGURES, draw, missing
+from analysis.records import Sweep, read_sweep, write_trial
 from analysis.schema import TABLES
 from tests.analysis.conftest import make_trial
 
@@ -202,6 +202,19 @@ def test_robust_accuracy_over_steps_by_attack_and_epsilon(tmp_path: Path) -> Non
     assert [(at, value, seeds) for _, at, value, seeds in rows] == [
         (5.0, pytest.approx(0.65), 2.0), (20.0, pytest.approx(0.45), 2.0), (50.0, pytest.approx(0.35), 2.0),
     ]  # fmt: skip
+
+
+def test_maps_of_another_data_set_are_in_no_figure(tmp_path: Path) -> None:
+    def write(name: str, *kinds: str) -> Sweep:
+        trial, epochs, _, _ = make_trial("0", **{**TOP_GAP, "pixels": 8})
+        shape = {"epoch": 2, "height": 2, "width": 2, "values": [0.0, 0.5, 0.25, 1.0]}
+        write_trial(str(tmp_path / name), trial, epochs, [], [{**shape, "name": kind} for kind in kinds])
+        return read_sweep(str(tmp_path / name))
+
+    elsewhere = ("cam/0 on kmnist", "image/0 on kmnist")
+    (drawn,) = draw(write("both", "cam/0", "image/0", "cam/1 on kmnist", *elsewhere), "topgap-f1")
+    assert drawn.images == 1
+    assert missing(write("other", *elsewhere), "topgap-f1") == "no maps of cam, image"
 
 
 def test_the_value_at_initialisation_is_that_of_epoch_0(tmp_path: Path) -> None:
