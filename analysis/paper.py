@@ -322,7 +322,10 @@ def _unlike_images(row: Row, claim: Claim | Trend, size: int | None) -> list[str
 
 _CLASSES = {
     **dict.fromkeys(("digits", "mnist", "fashion-mnist", "kmnist", "cifar10", "imagenette"), 10),
-    **{"cifar100": 100, "oxford-pets": 37, "cub-200-2011": 200, "imagenet": 1000},
+    "cifar100": 100,
+    "oxford-pets": 37,
+    "cub-200-2011": 200,
+    "imagenet": 1000,
 }
 
 

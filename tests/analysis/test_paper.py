@@ -172,7 +172,11 @@ def test_another_level_is_not_comparable(tmp_path: Path) -> None:
     """PGD at 8/255 alone beside the paper's at 1/255: the record's one level is not in the quantity's name."""
     for seed in range(3):
         trial, epochs, _, maps = make_trial(
-            f"{seed}", seed=seed, dataset="coco", model="efficientnet-b0", **{**TOP_GAP, "width": 32, "pretrained": True}
+            f"{seed}",
+            seed=seed,
+            dataset="coco",
+            model="efficientnet-b0",
+            **{**TOP_GAP, "width": 32, "pretrained": True},
         )
         row = {"epoch": 2, "metric": "robust_accuracy", "component": "pgd40", "direction": "max"}
         measured = [{**row, "level": 8 / 255, "value": 0.11 + 0.001 * seed}]
@@ -336,7 +340,12 @@ def test_a_part_of_top_gap_is_not_taken_for_it(tmp_path: Path, record: Record) -
     """Neither Top-GAP without its pyramid, nor with ℓ1 elsewhere or of another strength; the last map's ℓ1 is a row of
     its own."""
     same = {"dataset": "cub-200-2011", "model": "resnet18-imagenet", "width": 64}
-    parts = ({"fpn": False}, {"variant": "last"}, {"sparsity": 0.0}, {"fpn": False, "variant": "last"})
+    parts: tuple[dict[str, Any], ...] = (
+        {"fpn": False},
+        {"variant": "last"},
+        {"sparsity": 0.0},
+        {"fpn": False, "variant": "last"},
+    )
     for index, part in enumerate(parts):
         record(tmp_path / "demo", f"{index}", **{**same, **TOP_GAP, "top1": 0.6, **part})
     assert lines(tmp_path / "demo", "topgap-5") == []
