@@ -100,7 +100,9 @@ def label(values: Mapping[str, Any]) -> str:
 def _setting(name: str, value: Any) -> str:
     if value is None:
         return f"no {name}"
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if isinstance(value, bool):
+        return f"{name}={value}"  # "no fpn" is a setting without the choice
+    if not isinstance(value, int | float):
         return str(value)
     return f"{name}={value:.6g}"
 

@@ -24,6 +24,7 @@ import importlib.resources
 import io
 import json
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -190,13 +191,15 @@ class Trend:
 
 
 def _typed(words: str) -> dict[str, Any]:
-    """ "alpha=1 variant=target" with values of the columns' types."""
-    found = {}
-    for word in words.split():
-        name, _, text = word.partition("=")
-        kind = TABLES["trials"].field(name).type
-        found[name] = float(text) if pa.types.is_floating(kind) else int(text) if pa.types.is_integer(kind) else text
-    return found
+    """ "alpha=1 fpn=true variant=target" with values of the columns' types."""
+    return {name: _value(name, text) for name, _, text in (word.partition("=") for word in words.split())}
+
+
+def _value(name: str, text: str) -> Any:
+    kind = TABLES["trials"].field(name).type
+    if pa.types.is_boolean(kind):
+        return {"true": True, "false": False}[text]
+    return float(text) if pa.types.is_floating(kind) else int(text) if pa.types.is_integer(kind) else text
 
 
 def _read(name: str) -> list[dict[str, str]]:
@@ -260,7 +263,15 @@ class Line:
 def _same(name: str, ours: Any, theirs: Any) -> bool:
     if isinstance(theirs, float) and isinstance(ours, float):
         return math.isclose(ours, theirs, rel_tol=_ROUNDED, abs_tol=0)
+    if name == "dataset" and isinstance(ours, str):
+        return theirs in (ours, _short(ours))
     return bool(ours == theirs)
+
+
+def _short(dataset: str) -> str:
+    """ "pets" of a folder's or a Parquet set's name in the record, "folder:pets@1a2b3c4d"."""
+    kind, separator, rest = dataset.partition(":")
+    return rest.rpartition("@")[0] or rest if separator and kind in ("folder", "parquet") else dataset
 
 
 def _unlike(row: Row, claim: Claim | Trend) -> list[str]:
@@ -279,7 +290,77 @@ def _unlike(row: Row, claim: Claim | Trend) -> list[str]:
             found.append(f"{100 * data['validation']:g}% of the training images held out (paper: none, --validation 0)")
         if data.get("folds") and claim.paper != "topgap":
             found.append(f"cross-validation over {data['folds']} folds (paper: none)")
+        if claim.quantity == "parameters":
+            found += _unlike_classes(row, claim.protocol.get("model", ""))
+        else:
+            found += _unlike_images(row, claim, data.get("image_size"))
+        found += _unlike_attack(row, claim)
     return found
+
+
+# pixels a side of the sets' own images, to which no paper resizes them but LOCO-REG's Fashion-MNIST
+_OWN_SIZE = {"digits": 8, "mnist": 28, "fashion-mnist": 28, "kmnist": 28, "cifar10": 32, "cifar100": 32}
+_RESIZED = {("loco", "fashion-mnist"): 32}
+_LARGE = 224
+
+
+def _unlike_images(row: Row, claim: Claim | Trend, size: int | None) -> list[str]:
+    """Of another size than the paper's, or a network that did not begin with ImageNet's weights."""
+    theirs = claim.protocol.get("dataset")
+    found = []
+    expected = _RESIZED.get((claim.paper, theirs or ""), _OWN_SIZE.get(theirs or ""))
+    if expected is None and claim.paper == "topgap" and theirs is not None:
+        expected = _LARGE
+    # a set's own size where there is none; a folder's is not known, and 224 where its images differ in size
+    own = _OWN_SIZE.get(theirs or "") if size is None and _same("dataset", row["dataset"], theirs) else size
+    if expected is not None and own not in (None, expected):
+        found.append(f"images of {own} pixels (paper: {expected})")
+    if claim.paper == "topgap" and theirs not in (None, "cifar10") and not row["pretrained"]:
+        found.append("not pretrained (paper: with ImageNet's weights)")
+    return found
+
+
+_CLASSES = {
+    **dict.fromkeys(("digits", "mnist", "fashion-mnist", "kmnist", "cifar10", "imagenette"), 10),
+    "cifar100": 100,
+    "oxford-pets": 37,
+    "cub-200-2011": 200,
+    "imagenet": 1000,
+}
+
+
+def _unlike_classes(row: Row, model: str) -> list[str]:
+    """Parameters are counted with the last layer: the paper's counts are those with so many classes."""
+    theirs = 53 if model == "efficientnet-b0" else 1000
+    ours = _CLASSES.get(_short(row["dataset"] or ""))
+    if ours == theirs:
+        return []
+    return [f"{'number of classes not known' if ours is None else f'{ours} classes'} (paper: {theirs})"]
+
+
+def _unlike_attack(row: Row, claim: Claim | Trend) -> list[str]:
+    """PGD by other steps than ε/30, Foolbox's default and so Top-GAP's."""
+    match = re.fullmatch(r"robust_accuracy:pgd\d*@(\d+(?:\.\d+)?)", claim.quantity)
+    if match is None or not row["measured"]:
+        return []
+    try:
+        options = json.loads(row["measured"]).get("attacks")
+        step = None if options is None else str(options.get("step_size", "eps/4"))
+    except (ValueError, AttributeError):
+        return []
+    if step is None or _is_thirtieth(step, float(match[1])):
+        return []
+    return [f"PGD by steps of {step} (paper: eps/30)"]
+
+
+def _is_thirtieth(step: str, epsilon: float) -> bool:
+    try:
+        if step.startswith("eps/"):
+            return math.isclose(float(step.removeprefix("eps/")), 30)
+        number, _, divisor = step.partition("/")
+        return math.isclose(30 * float(number) / float(divisor or 1), epsilon, rel_tol=_LEVEL_ROUNDED)
+    except (ValueError, ZeroDivisionError):
+        return False
 
 
 def _shown(value: Any) -> str:
@@ -474,6 +555,9 @@ def _numbers(ours: _Ours, table: str) -> list[Line]:
         verdict: Judgement
         if unlike:
             verdict, why = "not comparable", "; ".join(unlike)
+        elif claim.quantity in _SAME_FOR_SEEDS:
+            equal = _is_printed(mean, claim)
+            verdict, why = ("agrees" if equal else "differs"), f"{'equal' if equal else 'not equal'} as printed"
         elif low <= claim.value <= high:
             verdict, why = "agrees", "the paper's value lies in our interval"
         elif holds:
@@ -506,6 +590,16 @@ def _numbers(ours: _Ours, table: str) -> list[Line]:
     return lines
 
 
+# the same for every seed, so that there is no interval
+_SAME_FOR_SEEDS = ("parameters",)
+
+
+def _is_printed(ours: float, claim: Claim) -> bool:
+    """Whether ours differs from the paper's by less than a unit of the last printed decimal."""
+    decimals = claim.printed.partition(".")[2]
+    return abs(ours - claim.value) < (10.0 ** -len(decimals) if decimals else 1e-6)
+
+
 def _computed(table: str) -> list[Line]:
     """The numbers of a theorem, which need no record: equal if they differ by less than a unit of the last printed
     decimal (the paper also cuts off, 0.725… for 0.7258); whole numbers are exact."""
@@ -515,9 +609,7 @@ def _computed(table: str) -> list[Line]:
             continue
         ours = theorem_quantities()[claim.quantity]
         difference = ours - claim.value
-        decimals = claim.printed.partition(".")[2]
-        same = abs(difference) < (10.0 ** -len(decimals) if decimals else 1e-6)
-        verdict: Judgement = "agrees" if same else "differs"
+        verdict: Judgement = "agrees" if _is_printed(ours, claim) else "differs"
         why = "computed"
         if claim.row == "center against corner":
             own = theorem_quantities()["cohesion_bound:c-co"]

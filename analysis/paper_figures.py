@@ -82,7 +82,7 @@ def missing(sweep: Sweep, name: str) -> str:
         lacking = [column for column in spec.names if table[column].null_count == len(table)]
         return f"no values of {', '.join(lacking)} by epoch" if len(lacking) == len(spec.names) else ""
     column = "metric" if spec.table == "measurements" else "name"
-    known = {value.split("/")[0] for value in table[column].unique().to_pylist()}
+    known = {value.split("/")[0] for value in table[column].unique().to_pylist() if " on " not in value}
     lacking = [value for value in spec.names if value not in known]
     enough = len(lacking) < len(spec.names) if spec.table == "measurements" else not lacking
     return "" if enough else f"no {spec.table} of {', '.join(lacking)}"
@@ -296,7 +296,8 @@ def _cams(sweep: Sweep, spec: _Spec) -> Iterator[Drawn]:
     """Class activation maps `cam/<image>` over `image/<image>` by setting."""
     rows = _first(_rows(sweep, spec))
     names = sorted(set(_of(sweep, "maps", {row["trial_id"] for row in rows})["name"].to_pylist()))
-    numbers = [name.split("/")[1] for name in names if name.startswith("cam/")][:_COLUMNS]
+    # those of another data set have images of their own, which may not be there
+    numbers = [name.split("/")[1] for name in names if name.startswith("cam/") and " on " not in name][:_COLUMNS]
     shown = []
     pictures = {number: _maps(sweep, rows, f"image/{number}") for number in numbers}
     maps = {number: _maps(sweep, rows, f"cam/{number}") for number in numbers}

@@ -393,8 +393,12 @@ def test_protocols_and_settings_are_columns_of_the_trials_table() -> None:
                     int(value)
                 elif pa.types.is_floating(kind):
                     float(value)
+                elif pa.types.is_boolean(kind):
+                    assert value in {"true", "false"}, claim
                 elif key == "method":
                     assert value in METHODS
+                elif key == "variant" and claim["paper"] == "topgap":
+                    assert value in {"class_maps", "last", "all"}, claim
                 else:
                     assert re.fullmatch(r"[a-z0-9-]+", value), claim
         if claim["settings"]:
@@ -420,3 +424,36 @@ def test_networks_of_a_width_are_compared_at_theirs() -> None:
         settings = dict(word.split("=") for word in claim["protocol"].split())
         if settings.get("model") in ("vgg13", "vgg13-5x5", "mobilenet", "resnet18", "resnet18-imagenet"):
             assert settings.get("width") == "64" or claim["paper"] != "loco", claim
+        if claim["paper"] == "topgap" and "model" in settings and not settings["model"].startswith("ra-"):
+            expected = {"efficientnet-b0": "32", "convnext-tiny": "96"}.get(settings["model"], "64")
+            assert settings.get("width") == expected, claim
+
+
+def test_the_method_of_top_gaps_paper_is_the_whole_of_it() -> None:
+    """The feature pyramid, ℓ1 on the class maps and λ = 1; a part of it only where the row says so."""
+    partial = {"topgap-1", "topgap-7"}  # parameter counts do not depend on λ; the ablation
+    for claim in claims():
+        settings = dict(word.split("=") for word in claim["settings"].split())
+        if settings.get("method") != "top_gap":
+            continue
+        assert "fpn" in settings, claim
+        if claim["table"] in partial:
+            continue
+        if re.match(r"(last|all) \|", claim["row"]):
+            assert (settings["fpn"], settings["variant"]) == ("false", claim["row"].split()[0]), claim
+            assert "sparsity" in settings, claim
+        else:
+            assert (settings["fpn"], settings["variant"], float(settings["sparsity"])) == ("true", "class_maps", 1), (
+                claim
+            )
+    of_ablation = [claim for claim in claims() if claim["table"] == "topgap-7" and "top_gap" in claim["settings"]]
+    assert {("✓" in claim["row"].split(" | ")[0], "fpn=true" in claim["settings"]) for claim in of_ablation} == {
+        (True, True), (False, False),
+    }  # fmt: skip
+
+
+def test_what_is_checked_has_a_protocol() -> None:
+    """A mean over data sets or networks has none, and would be judged against anything. Filters at initialisation are
+    drawn alike for any data set and network."""
+    checked = [claim for claim in claims() if claim["quantity"] and claim["settings"]]
+    assert [claim for claim in checked if not claim["protocol"] and not claim["quantity"].endswith("#0")] == []

@@ -31,6 +31,8 @@ Record = Callable[..., bool]
 def test_words() -> None:
     assert label({"variant": "target", "alpha": 1e7, "interval": None}) == "target, alpha=1e+07, no interval"
     assert label({}) == "all trials"
+    assert label({"fpn": True, "pixels": 8}) == "fpn=True, pixels=8"
+    assert len({label({"fpn": value}) for value in (True, False, None)}) == 3
     assert (count(1, "seed"), count(2, "seed")) == ("1 seed", "2 seeds")
 
 

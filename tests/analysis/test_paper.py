@@ -14,8 +14,8 @@ from scipy import stats
 
 from analysis import paper
 from analysis.paper import ITEMS, METHODS, check, claims, trends
-from analysis.paper_figures import FIGURES, draw
-from analysis.records import read_sweep, write_trial
+from analysis.paper_figures import FIGURES, draw, missing
+from analysis.records import Sweep, read_sweep, write_trial
 from analysis.schema import TABLES
 from tests.analysis.conftest import make_trial
 
@@ -38,6 +38,10 @@ PROTOCOL: dict[str, Any] = {
     "interval": 10,
     "laplacian_width": 3,
 }
+# Top-GAP as in its paper
+TOP_GAP: dict[str, Any] = {
+    "method": "top_gap", "fpn": True, "variant": "class_maps", "sparsity": 1.0, "alpha": None,
+}  # fmt: skip
 BASELINE: dict[str, Any] = {
     **PROTOCOL, "method": "baseline", "alpha": None, "variant": None, "interval": None, "laplacian_width": None,
 }  # fmt: skip
@@ -168,7 +172,11 @@ def test_another_level_is_not_comparable(tmp_path: Path) -> None:
     """PGD at 8/255 alone beside the paper's at 1/255: the record's one level is not in the quantity's name."""
     for seed in range(3):
         trial, epochs, _, maps = make_trial(
-            f"{seed}", seed=seed, method="top_gap", variant=None, alpha=None, dataset="coco", model="efficientnet-b0"
+            f"{seed}",
+            seed=seed,
+            dataset="coco",
+            model="efficientnet-b0",
+            **{**TOP_GAP, "width": 32, "pretrained": True},
         )
         row = {"epoch": 2, "metric": "robust_accuracy", "component": "pgd40", "direction": "max"}
         measured = [{**row, "level": 8 / 255, "value": 0.11 + 0.001 * seed}]
@@ -200,6 +208,19 @@ def test_robust_accuracy_over_steps_by_attack_and_epsilon(tmp_path: Path) -> Non
     ]  # fmt: skip
 
 
+def test_maps_of_another_data_set_are_in_no_figure(tmp_path: Path) -> None:
+    def write(name: str, *kinds: str) -> Sweep:
+        trial, epochs, _, _ = make_trial("0", **{**TOP_GAP, "pixels": 8})
+        shape = {"epoch": 2, "height": 2, "width": 2, "values": [0.0, 0.5, 0.25, 1.0]}
+        write_trial(str(tmp_path / name), trial, epochs, [], [{**shape, "name": kind} for kind in kinds])
+        return read_sweep(str(tmp_path / name))
+
+    elsewhere = ("cam/0 on kmnist", "image/0 on kmnist")
+    (drawn,) = draw(write("both", "cam/0", "image/0", "cam/1 on kmnist", *elsewhere), "topgap-f1")
+    assert drawn.images == 1
+    assert missing(write("other", *elsewhere), "topgap-f1") == "no maps of cam, image"
+
+
 def test_the_value_at_initialisation_is_that_of_epoch_0(tmp_path: Path) -> None:
     for seed in range(3):
         trial, epochs, _, maps = make_trial(
@@ -217,10 +238,121 @@ def test_another_authors_method_is_none_of_ours(tmp_path: Path, record: Record) 
     for seed in range(3):
         same = {"dataset": "cub-200-2011", "model": "resnet18-imagenet", "width": 64, "seed": seed, "alpha": None}
         record(tmp_path / "demo", f"b{seed}", method="baseline", variant=None, top1=0.60 + 0.001 * seed, **same)
-        record(tmp_path / "demo", f"t{seed}", method="top_gap", variant=None, top1=0.64 + 0.001 * seed, **same)
+        record(tmp_path / "demo", f"t{seed}", top1=0.64 + 0.001 * seed, **{**same, **TOP_GAP})
     orders = [line.order for line in lines(tmp_path / "demo", "topgap-5") if line.order]
     assert orders
     assert all(order.endswith("no trial of it") for order in orders)
+
+
+CIFAR_TRIAL: dict[str, Any] = {**TOP_GAP, "dataset": "cifar10", "model": "preact-resnet18", "width": 64}
+
+
+@pytest.mark.parametrize(
+    ("columns", "why"),
+    [
+        ({}, ""),
+        ({"width": 16}, "width is 16 (paper: 64)"),
+        ({"config": '{"data": {"image_size": 32}}'}, ""),
+        ({"config": '{"data": {"image_size": 64}}'}, "images of 64 pixels (paper: 32)"),
+        ({"measured": '{"attacks": {"step_size": "eps/30"}}'}, ""),
+        ({"measured": '{"attacks": {"step_size": "8/7650"}}'}, ""),
+        ({"measured": '{"attacks": {"step_size": "eps/4"}}'}, "PGD by steps of eps/4 (paper: eps/30)"),
+        ({"measured": '{"attacks": {"step_size": "2/255"}}'}, "PGD by steps of 2/255 (paper: eps/30)"),
+        ({"measured": '{"erf": {}}'}, ""),
+    ],
+)
+def test_width_image_size_and_attack_make_comparable(tmp_path: Path, columns: dict[str, Any], why: str) -> None:
+    for seed in range(2):
+        trial, epochs, _, maps = make_trial(f"{seed}", seed=seed, **{**CIFAR_TRIAL, **columns})
+        row = {"epoch": 2, "metric": "robust_accuracy", "component": "pgd20", "direction": "max", "level": 8 / 255}
+        write_trial(str(tmp_path / "demo"), trial, epochs, [{**row, "value": 0.5 + 0.04 * seed}], maps)
+    (line,) = lines(tmp_path / "demo", "topgap-4", row="Top-GAP (ours) | PRN18", column="PGD²⁰ ↑")
+    assert (line.verdict, line.why) == (
+        ("not comparable", why) if why else ("agrees", "the paper's value lies in our interval")
+    )
+
+
+@pytest.mark.parametrize(
+    ("columns", "why"),
+    [
+        ({}, "not pretrained (paper: with ImageNet's weights)"),
+        ({"pretrained": True}, ""),
+        ({"pretrained": True, "config": '{"data": {"image_size": 224, "folds": 5}}'}, ""),
+        ({"pretrained": True, "config": '{"data": {"image_size": 128}}'}, "images of 128 pixels (paper: 224)"),
+    ],
+)
+def test_networks_of_photographs_are_fine_tuned(
+    tmp_path: Path, record: Record, columns: dict[str, Any], why: str
+) -> None:
+    same = {**TOP_GAP, "dataset": "cub-200-2011", "model": "resnet18-imagenet", "width": 64}
+    for seed in range(2):
+        record(tmp_path / "demo", f"{seed}", **{**same, "seed": seed, "top1": 0.68 + 0.01 * seed, **columns})
+    (line,) = lines(tmp_path / "demo", "topgap-5")
+    assert (line.verdict, line.why) == (
+        ("not comparable", why) if why else ("agrees", "the paper's value lies in our interval")
+    )
+
+
+@pytest.mark.parametrize(
+    ("columns", "value", "verdict", "why"),
+    [
+        ({"dataset": "imagenet"}, 132.868, "agrees", "equal as printed"),
+        ({"dataset": "imagenet"}, 132.8794, "agrees", "equal as printed"),
+        ({"dataset": "imagenet"}, 132.881, "differs", "not equal as printed"),
+        ({"dataset": "folder:imagenet@1a2b3c4d"}, 132.868, "agrees", "equal as printed"),
+        ({"dataset": "cifar10"}, 132.868, "not comparable", "10 classes (paper: 1000)"),
+        ({"dataset": "folder:x@1a2b3c4d"}, 132.868, "not comparable", "number of classes not known (paper: 1000)"),
+    ],
+)
+def test_counts_of_parameters_are_compared_as_printed(
+    tmp_path: Path, columns: dict[str, Any], value: float, verdict: str, why: str
+) -> None:
+    """The count is the same for every seed: an interval of no width."""
+    for seed in range(3):
+        same = {"method": "baseline", "alpha": None, "variant": None, "model": "vgg11-bn", "width": 64, "seed": seed}
+        trial, epochs, _, maps = make_trial(f"{seed}", **{**same, **columns})
+        row = {"epoch": 2, "metric": "parameters", "component": "", "direction": "none", "value": value}
+        write_trial(str(tmp_path / "demo"), trial, epochs, [row], maps)
+    (line,) = lines(tmp_path / "demo", "topgap-1", row="VGG11-BN")
+    assert (line.verdict, line.why) == (verdict, why)
+
+
+def test_folders_are_known_by_their_short_name(tmp_path: Path, record: Record) -> None:
+    same = {**TOP_GAP, "model": "resnet18-imagenet", "width": 64, "pretrained": True}
+    names = ("folder:cub-200-2011@1a2b3c4d", "parquet:cub-200-2011@1a2b3c4d", "folder:cub@1a2b3c4d", "folder:a:b@1")
+    for name in names:
+        path = tmp_path / name.replace(":", "-")
+        for seed in range(2):
+            record(path, f"{seed}", **{**same, "dataset": name, "seed": seed, "top1": 0.68 + 0.01 * seed})
+        (line,) = lines(path, "topgap-5")
+        known = "cub-200-2011" in name
+        assert line.verdict == ("agrees" if known else "not comparable"), line
+        assert known or line.why == f"dataset is {name} (paper: cub-200-2011)"
+
+
+def test_accuracy_under_shift_has_no_level() -> None:
+    assert {claim.quantity for claim in claims() if claim.table == "topgap-6" and claim.quantity} == {
+        *("shift_accuracy:waterbirds", "shift_accuracy:imagenet-sketch", "shift_accuracy:imagenet-c"),
+    }  # fmt: skip
+
+
+def test_a_part_of_top_gap_is_not_taken_for_it(tmp_path: Path, record: Record) -> None:
+    """Neither Top-GAP without its pyramid, nor with ℓ1 elsewhere or of another strength; the last map's ℓ1 is a row of
+    its own."""
+    same = {"dataset": "cub-200-2011", "model": "resnet18-imagenet", "width": 64}
+    parts: tuple[dict[str, Any], ...] = (
+        {"fpn": False},
+        {"variant": "last"},
+        {"sparsity": 0.0},
+        {"fpn": False, "variant": "last"},
+    )
+    for index, part in enumerate(parts):
+        record(tmp_path / "demo", f"{index}", **{**same, **TOP_GAP, "top1": 0.6, **part})
+    assert lines(tmp_path / "demo", "topgap-5") == []
+    found = [line for line in lines(tmp_path / "demo", "topgap-a7") if line.column == "Accuracy"]
+    assert [(line.row, line.n) for line in found] == [("last | 1.0", 1)]
+    record(tmp_path / "demo", "whole", **{**same, **TOP_GAP, "top1": 0.6})
+    assert [line.row for line in lines(tmp_path / "demo", "topgap-5")] == ["Top-GAP (ours)"]
 
 
 def test_part_of_the_data_is_not_comparable(tmp_path: Path, record: Record) -> None:
