@@ -88,9 +88,8 @@ def test_killed_worker_driver_and_everything(uninterrupted: Path, tmp_path: Path
     assert max(attempts) >= 2
 
 
-@pytest.mark.parametrize(
-    ("number", "expected"), [(signal.SIGTERM, 143), pytest.param(signal.SIGINT, 130, marks=pytest.mark.long)]
-)
+@pytest.mark.long
+@pytest.mark.parametrize(("number", "expected"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_stopped(number: int, expected: int, uninterrupted: Path, tmp_path: Path) -> None:
     """By Ctrl-C or SIGTERM: in a line, with nothing left but what the same command goes on with."""
     # in the background of a script SIGINT is ignored, and would be in the sweep too
