@@ -45,6 +45,7 @@ def by_key(sweep: str) -> dict[tuple[Any, ...], dict[str, Any]]:
     return {tuple(row[name] for name in KEY): row for row in read_sweep(sweep).measurements.to_pylist()}
 
 
+@pytest.mark.long  # test_maps_and_shift goes the same way in CI
 @pytest.mark.ray
 class TestSweep:
     def test_the_record(self, sweep: str) -> None:

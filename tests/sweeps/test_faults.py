@@ -263,17 +263,14 @@ def test_a_full_disk(uninterrupted: Path, tmp_path: Path) -> None:
     same(kept, uninterrupted)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("harm", "told"),
     [
         # torch is told that there is no more
         ("import torch; torch.ones(2**50)", "Cannot allocate memory"),
         # the kernel's way, and that of Ray's memory monitor
-        pytest.param(
-            "import os, signal; os.kill(os.getpid(), signal.SIGKILL)",
-            "given up after 4 attempts",
-            marks=pytest.mark.long,
-        ),
+        ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", "given up after 4 attempts"),
     ],
     ids=["no memory", "killed for memory"],
 )

@@ -125,6 +125,7 @@ def test_a_cut_record_is_named_and_run_again_only_on_request(uninterrupted: Path
     assert all(found[table].equals(wanted[table]) for table in wanted)
 
 
+@pytest.mark.long
 def test_diverged_trials_are_data(tmp_path: Path) -> None:
     """A learning rate of 1e30 diverges: that is data, and exit code 0."""
     argv = ["--alpha", "1", "--variant", "curvature", "--seeds", "1", "--train-images", "300", "--epochs", "4"]
