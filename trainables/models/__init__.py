@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from analysis.command_line import InputError
 from trainables.models.downsampled import downsampled_vgg
-from trainables.models.preactivation import preactivation_resnet
+from trainables.models.preactivation import he_normal_, preactivation_resnet
 
 
 @dataclass(frozen=True)
@@ -115,9 +115,7 @@ def _resnet(
             nn.Flatten(),
             nn.Linear(inputs, classes),
         )
-        for module in network.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        he_normal_(network)
         return network
 
     return build

@@ -28,6 +28,13 @@ class PreActivationBlock(nn.Module):
         return residual + (x if self.shortcut is None else self.shortcut(active))
 
 
+def he_normal_(network: nn.Module) -> None:
+    """Draw the convolutions' weights as residual networks have them, of variance 2 / (k²·outputs) (He et al. 2015)."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+
 def preactivation_resnet(depths: tuple[int, ...], widening: int = 1) -> Callable[[int, int, int, int], nn.Module]:
     """For images of some 32 pixels: a 3×3 convolution, a stage per depth, each half as large and twice as wide as the
     one before, BatchNorm and ReLU, global average pooling, one linear layer.
@@ -55,9 +62,7 @@ def preactivation_resnet(depths: tuple[int, ...], widening: int = 1) -> Callable
             nn.Flatten(),
             nn.Linear(inputs, classes),
         )
-        for module in network.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        he_normal_(network)
         return network
 
     return build
