@@ -32,7 +32,7 @@ from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.cm import ScalarMappable
 from matplotlib.collections import LineCollection
-from matplotlib.colors import Normalize
+from matplotlib.colors import Normalize, to_hex
 from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -865,14 +865,15 @@ def curves(
     band: Band = "range",
     log: bool = False,
     x: str = "epoch",
+    title: str = "",
 ) -> Figure:
     """A metric over epochs, or what `x` says: by group `(epochs (E,), values (S, E))` of S seeds, nan where a seed has
     no value.
 
     Drawn are the mean over seeds and a band: from the smallest to the largest value ("range"), one or two standard
     deviations each way ("sd", "sd2"), or the mean's 95% t interval ("ci"); the last three need two seeds. More than six
-    groups get a panel each, with the others' means in grey. Raises `ValueError` if there is no group, the shapes do not
-    fit, or the band is another.
+    groups get a panel each, with the others' means in grey. The legend begins with the `title`. Raises `ValueError` if
+    there is no group, the shapes do not fit, or the band is another.
     """
     if not groups:
         raise ValueError("groups: none, allowed is at least one")
@@ -886,7 +887,7 @@ def curves(
     with mpl.rc_context(STYLE):
         figure, panels = _panels(len(groups), _MAX_CURVES_ON_ONE_AXES)
         counts = {label: len(values) for label, (_, values) in groups.items()}
-        _draw_bands(figure, panels, lines, counts, band, log)
+        _draw_bands(figure, panels, lines, counts, band, log, title=title)
         for axes in panels:
             axes.xaxis.set_major_locator(MaxNLocator(integer=x == "epoch"))
         _name_axes(figure, panels, axis_name(x), axis_name(metric))
@@ -901,14 +902,21 @@ def _draw_bands(
     band: str,
     log: bool,
     key: Sequence[Any] = (),
+    *,
+    title: str = "",
+    ordered: bool = False,
 ) -> None:
-    """Means with bands, `{label: (x, (mean, low, high))}`, all on one axes or each on its own, with legends."""
+    """Means with bands, `{label: (x, (mean, low, high))}`, all on one axes or each on its own, with legends. `ordered`
+    groups darken from the first to the last, where they are on one axes."""
     one = len(panels) == 1
+    shades = _shades(len(lines)) if one and ordered else []
     labels = {label: f"{_wrapped(label, 60 if one else 30)} (n = {counts[label]})" for label in lines}
     handles = []
     for index, (label, (x, (mean, low, high))) in enumerate(lines.items()):
         look = 0 if not one else index
         colour, marker, line = _look(look)
+        if shades:
+            colour, line = shades[index], "-"
         axes = panels[0] if one else panels[index]
         if not one:
             for other, (other_x, (other_mean, *_)) in lines.items():
@@ -931,7 +939,7 @@ def _draw_bands(
             panels[0].set_ylim(max(seen.min(), means[means > 0].min() / 10) / 1.15, seen.max() * 1.15)
         for axes in panels:
             _log_ticks(axes.yaxis, *axes.get_ylim())
-    title = f"mean and {_BANDS[band]}".replace("and ±", "±")
+    title = ": ".join(part for part in (title, f"mean and {_BANDS[band]}".replace("and ±", "±")) if part)
     if one:
         _legend(figure, handles, "outside upper center", title)
         _legend(figure, key, "outside lower center")
@@ -940,6 +948,12 @@ def _draw_bands(
         own = Line2D([], [], color=colour, marker=marker, linestyle=line, label=title)
         others = Line2D([], [], color="0.8", linewidth=0.7, label="means of the other panels")
         _legend(figure, [own, others, *key], "outside lower center")
+
+
+def _shades(count: int) -> list[str]:
+    """Colours of one hue from light to dark, the lightest still to be seen on white."""
+    scale = mpl.colormaps["Blues"]
+    return [to_hex(scale(place)) for place in np.linspace(0.35, 1, count)]
 
 
 _KINDS: tuple[dict[str, Any], ...] = (
@@ -958,13 +972,17 @@ def layer_profile(
     band: Band = "sd2",
     log: bool = False,
     kinds: Mapping[str, str] | None = None,
+    reference: tuple[str, ArrayLike] | None = None,
+    ordered: bool = False,
+    title: str = "",
 ) -> Figure:
     """A metric by layer: by group `(names (L,), values (S, L))` of S seeds, nan where a seed has no value.
 
     The layers stand in the order of `layers` (others are left out), by default in that in which they first appear.
     Drawn are the mean over seeds and a band (see `curves`), a gap where a group lacks a layer; `kinds` says which kind
-    a layer is of, e.g. {"down1": "downsampling"}: its layers are shaded, up to four kinds apart. Names lose the
-    beginning that all share. More than six groups get a panel each.
+    a layer is of, e.g. {"down1": "downsampling"}: its layers are shaded, up to four kinds apart. `reference` are a name
+    and a value for each layer, a dotted black line. Groups that are `ordered` darken from the first to the last. The
+    legend begins with the `title`. Names lose the beginning that all share. More than six groups get a panel each.
 
     Raises `ValueError` if there is no group or no layer, a group has a layer twice or none that is shown, the shapes do
     not fit, there are more than four kinds, or the band is another.
@@ -979,6 +997,8 @@ def layer_profile(
     order = list(dict.fromkeys(name for names, _ in groups.values() for name in names) if layers is None else layers)
     if not order or len(set(order)) != len(order):
         raise ValueError(f"layers: {order}, allowed is at least one, each once")
+    if reference is not None and np.shape(reference[1]) != (len(order),):
+        raise ValueError(f"reference: of shape {np.shape(reference[1])} for {len(order)} layers")
     lines = {}
     for label, (names, values) in groups.items():
         place = {name: index for index, name in enumerate(names)}
@@ -1001,8 +1021,13 @@ def layer_profile(
                 if kinds and name in kinds:
                     axes.axvspan(index - 0.5, index + 0.5, zorder=0.5, **_KINDS[found.index(kinds[name])])
         counts = {label: len(values) for label, (_, values) in groups.items()}
-        key = [Patch(**_KINDS[index], label=kind) for index, kind in enumerate(found)]
-        _draw_bands(figure, panels, lines, counts, band, log, key)
+        key: list[Any] = [Patch(**_KINDS[index], label=kind) for index, kind in enumerate(found)]
+        if reference is not None:
+            name, at = reference
+            for axes in panels:
+                axes.plot(np.arange(len(order)), at, color="black", linestyle=_LEVEL)
+            key.append(Line2D([], [], color="black", linestyle=_LEVEL, label=name))
+        _draw_bands(figure, panels, lines, counts, band, log, key, title=title, ordered=ordered)
         _layer_axis(panels, names)
         _name_axes(figure, panels, "layer", axis_name(metric))
     return figure

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,6 +63,8 @@ class _Spec:
     """Trials with random crops only, or without only; None: either."""
     labels: str | None = None
     """Trials with these labels only."""
+    parts: tuple[str, ...] = ()
+    """Columns whose values have a figure each, where there are several."""
 
 
 def missing(sweep: Sweep, name: str) -> str:
@@ -133,6 +135,21 @@ def _settings(rows: Sequence[Row]) -> list[tuple[str, list[Row]]]:
             name = ", ".join(part for part in parts if part) or group.trials[0]["method"]
             found.append((name, list(group.trials)))
     return found
+
+
+def _parts(rows: Sequence[Row], spec: _Spec) -> list[tuple[str, list[Row]]]:
+    """The rows that each figure shows, by what they have in common; the baseline is in all of them."""
+    plain = [row for row in rows if row["method"] == "baseline"]
+    others = [row for row in rows if row["method"] != "baseline"]
+    columns = [name for name in spec.parts if name in differing(others)]
+    if not columns:
+        return [("", list(rows))]
+    return [(label(group.values), [*group.baseline, *group.trials]) for group in grouped(others, columns, plain)]
+
+
+def _stem(*parts: str) -> str:
+    """The end of a figure's name: its parts that are not empty, without the signs that file names should not have."""
+    return "".join(f"-{re.sub(r'[^A-Za-z0-9_.=]+', '-', part)}" for part in parts if part)
 
 
 def _some_settings(rows: Sequence[Row]) -> list[tuple[str, list[Row]]]:
@@ -207,22 +224,33 @@ def _epochs_and_landscapes(sweep: Sweep, spec: _Spec) -> Iterator[Drawn]:
 
 
 def _trajectories(sweep: Sweep, spec: _Spec) -> Iterator[Drawn]:
-    """Measurements along the epochs, the mean over their components."""
-    rows = _rows(sweep, spec)
-    table = _of(sweep, "measurements", {row["trial_id"] for row in rows})
+    """Measurements along the epochs: the mean over layers of each setting, and each layer of each setting."""
     for metric in spec.names:
-        by_trial: dict[str, dict[int, list[float]]] = {}
-        for row in table.filter(pc.equal(table["metric"], metric)).to_pylist():
-            by_trial.setdefault(row["trial_id"], {}).setdefault(row["epoch"], []).append(row["value"])
-        groups = {}
-        for name, trials in _some_settings(rows):
-            series = [by_trial[row["trial_id"]] for row in trials if row["trial_id"] in by_trial]
-            epochs = sorted({epoch for one in series for epoch in one})
-            if epochs:
-                values = [[float(np.mean(one[e])) if e in one else math.nan for e in epochs] for one in series]
-                groups[name] = np.array(epochs), np.array(values)
-        if groups:
-            yield Drawn(f"-{metric}", curves(groups, metric=metric, band="sd2"), *_means(groups, "epoch", metric))
+        rows = _rows(sweep, spec)
+        by_trial = _by_layer(sweep, rows, metric)
+        for part, own in _parts(rows, spec):
+            means, by_layer = {}, {}
+            for name, trials in _some_settings(own):
+                series = [by_trial[row["trial_id"]] for row in trials if row["trial_id"] in by_trial]
+                epochs = sorted({epoch for one in series for epoch in one})
+                if epochs:
+                    whole = [[one.get(epoch, {}).get("", math.nan) for epoch in epochs] for one in series]
+                    means[name] = np.array(epochs), np.array(whole)
+                    by_layer[name] = {
+                        layer: (
+                            np.array(epochs),
+                            np.array([[one.get(epoch, {}).get(layer, math.nan) for epoch in epochs] for one in series]),
+                        )
+                        for layer in dict.fromkeys(key for one in series for at in one.values() for key in at if key)
+                    }
+            if means:
+                title = ", ".join(text for text in (part, "mean over layers") if text)
+                figure = curves(means, metric=metric, band="sd2", title=title)
+                yield Drawn(_stem(metric, part), figure, *_means(means, "epoch", metric))
+            for name, layers in by_layer.items():
+                title = ", ".join(text for text in (part, name) if text)
+                figure = curves(layers, metric=metric, band="sd2", title=title)
+                yield Drawn(_stem(metric, part, name, "layers"), figure, *_means(layers, "epoch", metric))
 
 
 # --- maps -------------------------------------------------------------------------------------------------------------
@@ -341,34 +369,72 @@ def _by_pixels(sweep: Sweep, spec: _Spec) -> Iterator[Drawn]:
 
 
 def _by_deformation(sweep: Sweep, spec: _Spec) -> Iterator[Drawn]:
+    yield from _profile(sweep, spec, (_END,), ordered=True, start=True)
     yield from _metrics(sweep, spec, "deformation_strength")
 
 
 # --- by component and level -------------------------------------------------------------------------------------------
 
 
-def _profile(sweep: Sweep, spec: _Spec, moments: Sequence[str] = ("initialisation", "trained")) -> Iterator[Drawn]:
-    rows = _rows(sweep, spec)
+Profiles = dict[str, dict[int, dict[str, float]]]
+
+
+def _by_layer(sweep: Sweep, rows: Sequence[Row], metric: str) -> Profiles:
+    """Values by trial, epoch and layer, which is the measurement's component; their mean, which has none, is ""."""
     table = _of(sweep, "measurements", {row["trial_id"] for row in rows})
+    found: Profiles = {}
+    for row in table.filter(pc.and_(pc.equal(table["metric"], metric), pc.is_null(table["level"]))).to_pylist():
+        value = math.nan if row["value"] is None else row["value"]
+        found.setdefault(row["trial_id"], {}).setdefault(row["epoch"], {})[row["component"]] = value
+    return found
+
+
+def _mean(values: Iterable[float]) -> float:
+    """The mean of the finite ones; nan without any."""
+    known = [value for value in values if math.isfinite(value)]
+    return float(np.mean(known)) if known else math.nan
+
+
+_START, _END = "initialisation", "trained"
+
+
+def _profile(
+    sweep: Sweep, spec: _Spec, moments: Sequence[str] = (_START, _END), *, ordered: bool = False, start: bool = False
+) -> Iterator[Drawn]:
+    """A measurement by layer, at initialisation and after training, by setting. With `start` the mean over all trials
+    at initialisation is a line of the figure."""
+    rows = _rows(sweep, spec)
     for metric in spec.names:
-        measured = table.filter(pc.and_(pc.equal(table["metric"], metric), pc.is_null(table["level"]))).to_pylist()
-        layers = list(dict.fromkeys(row["component"] for row in measured if row["component"]))
-        for moment in moments:
-            groups = {}
-            for name, trials in _some_settings(rows):
-                values = []
-                for trial in trials:
-                    own = [row for row in measured if row["trial_id"] == trial["trial_id"]]
-                    last = max((row["epoch"] for row in own), default=0)
-                    at = 0 if moment == "initialisation" else last or None
-                    found = {row["component"]: row["value"] for row in own if row["epoch"] == at}
-                    if found:
-                        values.append([found.get(layer, math.nan) for layer in layers])
-                if values:
-                    groups[name] = layers, np.array(values, dtype=float)
-            if groups:
-                figure = layer_profile(groups, metric=metric, layers=layers)
-                yield Drawn(f"-{metric}-{moment}", figure, *_means(groups, "layer", metric))
+        measured = _by_layer(sweep, rows, metric)
+        for part, own in _parts(rows, spec):
+            trials_of = [measured[row["trial_id"]] for row in own if row["trial_id"] in measured]
+            layers = list(dict.fromkeys(layer for trial in trials_of for at in trial.values() for layer in at if layer))
+            kinds = {layer: "downsampling" for layer in layers if re.fullmatch(r"down\d+", layer)}
+            for moment in moments:
+                groups = {}
+                for name, trials in _some_settings(own):
+                    values = []
+                    for trial in trials:
+                        epochs = measured.get(trial["trial_id"], {})
+                        found = epochs.get(0 if moment == _START else max(epochs, default=0) or -1)
+                        if found:
+                            values.append([found.get(layer, math.nan) for layer in layers])
+                    if np.isfinite(values).any():
+                        groups[name] = layers, np.array(values, dtype=float)
+                if groups:
+                    at_start = [_mean(one.get(0, {}).get(layer, math.nan) for one in trials_of) for layer in layers]
+                    title = ", ".join(text for text in (part, "" if len(moments) == 1 else moment) if text)
+                    figure = layer_profile(
+                        groups,
+                        metric=metric,
+                        layers=layers,
+                        kinds=kinds,
+                        ordered=ordered,
+                        reference=("mean at initialisation", at_start) if start else None,
+                        title=title,
+                    )
+                    name = _stem(metric, part, moment)
+                    yield Drawn(name, figure, *_means(groups, "layer", metric))
 
 
 _PARTS = ("all", "lower", "upper", "lower-slices", "upper-slices")
@@ -398,7 +464,11 @@ def _locality(sweep: Sweep, spec: _Spec) -> Iterator[Drawn]:
 
 
 def _profile_at_start(sweep: Sweep, spec: _Spec) -> Iterator[Drawn]:
-    yield from _profile(sweep, spec, ("initialisation",))
+    yield from _profile(sweep, spec, (_START,), ordered=bool(spec.parts))
+
+
+def _profile_at_end(sweep: Sweep, spec: _Spec) -> Iterator[Drawn]:
+    yield from _profile(sweep, spec, (_END,), start=True)
 
 
 def _levels(sweep: Sweep, spec: _Spec) -> Iterator[Drawn]:
@@ -499,13 +569,31 @@ FIGURES = {
     "topgap-f4": _Spec("top_gap", "maps", ("cam", "image"), _cams),
     "topgap-f5": _Spec("top_gap", "maps", ("cam", "image"), _cams),
     "topgap-fa3": _Spec("top_gap", "measurements", ("robust_accuracy",), _steps),
-    "deform-3": _Spec("deformation", "measurements", ("deformation_sensitivity",), _profile, labels="real"),
-    "deform-4": _Spec("deformation", "measurements", ("deformation_sensitivity",), _profile_at_start),
-    "deform-5": _Spec("deformation", "measurements", ("filter_total_variation",), _by_deformation),
-    "deform-6": _Spec("deformation", "measurements", ("filter_total_variation",), _profile),
-    "deform-7": _Spec("deformation", "measurements", ("deformation_sensitivity",), _profile, labels="random"),
+    "deform-3": _Spec(
+        "deformation", "measurements", ("deformation_sensitivity",), _profile, labels="real", parts=("sigma",)
+    ),
+    "deform-4": _Spec(
+        "deformation",
+        "measurements",
+        ("deformation_sensitivity",),
+        _profile_at_start,
+        parts=("downsampling", "labels", "deformation_strength"),
+    ),
+    "deform-5": _Spec(
+        "deformation", "measurements", ("filter_total_variation",), _by_deformation, parts=("downsampling", "sigma")
+    ),
+    "deform-6": _Spec(
+        "deformation", "measurements", ("filter_total_variation",), _profile_at_end, parts=("labels", "sigma")
+    ),
+    "deform-7": _Spec(
+        "deformation", "measurements", ("deformation_sensitivity",), _profile, labels="random", parts=("sigma",)
+    ),
     "deform-t": _Spec(
-        "deformation", "measurements", ("deformation_sensitivity", "filter_total_variation"), _trajectories
+        "deformation",
+        "measurements",
+        ("deformation_sensitivity", "filter_total_variation"),
+        _trajectories,
+        parts=("labels", "sigma"),
     ),
     "gradreg-1": _Spec("gradient_reg", "trials", (), _accuracy),
     "gradreg-2": _Spec("gradient_reg", "measurements", ("faithfulness",), _metrics),

@@ -84,9 +84,9 @@ class DeformationSweep(SweepFlags):
 
 
 # [reading] The paper has no protocol of training, no values of σ, and does not say which networks its MNIST tasks
-# trained. Here SGD with momentum, batch 128, a cosine from 0.05 over 50 epochs without augmentation, with which random
-# labels can be learnt too; σ from a third of a pixel, where filters hardly change, to 2, where all nine weights of a
-# slice are nearly alike.
+# trained. Here Adam, batch 128, a cosine from 0.001 over 50 epochs without augmentation, with which random labels can
+# be learnt, too: 4,500 of them wholly within 12 epochs, of which SGD with momentum and 0.05 had a fifth after 18. σ is
+# from a third of a pixel, where filters hardly change, to 2, where all nine weights of a slice are nearly alike.
 PAPER = DeformationSweep(
     model=("vgg-cifar",),
     dataset=("cifar10",),
@@ -95,7 +95,8 @@ PAPER = DeformationSweep(
     labels=("real", "random"),
     epochs=(50,),
     batch_size=(128,),
-    learning_rate=(0.05,),
+    optimizer=("adam",),
+    learning_rate=(0.001,),
     validation=0.0,
     seeds=5,
 )
@@ -133,6 +134,7 @@ PRESETS = {
         labels=("real",),
         batch_size=(256,),
         epochs=(90,),
+        optimizer=("sgd",),
         learning_rate=(0.1,),
         weight_decay=(1e-4,),
         image_size=224,

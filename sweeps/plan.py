@@ -23,7 +23,7 @@ from analysis.schema import SCHEMA_VERSION
 from trainables.configuration import ModelConfig, Optimizer, Precision, Schedule, TrainingConfig, TrialConfig
 from trainables.data import DataConfig, DataInfo, check_masks, check_others, describe
 from trainables.method import Method
-from trainables.metrics import needs_masks
+from trainables.metrics import METRICS, needs_masks
 from trainables.metrics.flags import MetricFlags
 from trainables.models import MODELS, check_size
 
@@ -36,6 +36,9 @@ class Setting(NamedTuple):
     size: int
     model: ModelConfig
     training: TrainingConfig
+
+
+_MEASURE = f"What to measure besides accuracy and loss: {', '.join(METRICS)}. Default: what the method's paper reports."
 
 
 @dataclass(frozen=True)
@@ -97,10 +100,7 @@ class SweepFlags(MetricFlags, ABC):
     baseline: bool = True
     """Whether to run the unregularised baseline, one trial a seed and fold."""
 
-    measure: tuple[str, ...] | None = None
-    """What to measure besides accuracy and loss: landscape, paths, locality, faithfulness, local_lipschitz,
-    max_sensitivity, entropy, saliency_maps, attacks, erf, cam, iou, parameters, shift. Default: what the method's paper
-    reports."""
+    measure: Annotated[tuple[str, ...] | None, tyro.conf.arg(help=_MEASURE)] = None
     storage: str = "results"
     """Folder or s3://bucket/prefix for the record."""
     name: str | None = None

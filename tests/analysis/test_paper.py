@@ -226,8 +226,9 @@ def test_the_value_at_initialisation_is_that_of_epoch_0(tmp_path: Path) -> None:
         trial, epochs, _, maps = make_trial(
             f"{seed}", seed=seed, method="deformation", variant=None, alpha=None, sigma=0.0
         )
-        row = {"metric": "filter_total_variation", "component": "", "direction": "min"}
+        row = {"metric": "filter_total_variation", "component": "", "direction": "none"}
         measured = [{**row, "epoch": 0, "value": 1.86 + 0.01 * seed}, {**row, "epoch": 2, "value": 1.2}]
+        measured += [{**row, "component": "conv1_1.conv", "epoch": 0, "value": 3.0}]
         write_trial(str(tmp_path / "demo"), trial, epochs, measured, maps)
     found = [line for line in lines(tmp_path / "demo", "deform-5") if line.paper == "1.87"]
     assert [(line.ours, line.verdict) for line in found] == [(pytest.approx(1.87), "agrees")]

@@ -291,23 +291,32 @@ def test_the_rows() -> None:
     run = measured({"deformation_sensitivity": options, "filter_smoothness": {}}, epochs=1, model="vgg-cifar")
     last = [row for row in run.measurements if row["epoch"] == 1]
     rows = [row for row in last if row["metric"] == "deformation_sensitivity"]
-    assert [row["component"] for row in rows] == ["input", *PAPERS_LAYERS]
+    assert [row["component"] for row in rows] == ["input", *PAPERS_LAYERS, ""]
     images, _ = run.data.select("test", torch.arange(20), device=CPU)
     deformed = DeformationSensitivity(**options).deformed(images)
     with torch.no_grad():
         values = normalised_distances(run.model, images, deformed)
+    # the mean over layers of each image, without the input
+    values[""] = torch.stack([values[name] for name in PAPERS_LAYERS]).mean(0)
     for row in rows:
         own = values[row["component"]]
         assert (row["value"], row["std"]) == (pytest.approx(float(own.mean())), pytest.approx(float(own.std())))
         assert (row["n"], row["unit"], row["direction"], row["level"]) == (20, "", "none", None)
     smooth = [row for row in last if row["metric"] == "filter_total_variation"]
+    *smooth, whole = smooth
     assert [row["component"] for row in smooth] == [f"{name}.conv" for name in PAPERS_LAYERS if "conv" in name]
+    assert whole["component"] == ""
+    assert whole["value"] == pytest.approx(sum(row["value"] for row in smooth) / 8, rel=1e-12)
     for row in smooth:
         weight = run.model.get_submodule(row["component"]).weight.detach()
         assert row["value"] == pytest.approx(float(filter_total_variation(weight)), rel=1e-6)
         assert (row["unit"], row["direction"], row["level"]) == ("", "none", None)
     metrics = [DeformationSensitivity(), FilterSmoothness()]
-    assert all(any(metric.is_detail(row["metric"], row["component"]) for metric in metrics) for row in last)
+    shown = [row for row in last if not any(m.is_detail(row["metric"], row["component"]) for m in metrics)]
+    assert [(row["metric"], row["component"]) for row in shown] == [
+        ("deformation_sensitivity", ""),
+        ("filter_total_variation", ""),
+    ]
 
 
 def test_images_and_deformations_are_every_trial_s_and_moment_s() -> None:

@@ -211,11 +211,11 @@ def _is_due(moment: Moment, every: int) -> bool:
     return moment.epoch == 0 or (every > 0 and moment.epoch % every == 0 and not moment.last)
 
 
-def _row(
-    metric: str, layer: str, value: float | None, std: float | None = None, n: int | None = None
-) -> dict[str, Any]:
-    row = {"metric": metric, "component": layer, "level": None, "value": value, "std": std, "n": n}
-    return {**row, "unit": "", "direction": "none"}
+def _row(metric: str, layer: str, value: float, std: float | None = None, n: int | None = None) -> dict[str, Any]:
+    """No value and no deviation where the value is not finite."""
+    known = math.isfinite(value)
+    row = {"metric": metric, "component": layer, "level": None, "value": value if known else None, "n": n}
+    return {**row, "std": std if known else None, "unit": "", "direction": "none"}
 
 
 def deformation_of(size: int) -> tuple[int, float]:
@@ -228,7 +228,8 @@ def deformation_of(size: int) -> tuple[int, float]:
 @dataclass(frozen=True)
 class DeformationSensitivity:
     """`deformation_sensitivity` at initialisation, along the epochs and at the end; its component is the layer, in the
-    order of depth, "input" first; with its standard deviation over images. No value where it is nan.
+    order of depth, "input" first; the row without a component is the mean over the layers behind the input. With the
+    standard deviation over images; no value where it is nan, and no mean where a layer has none.
 
     **[reading]** Always on the same test images with the same deformations, one each, at every moment of every trial:
     what differs between two rows is the network. Nothing is chosen by it, so that the test split stays what it is for.
@@ -262,17 +263,21 @@ class DeformationSensitivity:
     @staticmethod
     def is_detail(metric: str, component: str) -> bool:
         """Whether a row of this metric is left out of a sweep's summary: layers are too many for it."""
-        return metric == "deformation_sensitivity"
+        return metric == "deformation_sensitivity" and bool(component)
 
     def measure(self, moment: Moment) -> Measured:
         if not _is_due(moment, self.every):
             return Measured()
         batches = moment.data.batches("test", EVALUATION_BATCH, device=moment.device, limit=self.images)
         images = torch.cat([batch for batch, _ in batches])
-        rows = []
-        for name, values in normalised_distances(moment.model, images, self.deformed(images)).items():
-            mean, std = (float(of) if bool(of.isfinite()) else None for of in (values.mean(), values.std()))
-            rows.append(_row("deformation_sensitivity", name, mean, std, len(values)))
+        found = normalised_distances(moment.model, images, self.deformed(images))
+        inner = [values for name, values in found.items() if name != "input"]
+        if inner:
+            found[""] = torch.stack(inner).mean(0)
+        rows = [
+            _row("deformation_sensitivity", name, float(values.mean()), float(values.std()), len(values))
+            for name, values in found.items()
+        ]
         return Measured({}, rows)
 
     def deformed(self, images: Tensor) -> Tensor:
@@ -294,7 +299,8 @@ class DeformationSensitivity:
 @dataclass(frozen=True)
 class FilterSmoothness:
     """`filter_total_variation` of each spatial convolution, its component, at initialisation, along the epochs and at
-    the end. [reading] Square filters of odd size from 3 on: those of 2×2 that downsample have another value at
+    the end; the row without a component is the mean over them, none where a layer has no value. [reading] Square
+    filters of odd size from 3 on: those of 2×2 that downsample have another value at
     initialisation, and are none of the paper's layers."""
 
     every: int = 0
@@ -306,13 +312,15 @@ class FilterSmoothness:
     @staticmethod
     def is_detail(metric: str, component: str) -> bool:
         """Whether a row of this metric is left out of a sweep's summary: layers are too many for it."""
-        return metric == "filter_total_variation"
+        return metric == "filter_total_variation" and bool(component)
 
     def measure(self, moment: Moment) -> Measured:
         if not _is_due(moment, self.every):
             return Measured()
-        rows = []
-        for name, convolution in spatial_convolutions(moment.model):
-            value = float(filter_total_variation(convolution.weight.detach().double()))
-            rows.append(_row("filter_total_variation", name, value if math.isfinite(value) else None))
-        return Measured({}, rows)
+        found = {
+            name: float(filter_total_variation(convolution.weight.detach().double()))
+            for name, convolution in spatial_convolutions(moment.model)
+        }
+        if found:
+            found[""] = sum(found.values()) / len(found)
+        return Measured({}, [_row("filter_total_variation", name, value) for name, value in found.items()])
