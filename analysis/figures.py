@@ -206,7 +206,7 @@ def _name_axes(figure: Figure, panels: Sequence[Axes], x: str, y: str) -> None:
         spec = panels[-1].get_subplotspec()
         assert spec is not None
         for axes in panels[-spec.get_gridspec().ncols :]:
-            axes.set_xlabel(x)
+            axes.set_xlabel(textwrap.fill(x, 32))
 
 
 def _legend(
@@ -894,6 +894,53 @@ def curves(
     return figure
 
 
+def panel_curves(
+    panels: Mapping[str, Mapping[str, tuple[np.ndarray, np.ndarray]]],
+    *,
+    metric: str,
+    band: Band = "sd2",
+    x: str = "epoch",
+    title: str = "",
+) -> Figure:
+    """`curves` with a panel for each part, such as a layer, on common axes: `{part: {group: (epochs (E,), values
+    (S, E))}}`. Up to six groups, which look the same in every panel. Raises `ValueError` as `curves` does, for other
+    numbers of groups, and if there is no part.
+    """
+    names = list(dict.fromkeys(name for groups in panels.values() for name in groups))
+    if not panels or not 0 < len(names) <= _MAX_CURVES_ON_ONE_AXES:
+        raise ValueError(
+            f"panels: {len(panels)} of {len(names)} groups, allowed are at least one of 1 to {_MAX_CURVES_ON_ONE_AXES}"
+        )
+    counts: dict[str, int] = {}
+    with mpl.rc_context(STYLE):
+        figure, grid = _panels(len(panels), 0)
+        for axes, (part, groups) in zip(grid, panels.items(), strict=True):
+            for name, (epochs, values) in groups.items():
+                if values.ndim != 2 or values.shape[1] != len(epochs):
+                    raise ValueError(f"{part}, {name}: values of shape {values.shape} for {len(epochs)} epochs")
+                known = np.isfinite(values).any(axis=0)
+                mean, low, high, _ = _summary(values[:, known].astype(float), band)
+                colour, marker, line = _look(names.index(name))
+                at = np.asarray(epochs)[known]
+                axes.fill_between(at, low, high, color=colour, alpha=0.18, linewidth=0)
+                axes.plot(at, mean, linestyle=line, color=colour, marker=marker, markersize=3)
+                counts[name] = max(counts.get(name, 0), len(values))
+            axes.set_title(_short_layers([part])[0], fontsize=8)
+            axes.xaxis.set_major_locator(MaxNLocator(integer=x == "epoch", nbins=5))
+        handles = []
+        for index, name in enumerate(names):
+            colour, marker, line = _look(index)
+            text = f"{_wrapped(name, 60)} (n = {counts[name]})"
+            handles.append(Line2D([], [], color=colour, marker=marker, linestyle=line, label=text))
+        _legend(figure, handles, "outside upper center", _band_title(title, band))
+        _name_axes(figure, grid, axis_name(x), axis_name(metric))
+    return figure
+
+
+def _band_title(title: str, band: str) -> str:
+    return ": ".join(part for part in (title, f"mean and {_BANDS[band]}".replace("and ±", "±")) if part)
+
+
 def _draw_bands(
     figure: Figure,
     panels: Sequence[Axes],
@@ -939,7 +986,7 @@ def _draw_bands(
             panels[0].set_ylim(max(seen.min(), means[means > 0].min() / 10) / 1.15, seen.max() * 1.15)
         for axes in panels:
             _log_ticks(axes.yaxis, *axes.get_ylim())
-    title = ": ".join(part for part in (title, f"mean and {_BANDS[band]}".replace("and ±", "±")) if part)
+    title = _band_title(title, band)
     if one:
         _legend(figure, handles, "outside upper center", title)
         _legend(figure, key, "outside lower center")

@@ -22,6 +22,7 @@ from analysis.figures import (
     layer_profile,
     map_panels,
     metric_figure,
+    panel_curves,
     saliency_figure,
     strength_figure,
 )
@@ -63,6 +64,8 @@ class _Spec:
     """Trials with random crops only, or without only; None: either."""
     labels: str | None = None
     """Trials with these labels only."""
+    swept: str | None = None
+    """Trials with a value of this column only; None: any."""
     parts: tuple[str, ...] = ()
     """Columns whose values have a figure each, where there are several."""
 
@@ -73,9 +76,9 @@ def missing(sweep: Sweep, name: str) -> str:
     rows = _rows(sweep, spec)
     if not any(row["method"] == spec.method for row in rows):
         where = {None: "", True: " with random crops", False: " without random crops"}[spec.crop]
-        return f"no finished trial with method={spec.method}{where}" + (
-            f", labels={spec.labels}" if spec.labels else ""
-        )
+        labels = f", labels={spec.labels}" if spec.labels else ""
+        swept = f" and a {spec.swept}" if spec.swept else ""
+        return f"no finished trial with method={spec.method}{where}{labels}{swept}"
     if spec.table == "trials":
         return ""
     ids = {row["trial_id"] for row in rows}
@@ -83,6 +86,11 @@ def missing(sweep: Sweep, name: str) -> str:
     if spec.table == "epochs":
         lacking = [column for column in spec.names if table[column].null_count == len(table)]
         return f"no values of {', '.join(lacking)} by epoch" if len(lacking) == len(spec.names) else ""
+    if (
+        spec.draw is _trajectories
+        and pc.count_distinct(table.filter(pc.is_in(table["metric"], pa.array(spec.names)))["epoch"]).as_py() < 3
+    ):
+        return "no measurements between initialisation and the end, which --measure-every makes"
     column = "metric" if spec.table == "measurements" else "name"
     known = {value.split("/")[0] for value in table[column].unique().to_pylist() if " on " not in value}
     lacking = [value for value in spec.names if value not in known]
@@ -109,6 +117,7 @@ def _rows(sweep: Sweep, spec: _Spec) -> list[Row]:
         and row["method"] in (spec.method, "baseline")
         and (spec.crop is None or bool(row["crop"]) == spec.crop)
         and (spec.labels is None or (row["labels"] or "real") == spec.labels)
+        and (spec.swept is None or row[spec.swept] is not None)
     ]
 
 
@@ -224,33 +233,33 @@ def _epochs_and_landscapes(sweep: Sweep, spec: _Spec) -> Iterator[Drawn]:
 
 
 def _trajectories(sweep: Sweep, spec: _Spec) -> Iterator[Drawn]:
-    """Measurements along the epochs: the mean over layers of each setting, and each layer of each setting."""
+    """Measurements along the epochs: the mean over layers, and each layer, by setting."""
     for metric in spec.names:
         rows = _rows(sweep, spec)
         by_trial = _by_layer(sweep, rows, metric)
         for part, own in _parts(rows, spec):
-            means, by_layer = {}, {}
-            for name, trials in _some_settings(own):
+            layers: dict[str, dict[str, tuple[np.ndarray, np.ndarray]]] = {}
+            for name, trials in evenly(_settings(own), _MAX_LINES):
                 series = [by_trial[row["trial_id"]] for row in trials if row["trial_id"] in by_trial]
                 epochs = sorted({epoch for one in series for epoch in one})
-                if epochs:
-                    whole = [[one.get(epoch, {}).get("", math.nan) for epoch in epochs] for one in series]
-                    means[name] = np.array(epochs), np.array(whole)
-                    by_layer[name] = {
-                        layer: (
-                            np.array(epochs),
-                            np.array([[one.get(epoch, {}).get(layer, math.nan) for epoch in epochs] for one in series]),
-                        )
-                        for layer in dict.fromkeys(key for one in series for at in one.values() for key in at if key)
-                    }
+                for layer in dict.fromkeys(key for one in series for at in one.values() for key in at):
+                    values = [[one.get(epoch, {}).get(layer, math.nan) for epoch in epochs] for one in series]
+                    layers.setdefault(layer, {})[name] = np.array(epochs), np.array(values)
+            means = layers.pop("", {})
             if means:
                 title = ", ".join(text for text in (part, "mean over layers") if text)
                 figure = curves(means, metric=metric, band="sd2", title=title)
                 yield Drawn(_stem(metric, part), figure, *_means(means, "epoch", metric))
-            for name, layers in by_layer.items():
-                title = ", ".join(text for text in (part, name) if text)
-                figure = curves(layers, metric=metric, band="sd2", title=title)
-                yield Drawn(_stem(metric, part, name, "layers"), figure, *_means(layers, "epoch", metric))
+            if layers:
+                figure = panel_curves(layers, metric=metric, title=part)
+                shown: Rows = []
+                for layer, groups in layers.items():
+                    columns, own_rows = _means(groups, "epoch", metric)
+                    shown += [(layer, *row) for row in own_rows]
+                yield Drawn(_stem(metric, part, "layers"), figure, (("layer", False), *columns), shown)
+
+
+_MAX_LINES = 6
 
 
 # --- maps -------------------------------------------------------------------------------------------------------------
@@ -580,7 +589,12 @@ FIGURES = {
         parts=("downsampling", "labels", "deformation_strength"),
     ),
     "deform-5": _Spec(
-        "deformation", "measurements", ("filter_total_variation",), _by_deformation, parts=("downsampling", "sigma")
+        "deformation",
+        "measurements",
+        ("filter_total_variation",),
+        _by_deformation,
+        swept="deformation_strength",
+        parts=("downsampling", "sigma"),
     ),
     "deform-6": _Spec(
         "deformation", "measurements", ("filter_total_variation",), _profile_at_end, parts=("labels", "sigma")

@@ -93,6 +93,8 @@ def test_one_sigma_needs_no_figures_apart(tmp_path: Path) -> None:
     assert set(found) == {f"-deformation_sensitivity-{at}" for at in ("initialisation", "trained")}
     with pytest.raises(InputError, match="labels=random"):
         draw(sweep, "deform-7")
+    with pytest.raises(InputError, match="method=deformation and a deformation_strength"):
+        draw(sweep, "deform-5")
 
 
 def test_smoothed_initialisation(tmp_path: Path) -> None:
@@ -159,11 +161,10 @@ def test_smoothness_of_trained_filters(tmp_path: Path) -> None:
 def test_along_the_epochs(tmp_path: Path) -> None:
     """Beyond the paper: the mean over layers by setting, and each layer of each setting."""
     sweep = write(tmp_path / "demo", *grid(sigma=(0.0,), downsampling=POOLS, labels=("real",)), without=(1, "down1"))
-    found = by_suffix(draw(sweep, "deform-t"))
-    assert set(found) == {
-        f"-{metric}{end}"
-        for metric in ("deformation_sensitivity", "filter_total_variation")
-        for end in ("", "-max-pool-layers", "-strided-relu-layers")
+    drawn = draw(sweep, "deform-t")
+    found = by_suffix([one for one in drawn if not one.suffix.endswith("-layers")])
+    assert {one.suffix for one in drawn} == {
+        f"-{metric}{end}" for metric in ("deformation_sensitivity", "filter_total_variation") for end in ("", "-layers")
     }
     means = found["-deformation_sensitivity"]
     expected = {
@@ -172,9 +173,22 @@ def test_along_the_epochs(tmp_path: Path) -> None:
     }
     assert {key: value for key, value in means.items() if key[1] != 1.0} == expected
     assert 1.0 not in {epoch for (_, epoch), value in means.items() if not np.isnan(value)}
-    layers = found["-deformation_sensitivity-max-pool-layers"]
-    assert layers["conv1_1", 2.0] == pytest.approx(111.21)
-    assert np.isnan(layers["down1", 1.0])
+    (layers,) = (one for one in drawn if one.suffix == "-deformation_sensitivity-layers")
+    rows = {row[:3]: float(row[3]) for row in layers.rows}
+    assert rows["conv1_1", "max-pool", 2.0] == pytest.approx(111.21)
+    assert rows["down1", "strided-relu", 2.0] == pytest.approx(121.31)
+    assert np.isnan(rows["down1", "max-pool", 1.0])
+    assert [axes.get_title() for axes in layers.figure.axes] == list(LAYERS)
+    for axes, number in zip(layers.figure.axes, (1, 2), strict=False):
+        assert axes.lines[0].get_ydata() == pytest.approx([110.01 + 0.1 * number + 0.5 * epoch for epoch in EPOCHS])
+
+
+def test_two_moments_are_no_trajectory(tmp_path: Path) -> None:
+    trial, epochs, _, _ = make_trial("0", method="deformation", variant=None, alpha=None, sigma=0.0)
+    row = {"metric": "filter_total_variation", "component": "", "direction": "none", "value": 1.0}
+    write_trial(str(tmp_path / "demo"), trial, epochs, [{**row, "epoch": 0}, {**row, "epoch": 2}], [])
+    with pytest.raises(InputError, match="--measure-every"):
+        draw(read_sweep(str(tmp_path / "demo")), "deform-t")
 
 
 def test_the_unregularised_network_is_in_every_figure(tmp_path: Path) -> None:
