@@ -86,16 +86,17 @@ def missing(sweep: Sweep, name: str) -> str:
     if spec.table == "epochs":
         lacking = [column for column in spec.names if table[column].null_count == len(table)]
         return f"no values of {', '.join(lacking)} by epoch" if len(lacking) == len(spec.names) else ""
-    if (
-        spec.draw is _trajectories
-        and pc.count_distinct(table.filter(pc.is_in(table["metric"], pa.array(spec.names)))["epoch"]).as_py() < 3
-    ):
-        return "no measurements between initialisation and the end, which --measure-every makes"
     column = "metric" if spec.table == "measurements" else "name"
     known = {value.split("/")[0] for value in table[column].unique().to_pylist() if " on " not in value}
     lacking = [value for value in spec.names if value not in known]
     enough = len(lacking) < len(spec.names) if spec.table == "measurements" else not lacking
-    return "" if enough else f"no {spec.table} of {', '.join(lacking)}"
+    if not enough:
+        return f"no {spec.table} of {', '.join(lacking)}"
+    if spec.draw is _trajectories:
+        own = table.filter(pc.is_in(table["metric"], pa.array(spec.names)))
+        if len(own["epoch"].unique()) < 3:
+            return "no measurements between initialisation and the end, which --measure-every makes"
+    return ""
 
 
 def draw(sweep: Sweep, name: str) -> list[Drawn]:
