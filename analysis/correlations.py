@@ -169,6 +169,9 @@ def rho_over_images(x: ArrayLike, values: ArrayLike, *, rng: np.random.Generator
 
 Until = Literal["paper", "t80", "all"]
 
+# what a task asks for and no regulariser's strength: where accuracy falls with it nothing tips over
+OF_THE_TASK = ("deformation_strength",)
+
 
 @dataclass(frozen=True)
 class Test:
@@ -213,7 +216,7 @@ def correlations(
     strength: str = "alpha",
     metrics: Sequence[str] | None = None,
     by: Sequence[str] | None = None,
-    until: Until = "paper",
+    until: Until | None = None,
     adjustment: Adjustment = "holm",
     share: float = 0.8,
     reference_below: float | None = None,
@@ -223,12 +226,15 @@ def correlations(
     """Each metric (default: all that the record has beside accuracy and loss) against strength, one test for each
     combination of values of the columns `by` (default: all settings that differ), one point per trial.
 
-    `until` says which models count: up to and including the threshold of the paper's rule, up to t80, or all. `points`
-    are the sweep's tipping points by the same columns, where they are known already.
+    `until` says which models count: up to and including the threshold of the paper's rule, up to t80, or all; by
+    default the paper's rule, and all where the strength is the task's and no regulariser's (deformation_strength).
+    `points` are the sweep's tipping points by the same columns, where they are known already.
 
     Raises `InputError` for unknown columns and metrics, groups that mix data sets or networks, and a record in which
     there is nothing to correlate.
     """
+    if until is None:
+        until = "all" if strength in OF_THE_TASK else "paper"
     check_strength(strength, sweep.trials)
     check_columns("--by", by or (), sweep.trials, strength)
     check_finished(sweep)
@@ -400,8 +406,9 @@ class Flags:
     """Columns of the trials table, or measurements as metric:component@level; default: all but accuracy and loss."""
     by: tuple[str, ...] | None = None
     """One test for each combination of these columns' values; default: all settings that differ."""
-    until: Until = "paper"
-    """The models that count: up to the threshold of the paper's rule, up to t80, or all."""
+    until: Until | None = None
+    """The models that count: up to the threshold of the paper's rule, up to t80, or all; default: paper, and all where
+    the strength is the task's (deformation_strength)."""
     share: float = 0.8
     """The tipping point is where accuracy falls to this share of its plateau."""
     reference_below: float | None = None

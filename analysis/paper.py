@@ -299,7 +299,11 @@ def _unlike(row: Row, claim: Claim | Trend) -> list[str]:
 
 
 # pixels a side of the sets' own images, to which no paper resizes them but LOCO-REG's Fashion-MNIST
-_OWN_SIZE = {"digits": 8, "mnist": 28, "fashion-mnist": 28, "kmnist": 28, "cifar10": 32, "cifar100": 32}
+_OWN_SIZE = {
+    "digits": 8,
+    **dict.fromkeys(("mnist", "mnist-tasks", "fashion-mnist", "kmnist"), 28),
+    **dict.fromkeys(("cifar10", "cifar100"), 32),
+}
 _RESIZED = {("loco", "fashion-mnist"): 32}
 _LARGE = 224
 
@@ -954,8 +958,16 @@ def main() -> None:
             buffer = io.BytesIO()
             pq.write_table(rows_of(table), buffer)
             contents[f"{folder}/{table.item.id}.parquet"] = buffer.getvalue()
+    problems = []
     for name in drawable:
-        for drawn in draw(sweep, name):
+        try:
+            parts = draw(sweep, name)
+        except InputError as error:
+            if flags.table:
+                raise
+            problems.append(f"no figure {name}: {error}")
+            continue
+        for drawn in parts:
             contents |= files(drawn.figure, f"{folder}/{name}{drawn.suffix}", sweep, images=drawn.images)
     written = [write_file(name, whole) for name, whole in contents.items()]
     for table in tables:
@@ -964,6 +976,8 @@ def main() -> None:
     rest = [table.item.id for table in tables if not table.lines and table.item.id not in drawable]
     if rest and not flags.table:
         print(f"nothing of {', '.join(rest)}: --list says what each needs")
+    for problem in problems:
+        print(problem)
     for path in written:
         print(path)
 

@@ -79,6 +79,8 @@ def missing(sweep: Sweep, name: str) -> str:
         labels = f", labels={spec.labels}" if spec.labels else ""
         swept = f" and a {spec.swept}" if spec.swept else ""
         return f"no finished trial with method={spec.method}{where}{labels}{swept}"
+    if spec.swept and len({row[spec.swept] for row in rows}) < 2:
+        return f"one {spec.swept} only"
     if spec.table == "trials":
         return ""
     ids = {row["trial_id"] for row in rows}
@@ -426,7 +428,8 @@ def _profile(
                     values = []
                     for trial in trials:
                         epochs = measured.get(trial["trial_id"], {})
-                        found = epochs.get(0 if moment == _START else max(epochs, default=0) or -1)
+                        # a diverged network has no value at the end
+                        found = epochs.get(0 if moment == _START else trial["epochs"])
                         if found:
                             values.append([found.get(layer, math.nan) for layer in layers])
                     if np.isfinite(values).any():

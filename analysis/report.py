@@ -28,8 +28,10 @@ from analysis.command_line import InputError, parse, run
 from analysis.comparisons import Comparisons, comparisons, forest
 from analysis.comparisons import verdict as comparison_verdict
 from analysis.correlations import (
+    OF_THE_TASK,
     Correlations,
     Test,
+    Until,
     beyond,
     correlations,
     images_of,
@@ -898,7 +900,8 @@ def report(sweep: Sweep, *, strength: str | None = None, seed: int = 0) -> str:
         if chosen is None:
             raise InputError("no hyperparameter with two values was swept")
         by = None if points is None else points.by
-        result = correlations(sweep, strength=chosen, by=by, points=points, until="t80", seed=seed)
+        until: Until | None = None if chosen in OF_THE_TASK else "t80"
+        result = correlations(sweep, strength=chosen, by=by, points=points, until=until, seed=seed)
         words = [
             _correlated(test, float(adjusted), result)
             for test, adjusted in zip(result.tests, result.adjusted, strict=True)

@@ -5,9 +5,9 @@ Paper: Ruderman et al., "Learned Deformation Stability in Convolutional Neural N
 deviation σ; real and random labels; tasks of deformed MNIST images; sensitivity to deformation and smoothness of the
 filters by layer, at initialisation and after training, here also along the epochs.
 
-    python sweeps/deformation.py                                              # digits, minutes on two cores
-    python sweeps/deformation.py --preset cifar10 --measure-every 5           # figures 3, 4, 6, 7, and along the epochs
-    python sweeps/deformation.py --preset mnist-tasks                         # figure 5
+    python sweeps/deformation.py                                                                # digits, minutes
+    python sweeps/deformation.py --preset cifar10 --measure-every 5 --name deformation-cifar10  # figures 3, 4, 6, 7, t
+    python sweeps/deformation.py --preset mnist-tasks --name deformation-tasks                  # figure 5
     python sweeps/deformation.py --preset cifar10 --model resnet18 --downsampling own --name deformation-resnet
 """
 
@@ -112,7 +112,7 @@ PRESETS = {
         sigma=(0.0, 1.0),
         epochs=(15,),
         learning_rate=(0.05,),
-        seeds=2,
+        seeds=5,
     ),
     "cifar10": dataclasses.replace(PAPER, preset="cifar10", sigma=(0.0, 0.35, 0.5, 1.0, 2.0)),
     "mnist-tasks": dataclasses.replace(

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from analysis.command_line import InputError
+from analysis.correlations import correlations
 from analysis.paper_figures import Drawn, draw
 from analysis.records import Sweep, read_sweep, write_trial
 from tests.analysis.conftest import make_trial
@@ -202,3 +203,35 @@ def test_the_unregularised_network_is_in_every_figure(tmp_path: Path) -> None:
         write_trial(str(tmp_path / "demo"), trial, epochs, [{**row, "epoch": at, "value": 7.0} for at in (0, 2)], [])
     for means in by_suffix(draw(read_sweep(str(tmp_path / "demo")), "deform-3")).values():
         assert means["baseline", "input"] == 7.0
+
+
+def test_a_diverged_network_is_no_trained_one(tmp_path: Path) -> None:
+    """What was measured of it half-way is not how it ended."""
+    write(tmp_path / "demo", *grid(sigma=(0.0,), downsampling=("max-pool",), labels=("real",)))
+    lost = {"sigma": 0.0, "downsampling": "strided-relu", "labels": "real"}
+    for seed in (0, 2):
+        columns = {"method": "deformation", "variant": None, "alpha": None, "status": "diverged", **lost}
+        trial, epochs, _, _ = make_trial(f"lost{seed}", seed=seed, **columns)
+        row = {"metric": "deformation_sensitivity", "component": "conv1_1", "direction": "none"}
+        write_trial(str(tmp_path / "demo"), trial, epochs, [{**row, "epoch": at, "value": 9.0} for at in (0, 1)], [])
+    found = by_suffix(draw(read_sweep(str(tmp_path / "demo")), "deform-3"))
+    assert {name for name, _ in found["-deformation_sensitivity-initialisation"]} == set(POOLS)
+    assert {name for name, _ in found["-deformation_sensitivity-trained"]} == {"max-pool"}
+
+
+def test_a_harder_task_is_not_beyond_a_tipping_point(tmp_path: Path) -> None:
+    """Accuracy falls with C as the task gets harder, and those networks are what the claim is about."""
+    for strength in (1.0, 2.0, 3.0, 4.0):
+        (setting,) = grid(sigma=(0.0,), downsampling=("max-pool",), labels=("real",), deformation_strength=(strength,))
+        columns = {"method": "deformation", "variant": None, "alpha": None, "top1": 0.9 if strength < 3 else 0.3}
+        for seed in (0, 1):
+            trial, epochs, _, _ = make_trial(f"{strength}{seed}", seed=seed, **columns, **setting)
+            row = {"epoch": 2, "metric": "filter_total_variation", "component": "", "direction": "none"}
+            write_trial(str(tmp_path / "demo"), trial, epochs, [{**row, "value": 2 - strength / 10}], [])
+    sweep = read_sweep(str(tmp_path / "demo"))
+    (test,) = correlations(sweep, strength="deformation_strength", metrics=["filter_total_variation"]).tests
+    assert (test.kept, test.dropped) == (8, 0)
+    assert test.rho.rho == pytest.approx(-1)
+    chosen = {"strength": "deformation_strength", "metrics": ["filter_total_variation"]}
+    (test,) = correlations(sweep, **chosen, until="paper").tests
+    assert test.dropped > 0

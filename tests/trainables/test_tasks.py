@@ -23,8 +23,12 @@ CONFIG = DataConfig(
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """MNIST's four files, small."""
-    folder = tmp_path_factory.mktemp("data") / "MNIST" / "raw"
+    return small_mnist(tmp_path_factory.mktemp("data"))
+
+
+def small_mnist(top: Path) -> str:
+    """MNIST's four files, small; where they are."""
+    folder = top / "MNIST" / "raw"
     folder.mkdir(parents=True)
     draw = np.random.default_rng(0)
     for name, number in (("train", 40), ("t10k", 10)):
@@ -64,11 +68,18 @@ class TestTasks:
         bases, again = next(iter(plain.batches("test", 100, device=CPU)))
         assert torch.equal(labels, again)
         for place in (0, 7, 39):
-            generator = torch.Generator().manual_seed(2**33 + place)
+            generator = torch.Generator().manual_seed(place)
             field = random_deformations(1, 28, 28, 3, 2.0, generator=generator)
             expected = deform(bases[place : place + 1] * 255, field).round() / 255
             torch.testing.assert_close(images[place : place + 1], expected, rtol=0, atol=1e-6)
         assert len(torch.unique(images.flatten(1), dim=0)) == 40
+
+    def test_no_split_has_another_s_deformations(self, root: str) -> None:
+        """Seeds that differ beyond the 32 bits that torch takes would give each split the same ones."""
+        data = tasks(root, task_images=16, task_tests=8, validation=0.5)
+        splits = [next(iter(data.batches(name, 100, device=CPU)))[0] for name in ("train", "validation", "test")]
+        assert {len(images) for images in splits} == {40}
+        assert len(torch.unique(torch.cat(splits).flatten(1), dim=0)) == 120
 
     def test_are_the_same_however_they_are_asked_for(self, root: str) -> None:
         data = tasks(root)
@@ -103,7 +114,7 @@ class TestTasks:
     @pytest.mark.parametrize(
         ("changed", "message"),
         [
-            ({"task_classes": None}, "task_classes: None, allowed are whole numbers of at least 2"),
+            ({"task_classes": None}, "task_classes is missing; sweeps/deformation.py has these tasks"),
             ({"task_classes": 1}, "task_classes: 1, allowed"),
             ({"deformation_strength": None}, "allowed are a deformation_strength"),
             ({"deformation_strength": -1.0}, "deformation_strength: -1.0, allowed"),

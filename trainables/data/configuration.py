@@ -85,6 +85,8 @@ class DataConfig:
             raise InputError(f"deformation_strength: {strength}, allowed are finite numbers of at least 0")
         for name, least in (("task_classes", 2), ("task_images", 1), ("task_tests", 1)):
             number = getattr(self, name)
+            if number is None and self.dataset == TASKS:
+                raise InputError(f"{TASKS}: {name} is missing; sweeps/deformation.py has these tasks")
             if (number is None) == (self.dataset == TASKS):
                 allowed = f"whole numbers of at least {least}" if number is None else f"none but of {TASKS}"
                 raise InputError(f"{name}: {number}, allowed are {allowed}")

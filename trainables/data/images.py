@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 CONTROL_POINTS = 3
 """[reading] A side, of deformations of strength C: those of the paper for images of about this size."""
-_DEFORMATION_SEEDS = {"train": 0, "validation": 2**32, "test": 2**33}
+# where the seeds of each split's images start: apart, and within the 32 bits that torch's generator takes of a seed
+_DEFORMATION_SEEDS = {"test": 0, "validation": 2**30, "train": 2**31}
 
 
 @dataclass(frozen=True)

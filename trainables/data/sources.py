@@ -374,7 +374,11 @@ class _Tasks:
             raise InputError(f"task_classes: {classes}, allowed are at most the {len(self.images)} images of MNIST")
         held = round(config.validation * number)
         if config.validation and not 0 < held < number:
-            raise InputError(f"validation: {config.validation} of {number} examples a class are {held}")
+            least = 1 / number
+            raise InputError(
+                f"validation: {config.validation} of {number} examples a class are {held}, allowed are 0 and shares "
+                f"that leave one of each, from {least:.2g} to {1 - least:.2g}"
+            )
         images = self.images[np.random.RandomState(TASK_SEED).permutation(len(self.images))[:classes]]
 
         def examples(each: int) -> Split:

@@ -5,7 +5,8 @@
 
 Nothing is trained. What was measured before by the same metric on the same data set is replaced. With --dataset,
 networks are measured on another data set of as many channels, resized to the size they were trained at; the names of
-what is measured there end in ` on <data set>`.
+what is measured there end in ` on <data set>`. What was also measured at initialisation or along the epochs is measured
+with the same options only: its rows are compared over epochs.
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ from trainables.metrics.flags import MetricFlags, separated
 from trainables.metrics.moment import Moment, map_row
 from trainables.training import build_network
 
+_DEFAULTS: dict[str, Any] = {entry.name: entry.default for entry in dataclasses.fields(DataConfig)}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Flags(MetricFlags):
@@ -57,6 +60,8 @@ def measure_afterwards(flags: Flags) -> int:
     options = flags.metric_options(flags.metrics, "metrics")
     if not options:
         raise InputError(f"metrics: none, allowed are {', '.join(METRICS)}")
+    if flags.measure_every:
+        raise InputError(f"measure_every: {flags.measure_every}, allowed is 0: what is left of a training is its end")
     _device(flags.device)
     rows = _chosen(flags)
     missing = without_model(flags.sweep, [row["trial_id"] for row in rows])
@@ -73,13 +78,22 @@ def measure_afterwards(flags: Flags) -> int:
         )
     models = {row["trial_id"]: model_file(flags.sweep, row["trial_id"]) for row in rows}
     data_of = _Data(flags)
+    along = _along(flags.sweep, {row["trial_id"]: json.loads(row["config"]) for row in rows})
     for number, row in enumerate(rows, 1):
         start = time.perf_counter()
         config = TrialConfig.from_canonical(json.loads(row["config"]))
         kept = read_model(models[row["trial_id"]])
         data = data_of(config, kept)
-        measurements, maps = _measure(flags, config, kept, data, options)
-        measured = {_on(name, config, data): option for name, option in options.items()}
+        before = json.loads(row["measured"] or "{}")
+        # how often something was measured along the epochs stays true
+        chosen = {
+            name: {**option, **{key: value for key, value in before.get(name, {}).items() if key == "every"}}
+            for name, option in options.items()
+        }
+        earlier = along.get(row["trial_id"], set()) if data.name == config.data.dataset else set()
+        differing = {name for name, option in chosen.items() if name in before and before[name] != option}
+        measurements, maps = _measure(flags, config, kept, data, options, dict.fromkeys(differing, earlier))
+        measured = {_on(name, config, data): chosen[name] for name in options}
         add_measurements(flags.sweep, row["trial_id"], measurements, maps, measured)
         seconds = time.perf_counter() - start
         print(f"{number}/{len(rows)} {row['trial_id']}: {len(measurements)} rows, {len(maps)} maps, {seconds:.1f} s")
@@ -87,7 +101,7 @@ def measure_afterwards(flags: Flags) -> int:
 
 
 def _chosen(flags: Flags) -> list[dict[str, Any]]:
-    rows = read_table(flags.sweep, "trials", ["trial_id", "status", "config"]).to_pylist()
+    rows = read_table(flags.sweep, "trials", ["trial_id", "status", "config", "measured"]).to_pylist()
     completed = {row["trial_id"]: row for row in rows if row["status"] == "completed"}
     wanted = separated(flags.trials)
     for trial_id in wanted:
@@ -96,6 +110,16 @@ def _chosen(flags: Flags) -> list[dict[str, Any]]:
     if not completed:
         raise InputError(f"{flags.sweep}: no completed trials")
     return [completed[trial_id] for trial_id in wanted or sorted(completed)]
+
+
+def _along(sweep: str, configs: Mapping[str, Mapping[str, Any]]) -> dict[str, set[str]]:
+    """The metrics that each of these trials has measurements of before its last epoch."""
+    found: dict[str, set[str]] = {}
+    for row in read_table(sweep, "measurements", ["trial_id", "epoch", "metric"]).to_pylist():
+        config = configs.get(row["trial_id"])
+        if config is not None and row["epoch"] != config["training"]["epochs"]:
+            found.setdefault(row["trial_id"], set()).add(row["metric"])
+    return found
 
 
 def _device(name: str) -> torch.device:
@@ -123,9 +147,13 @@ class _Data:
         name = identify(spec, self.flags.data_root)
         treatment = config.data
         if name != trained_on:
-            # all of its test split: of images that nothing was trained on there are no folds
+            # all of its test split as it is: of images that nothing was trained on there are no folds
+            own = ("train_images", "folds", "fold", "labels", "deformation_strength", "task_classes", "task_images")
             treatment = dataclasses.replace(
-                treatment, dataset=name, image_size=kept.size, train_images=None, folds=None, fold=None
+                treatment,
+                dataset=name,
+                image_size=kept.size,
+                **{field: _DEFAULTS[field] for field in (*own, "task_tests")},
             )
         if treatment not in self.loaded:
             masks = needs_masks(separated(self.flags.metrics))
@@ -152,8 +180,10 @@ def _measure(
     kept: KeptModel,
     data: Images | StreamedImages,
     options: Mapping[str, Mapping[str, Any]],
+    fixed: Mapping[str, set[str]],
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Rows and maps of the trained network on the test split."""
+    """Rows and maps of the trained network on the test split; of metrics in `fixed`, whose options are others than
+    before, none that were measured earlier, too."""
     device = _device(flags.device)
 
     def build(seed: int) -> nn.Module:
@@ -170,6 +200,11 @@ def _measure(
         found = measured.measurements + [_row(column, value) for column, value in measured.columns.items()]
         if not found and not measured.maps:
             raise InputError(f"metrics: {name} is measured at initialisation alone, not on a trained network")
+        if any(row["metric"] in fixed.get(name, ()) for row in found):
+            raise InputError(
+                f"metrics: {name} was measured before the end of the training with other options, allowed are those in "
+                "the trials' column measured: rows of several epochs are compared"
+            )
         measurements += [{**row, "epoch": epoch, "component": _on(row["component"], config, data)} for row in found]
         maps += [map_row(epoch, _on(title, config, data), values) for title, values in measured.maps.items()]
     return measurements, maps

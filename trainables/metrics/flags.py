@@ -73,7 +73,8 @@ class MetricFlags:
     iou_images: int = 1000
     """The overlap with masks is measured on the first so many test images."""
     deformation_images: int = 128
-    """Sensitivity to deformation is measured on the first so many test images, the same at every moment."""
+    """Sensitivity to deformation is measured on the first so many test images (all, if there are fewer), the same at
+    every moment."""
     deformation_grid: int | None = None
     """Control points a side of a deformation; default: 3 for images of up to 64 pixels, 5 for larger ones."""
     deformation_max: float | None = None
