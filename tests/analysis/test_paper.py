@@ -488,13 +488,17 @@ def test_a_sweep_of_nothing_in_the_papers(tmp_path: Path, record: Record, comman
     assert "nothing of any paper's tables" in err
 
 
-@pytest.mark.parametrize("name", ["pilcro-cifar10", "gradreg-mnist", "loco-cifar10"])
+@pytest.mark.parametrize("name", ["pilcro-cifar10", "gradreg-mnist", "loco-cifar10", "deform-mnist"])
 def test_every_figure_of_our_reproductions_can_be_drawn(name: str, tmp_path: Path, command: Command) -> None:
     sweep = ROOT / "analysis" / "reproductions" / name
     code, out, err = command(paper.main, sweep, "--out", tmp_path)
     assert (code, err) == (0, "")
     drawn = {path.stem.split("-")[0] + "-" + path.stem.split("-")[1] for path in tmp_path.glob("*.png")}
-    wanted = {"pilcro-cifar10": {"pilcro-4", "pilcro-5", "pilcro-p1"}, "loco-cifar10": {"loco-4", "loco-6"}}
+    wanted = {
+        "pilcro-cifar10": {"pilcro-4", "pilcro-5", "pilcro-p1"},
+        "loco-cifar10": {"loco-4", "loco-6"},
+        "deform-mnist": {"deform-3", "deform-4", "deform-5", "deform-6", "deform-t"},
+    }
     assert drawn >= wanted.get(name, {"gradreg-1", "gradreg-2", "gradreg-3", "gradreg-4", "gradreg-b"})
     assert "not comparable" in out
 
