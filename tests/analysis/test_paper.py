@@ -488,7 +488,10 @@ def test_a_sweep_of_nothing_in_the_papers(tmp_path: Path, record: Record, comman
     assert "nothing of any paper's tables" in err
 
 
-@pytest.mark.parametrize("name", ["pilcro-cifar10", "gradreg-mnist", "loco-cifar10", "deform-mnist"])
+@pytest.mark.parametrize(
+    "name",
+    ["pilcro-cifar10", "loco-cifar10", "deform-mnist", pytest.param("gradreg-mnist", marks=pytest.mark.long)],
+)
 def test_every_figure_of_our_reproductions_can_be_drawn(name: str, tmp_path: Path, command: Command) -> None:
     sweep = ROOT / "analysis" / "reproductions" / name
     code, out, err = command(paper.main, sweep, "--out", tmp_path)

@@ -168,7 +168,14 @@ def test_on_s3(s3: str, record: Record, command: Command) -> None:
     assert (code, err, out.strip()) == (0, "", f"{s3}/demo/analysis/report.html")
 
 
-@pytest.mark.parametrize("name", ["pilcro-cifar10", "gradreg-mnist", "loco-cifar10", "topgap-cifar10"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "pilcro-cifar10",
+        "loco-cifar10",
+        *(pytest.param(name, marks=pytest.mark.long) for name in ("gradreg-mnist", "topgap-cifar10", "deform-cifar10")),
+    ],
+)
 def test_our_reproductions(name: str, browser: Any, tmp_path: Path) -> None:
     made = tmp_path / "report.html"
     made.write_text(report.report(report.read_sweep(str(ROOT / "analysis" / "reproductions" / name))), encoding="utf-8")

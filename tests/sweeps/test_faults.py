@@ -203,6 +203,7 @@ def _recorded() -> bool:
     return bool(s3fs.S3FileSystem(use_listings_cache=False).glob("bucket/sweeps/pilcro/trials/*.parquet"))
 
 
+@pytest.mark.long  # a minute; its parts are tested without Ray
 def test_two_drivers_at_once(uninterrupted: Path, tmp_path: Path) -> None:
     """The second is told, and changes nothing; the first is not disturbed."""
     first = start(tmp_path, *LONGER)
