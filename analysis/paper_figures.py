@@ -392,12 +392,16 @@ Profiles = dict[str, dict[int, dict[str, float]]]
 
 
 def _by_layer(sweep: Sweep, rows: Sequence[Row], metric: str) -> Profiles:
-    """Values by trial, epoch and layer, which is the measurement's component; their mean, which has none, is ""."""
+    """Values by trial, epoch and layer, which is the measurement's component; their mean, which has none, is "". What
+    was measured on another data set is left out."""
     table = _of(sweep, "measurements", {row["trial_id"] for row in rows})
     found: Profiles = {}
     for row in table.filter(pc.and_(pc.equal(table["metric"], metric), pc.is_null(table["level"]))).to_pylist():
+        layer = row["component"] or ""
+        if re.search(r"(?:^| )on ", layer):
+            continue
         value = math.nan if row["value"] is None else row["value"]
-        found.setdefault(row["trial_id"], {}).setdefault(row["epoch"], {})[row["component"]] = value
+        found.setdefault(row["trial_id"], {}).setdefault(row["epoch"], {})[layer] = value
     return found
 
 

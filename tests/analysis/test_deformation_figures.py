@@ -235,3 +235,18 @@ def test_a_harder_task_is_not_beyond_a_tipping_point(tmp_path: Path) -> None:
     chosen = {"strength": "deformation_strength", "metrics": ["filter_total_variation"]}
     (test,) = correlations(sweep, **chosen, until="paper").tests
     assert test.dropped > 0
+
+
+def test_what_was_measured_on_another_data_set_is_no_layer(tmp_path: Path) -> None:
+    columns = {"method": "deformation", "variant": None, "alpha": None, "sigma": 0.0}
+    trial, epochs, _, _ = make_trial("0", **columns)
+    row = {"metric": "deformation_sensitivity", "direction": "none"}
+    own = [{**row, "component": "down1", "epoch": at, "value": 0.5} for at in (0, 1, 2)]
+    mean = [{**row, "component": "", "epoch": at, "value": 0.5} for at in (0, 1, 2)]
+    elsewhere = [{**row, "component": name, "epoch": 2, "value": 0.9} for name in ("down1 on kmnist", "on kmnist")]
+    write_trial(str(tmp_path / "demo"), trial, epochs, [*own, *mean, *elsewhere], [])
+    sweep = read_sweep(str(tmp_path / "demo"))
+    assert {row[1] for drawn in draw(sweep, "deform-3") for row in drawn.rows} == {"down1"}
+    means, layers = draw(sweep, "deform-t")
+    assert {float(row[2]) for row in means.rows} == {0.5}
+    assert {row[0] for row in layers.rows} == {"down1"}
