@@ -20,8 +20,8 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from analysis.command_line import InputError
+from sweeps.flags import Setting, SweepFlags
 from sweeps.launch import main
-from sweeps.plan import Setting, SweepFlags
 from trainables.data import DataInfo
 from trainables.data.configuration import TASKS, Labels
 from trainables.deformation import Deformation

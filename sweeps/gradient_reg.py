@@ -17,8 +17,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
+from sweeps.flags import StrengthFlags
 from sweeps.launch import main
-from sweeps.plan import StrengthFlags
 from trainables.gradient_reg import BatchNormMode, Convention, GradientRegularisation
 
 

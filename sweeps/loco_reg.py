@@ -24,8 +24,10 @@ from typing import ClassVar, Literal
 
 from analysis.command_line import InputError
 from analysis.records import read_table, scan
+from sweeps.driver.manifest import sweep_url
+from sweeps.flags import Setting, SweepFlags
 from sweeps.launch import main
-from sweeps.plan import Plan, Setting, SweepFlags, make_plan, sweep_url
+from sweeps.plan import Plan, make_plan
 from trainables.configuration import ModelConfig, TrainingConfig
 from trainables.data import DataConfig
 from trainables.loco_reg import LocoReg, layer_coefficients, spatial_convolutions

@@ -16,8 +16,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
+from sweeps.flags import StrengthFlags
 from sweeps.launch import main
-from sweeps.plan import StrengthFlags
 from trainables.pilcro import Pilcro, Reduction, Variant
 
 

@@ -21,8 +21,8 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from analysis.command_line import InputError
+from sweeps.flags import Setting, SweepFlags
 from sweeps.launch import main
-from sweeps.plan import Setting, SweepFlags
 from trainables.top_gap import Place, Reduction, TopGap, is_baseline, map_side
 
 Head = Literal["fpn", "last"]

@@ -15,9 +15,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import fsspec
-import torch
 
 from analysis.records import put_file
+from trainables.lazily import torch
 
 _NAME = re.compile(r"^(\d{6})-([0-9a-f]{16})\.pt$")
 KEPT = 2
@@ -108,3 +108,8 @@ class Checkpoints:
 
     def _put(self, name: str, content: bytes) -> None:
         put_file(self.fs, f"{self.path}/{name}", content)
+
+
+def checkpoints_of(sweep: str, trial_id: str) -> Checkpoints:
+    """Those of a trial of the sweep, a folder or s3:// URL."""
+    return Checkpoints(f"{sweep}/checkpoints/{trial_id}")

@@ -25,7 +25,7 @@ from ray.exceptions import RayActorError
 
 from analysis import records
 from analysis.schema import HYPERPARAMETERS, SCHEMA_VERSION
-from trainables.checkpoints import CheckpointError, Checkpoints
+from trainables.checkpoints import CheckpointError, checkpoints_of
 from trainables.configuration import TrialConfig
 from trainables.data import DataConfig, Images, SharedData, StreamedImages
 from trainables.kept_models import model_file, write_model
@@ -99,10 +99,6 @@ class TrialOptions:
     git_commit: str | None
     git_dirty: bool | None
     project_version: str
-
-
-def checkpoints_of(sweep: str, trial_id: str) -> Checkpoints:
-    return Checkpoints(f"{sweep}/checkpoints/{trial_id}")
 
 
 def trial_device(gpu: bool) -> torch.device:

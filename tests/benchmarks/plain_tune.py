@@ -43,8 +43,9 @@ def landscape(model: nn.Module, images: torch.Tensor, create_graph: bool) -> tor
 
 
 def train(config: dict[str, Any]) -> None:
+    from sweeps.flags import read_flags
     from sweeps.pilcro import PRESETS, PilcroSweep
-    from sweeps.plan import make_plan, read_flags
+    from sweeps.plan import make_plan
     from trainables.configuration import TrialConfig
     from trainables.data import load
     from trainables.models import build_model
@@ -124,8 +125,9 @@ def train(config: dict[str, Any]) -> None:
 
 
 def main() -> None:
+    from sweeps.flags import read_flags
     from sweeps.pilcro import PRESETS, PilcroSweep
-    from sweeps.plan import make_plan, read_flags
+    from sweeps.plan import make_plan
 
     argv = sys.argv[1:]
     plan = make_plan(read_flags(PilcroSweep, PRESETS, argv, ""))

@@ -26,7 +26,8 @@ ONE_PROCESS = """
 import sys, time, torch
 torch.set_num_threads(1)
 from sweeps.pilcro import PRESETS, PilcroSweep
-from sweeps.plan import make_plan, read_flags
+from sweeps.flags import read_flags
+from sweeps.plan import make_plan
 from trainables.data import load_each
 from trainables.metrics import METRICS
 from trainables.training import Run

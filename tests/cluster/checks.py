@@ -80,8 +80,9 @@ def _of(config: Any) -> Iterator[str]:
         yield f"Ray's validation: {str(error).splitlines()[0]}"
         return
     yield from _unknown("provider", config["provider"], PROVIDER_KEYS)
-    if config["provider"].get("module") != "sweeps.aws.SpotThenOnDemand":
-        yield "provider.module must be sweeps.aws.SpotThenOnDemand: Ray's own does not fall back when spot is sold out"
+    if config["provider"].get("module") != "sweeps.driver.aws.SpotThenOnDemand":
+        wanted = "sweeps.driver.aws.SpotThenOnDemand"
+        yield f"provider.module must be {wanted}: Ray's own does not fall back when spot is sold out"
     if not config["provider"].get("region"):
         yield "provider.region is missing"
     if config["provider"].get("cache_stopped_nodes") is not False:

@@ -41,7 +41,7 @@ CHECKS = {
     "RAY_gcs_rpc_server_reconnect_timeout_s": "10",
 }
 LOSSES = 5
-"""More than a trial's worker may die (`sweeps.launch.MAX_WORKER_LOSSES`)."""
+"""More than a trial's worker may die (`sweeps.driver.losses.MAX_WORKER_LOSSES`)."""
 ONE = [*LONGER, "--variant", "target", "--seeds", "1", "--no-baseline"]
 RAY = str(Path(sys.executable).parent / "ray")
 

@@ -8,7 +8,7 @@ import pytest
 from ray.autoscaler._private.aws.node_provider import AWSNodeProvider
 from ray.autoscaler.node_launch_exception import NodeLaunchException
 
-from sweeps.aws import SpotThenOnDemand
+from sweeps.driver.aws import SpotThenOnDemand
 
 SPOT = {"InstanceType": "g6.xlarge", "InstanceMarketOptions": {"MarketType": "spot"}, "ImageId": "ami-1"}
 OTHER = {**SPOT, "InstanceType": "g5.xlarge"}

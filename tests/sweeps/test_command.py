@@ -13,12 +13,15 @@ import pytest
 from ray.exceptions import RayActorError, RayTaskError
 
 from analysis import records
-from sweeps import launch, lease
-from sweeps.lease import Lease
-from sweeps.losses import MAX_NODE_LOSSES
+from sweeps import launch
+from sweeps.driver import lease
+from sweeps.driver.address import check_address
+from sweeps.driver.lease import Lease
+from sweeps.driver.losses import MAX_NODE_LOSSES, record_lost
+from sweeps.driver.usage import Used
+from sweeps.flags import read_flags
 from sweeps.pilcro import PRESETS, PilcroSweep
-from sweeps.plan import PlannedTrial, make_plan, read_flags
-from sweeps.usage import Used
+from sweeps.plan import PlannedTrial, make_plan
 from trainables.checkpoints import Checkpoints
 from trainables.trainable import Trial, TrialOptions, trial_row
 
@@ -168,10 +171,10 @@ class TestRefusedBeforeAnythingRuns:
         from analysis.command_line import run as guarded
 
         with pytest.raises(SystemExit):
-            guarded(lambda: launch._check_address("127.0.0.1:9"))
+            guarded(lambda: check_address("127.0.0.1:9"))
         assert "RAY_ADDRESS" in one_line(capsys)
         for address in ("", "auto", "local"):
-            launch._check_address(address)
+            check_address(address)
 
     @pytest.mark.parametrize(
         ("address", "told"),
@@ -279,7 +282,7 @@ def test_a_trial_given_up_for_its_nodes_is_recorded_with_why(tmp_path: Path) -> 
     trial = make_plan(read_flags(PilcroSweep, PRESETS, ["--alpha", "1"], "")).trials[0]
     result = SimpleNamespace(error=RayActorError(error_msg="its node is gone"), config={"trial": trial.payload()})
     losses = {trial.id: MAX_NODE_LOSSES}
-    launch._record_lost([result], {trial.id: trial}, str(tmp_path / "pilcro"), OPTIONS, losses)  # type: ignore[arg-type]
+    record_lost([result], {trial.id: trial}, str(tmp_path / "pilcro"), OPTIONS, losses)  # type: ignore[arg-type]
     (row,) = records.read_sweep(str(tmp_path / "pilcro")).trials.to_pylist()
     assert row["status"] == "failed"
     assert f"lost its node {MAX_NODE_LOSSES} times in a row without an epoch more" in row["error"]
@@ -291,7 +294,7 @@ def test_a_trial_that_lost_its_workers_is_recorded_with_the_end_of_the_error(tmp
     traceback = "Traceback (most recent call last):\n" + 100 * "  File 'sweep', line 1\n"
     error = RayTaskError("step", traceback + "ValueError: a", ValueError("a " + 600 * "long " + "message"))
     result = SimpleNamespace(error=error.as_instanceof_cause(), config={"trial": trial.payload()})
-    launch._record_lost([result], {trial.id: trial}, str(tmp_path / "pilcro"), OPTIONS, {})  # type: ignore[arg-type]
+    record_lost([result], {trial.id: trial}, str(tmp_path / "pilcro"), OPTIONS, {})  # type: ignore[arg-type]
     (row,) = records.read_sweep(str(tmp_path / "pilcro")).trials.to_pylist()
     assert row["error"] == f"given up after 4 attempts: ValueError: a {600 * 'long '}message"
 

@@ -8,7 +8,8 @@ import pytest
 
 from analysis.command_line import InputError
 from sweeps.deformation import PRESETS, DeformationSweep
-from sweeps.plan import Plan, make_plan, read_flags
+from sweeps.flags import read_flags
+from sweeps.plan import Plan, make_plan
 from trainables.deformation import Deformation
 
 

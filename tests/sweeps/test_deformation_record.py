@@ -14,7 +14,8 @@ from analysis.command_line import InputError
 from analysis.paper_figures import FIGURES, missing
 from analysis.records import read_sweep
 from sweeps.deformation import PRESETS, DeformationSweep
-from sweeps.plan import make_plan, read_flags
+from sweeps.flags import read_flags
+from sweeps.plan import make_plan
 from tests.trainables.test_tasks import small_mnist
 from trainables.data import load_each
 from trainables.metrics.__main__ import Flags, measure_afterwards

@@ -15,13 +15,15 @@ from ray.exceptions import RayActorError, RayTaskError
 from rich.console import Console
 
 from analysis import records
-from sweeps import failures, progress
-from sweeps.failures import BadNodes, cause, told
-from sweeps.gauges import Gauges
+from sweeps.driver import failures, progress
+from sweeps.driver.failures import BadNodes, cause, told
+from sweeps.driver.gauges import Gauges
+from sweeps.driver.progress import Progress
+from sweeps.flags import read_flags
 from sweeps.pilcro import PRESETS, PilcroSweep
-from sweeps.plan import make_plan, read_flags
-from sweeps.progress import Progress
+from sweeps.plan import make_plan
 from trainables import trainable
+from trainables.checkpoints import Checkpoints
 from trainables.data import SharedData, load_each
 from trainables.trainable import Data, NoGpu, StorageFailure, Trial, TrialOptions, checkpoints_of
 from trainables.training import Run
@@ -74,7 +76,7 @@ def test_a_storage_that_fails_is_not(method: str, tmp_path: Path, monkeypatch: p
     def harmed(*_: object) -> None:
         raise OSError("No space left on device")
 
-    monkeypatch.setattr(trainable.Checkpoints, method, harmed)
+    monkeypatch.setattr(Checkpoints, method, harmed)
     one = actor(tmp_path / "s")
     with pytest.raises(StorageFailure, match="No space left"):
         one.step()

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from sweeps.gauges import _ascii
+from sweeps.driver.gauges import _ascii
 from tests.sweeps.driving import ROOT, finish, start, wait_for
 
 DASHBOARD = json.loads((ROOT / "sweeps" / "grafana" / "dashboards" / "sweeps.json").read_text())
@@ -20,7 +20,7 @@ DASHBOARD = json.loads((ROOT / "sweeps" / "grafana" / "dashboards" / "sweeps.jso
 
 def names_set() -> set[str]:
     """Names of the gauges and counters of the module, as they appear at the metrics port."""
-    tree = ast.parse((ROOT / "sweeps" / "gauges.py").read_text())
+    tree = ast.parse((ROOT / "sweeps" / "driver" / "gauges.py").read_text())
     found = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("Gauge", "Counter"):

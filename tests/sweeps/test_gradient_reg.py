@@ -19,8 +19,9 @@ from PIL import Image
 
 from analysis.command_line import InputError
 from analysis.records import compact, read_sweep
+from sweeps.flags import read_flags
 from sweeps.gradient_reg import PRESETS, GradientSweep
-from sweeps.plan import make_plan, read_flags
+from sweeps.plan import make_plan
 from trainables.configuration import TrialConfig
 from trainables.data import load
 from trainables.gradient_reg import GradientRegularisation

@@ -17,8 +17,8 @@ import s3fs
 from aiohttp import ClientPayloadError
 
 from analysis.command_line import InputError
-from sweeps import lease
-from sweeps.lease import Lease
+from sweeps.driver import lease
+from sweeps.driver.lease import Lease
 
 
 @pytest.fixture(autouse=True)
@@ -52,7 +52,7 @@ def test_the_second_is_told_and_changes_nothing(sweep: str) -> None:
 
 
 def test_a_killed_driver_of_this_machine_is_known_to_be_dead(tmp_path: Path) -> None:
-    script = f"from sweeps.lease import Lease; import os; Lease({str(tmp_path)!r}).__enter__(); os._exit(9)"
+    script = f"from sweeps.driver.lease import Lease; import os; Lease({str(tmp_path)!r}).__enter__(); os._exit(9)"
     subprocess.run([sys.executable, "-c", script], check=False)
     assert (tmp_path / "driver.json").exists()
     start = time.monotonic()

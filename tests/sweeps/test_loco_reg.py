@@ -13,8 +13,9 @@ from safetensors.torch import load_file
 
 from analysis.command_line import InputError
 from analysis.records import read_sweep
+from sweeps.flags import read_flags
 from sweeps.loco_reg import PRESETS, LocoSweep, _SecondStage
-from sweeps.plan import make_plan, read_flags
+from sweeps.plan import make_plan
 from tests.sweeps.driving import ROOT, finish, kill, processes_below, results, start, wait_for
 from trainables.loco_reg import LocoReg
 

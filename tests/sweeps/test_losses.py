@@ -11,7 +11,7 @@ from ray.air.execution._internal.actor_manager import RayActorManager
 from ray.exceptions import ActorDiedError, OutOfMemoryError, RayActorError
 from ray.tune.experiment import Trial
 
-from sweeps import losses
+from sweeps.driver import losses
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 import pytest
 
 from analysis.records import read_sweep
-from sweeps.launch import MAX_WORKER_LOSSES
+from sweeps.driver.losses import MAX_WORKER_LOSSES
 from tests.cluster.fake_nodes import WORKERS
 from tests.sweeps.driving import ROOT, SCRIPT, SMALL, results
 from tests.sweeps.nodes_drill import LOSSES

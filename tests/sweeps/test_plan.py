@@ -13,8 +13,10 @@ import pytest
 from PIL import Image
 
 from analysis.command_line import InputError
+from sweeps.driver.manifest import check_contents, contents, sweep_url, write_contents
+from sweeps.flags import read_flags
 from sweeps.pilcro import PRESETS, PilcroSweep
-from sweeps.plan import Plan, check_contents, contents, make_plan, read_flags, sweep_url, trial_id, write_contents
+from sweeps.plan import Plan, make_plan, trial_id
 from trainables.pilcro import Pilcro
 
 

@@ -8,8 +8,9 @@ import pytest
 from PIL import Image
 
 from analysis.command_line import InputError
-from sweeps import launch
-from sweeps.plan import Plan, make_plan, read_flags
+from sweeps.driver import placement
+from sweeps.flags import read_flags
+from sweeps.plan import Plan, make_plan
 from sweeps.top_gap import PRESETS, TopGapSweep
 from trainables.method import Method
 from trainables.top_gap import TopGap
@@ -127,5 +128,5 @@ def test_weights_that_cannot_be_had_are_told_before_anything_starts(monkeypatch:
     assert all(trial.config.columns()["pretrained"] for trial in pending)
     monkeypatch.setattr("timm.create_model", create)
     with pytest.raises(InputError, match=r"pretrained: timm's weights of resnet18 cannot be had \(no connection\)"):
-        launch._check_weights(pending)
-    launch._check_weights(plan().trials)
+        placement.check_weights(pending)
+    placement.check_weights(plan().trials)

@@ -10,9 +10,9 @@ from types import SimpleNamespace
 import pyarrow.parquet as pq
 import pytest
 
-from sweeps import usage
-from sweeps.launch import _cost
-from sweeps.usage import Usage, Used, of_all_runs
+from sweeps.driver import usage
+from sweeps.driver.summary import cost_line
+from sweeps.driver.usage import Usage, Used, of_all_runs
 
 
 def test_hours_by_hand() -> None:
@@ -27,14 +27,14 @@ def test_hours_by_hand() -> None:
     assert (used.cpu_hours, used.busy_cpu_hours) == (5.0, 2.0)
     assert used.trial_hours == 2.0
     assert used.idle_share == pytest.approx(0.4)
-    assert _cost("used", used) == "used: 1.25 GPU-hours (40% idle), 5 CPU-hours, 2 trial-hours; 2 nodes at most"
+    assert cost_line("used", used) == "used: 1.25 GPU-hours (40% idle), 5 CPU-hours, 2 trial-hours; 2 nodes at most"
 
 
 def test_without_gpus_the_processors_count() -> None:
     used = Used()
     used.add(1.0, [{"CPU": 2.0}], {"CPU": 0.5}, 3)
     assert used.idle_share == pytest.approx(0.25)
-    assert _cost("used", used) == "used: 2 CPU-hours (25% idle), 3 trial-hours; 1 node at most"
+    assert cost_line("used", used) == "used: 2 CPU-hours (25% idle), 3 trial-hours; 1 node at most"
 
 
 class Cluster:

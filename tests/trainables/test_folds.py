@@ -13,8 +13,9 @@ from sklearn.datasets import load_digits
 
 from analysis.comparisons import comparisons
 from analysis.records import read_sweep
+from sweeps.flags import read_flags
 from sweeps.pilcro import PRESETS, PilcroSweep
-from sweeps.plan import make_plan, read_flags
+from sweeps.plan import make_plan
 from tests.trainables.test_data import as_set, make, pictures, write_folder
 from trainables.data import (
     DataConfig,

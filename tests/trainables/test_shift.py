@@ -13,8 +13,9 @@ from PIL import Image
 from torch import nn
 
 from analysis.command_line import InputError
+from sweeps.driver.manifest import contents
 from sweeps.gradient_reg import GradientSweep
-from sweeps.plan import contents, make_plan
+from sweeps.plan import make_plan
 from trainables.configuration import ModelConfig, TrainingConfig, TrialConfig
 from trainables.data import (
     DataConfig,

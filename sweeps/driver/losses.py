@@ -4,17 +4,29 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import ray
+import torch
+from ray import tune
 from ray.air.execution._internal.actor_manager import RayActorManager
 from ray.exceptions import RayActorError, RayError, RayTaskError
 from ray.tune.experiment import Trial
 
+from analysis import records
+from sweeps.driver.failures import told
+from sweeps.driver.pending import GOES_ON
+from sweeps.plan import PlannedTrial
+from trainables.checkpoints import checkpoints_of
+from trainables.trainable import StorageFailure, TrialOptions, trial_row
+
 GOES_WITHIN = 2.0
 """Seconds in which a node follows its worker: where a machine is shut down, the worker may be the first to end."""
+MAX_WORKER_LOSSES = 3
+"""How often a trial may lose its worker process before it is given up; nodes that go away do not count."""
 MAX_NODE_LOSSES = 10
 """How often in a row, without an epoch more, a trial may lose its node before it is given up: one that takes its node
 down with it would else be tried for ever, on machines that are paid for."""
@@ -108,3 +120,38 @@ def out_of_memory(error: BaseException) -> str | None:
         f"out of memory: Ray killed its worker as the node ran low{figures}; fewer trials on a node at a time "
         "(a larger --cpus-per-trial) or a smaller --batch-size need less"
     )
+
+
+def record_lost(
+    results: tune.ResultGrid,
+    trials: Mapping[str, PlannedTrial],
+    url: str,
+    options: TrialOptions,
+    node_losses: Mapping[str, int],
+) -> None:
+    """Record the trials that lost worker or node again and again, so that they do not disappear without a word."""
+    unborn: list[str] = []
+    for index in range(len(results)):
+        result = results[index]
+        if result.error is None:
+            continue
+        if result.config is None or "trial" not in result.config:
+            unborn.append(told(result.error))
+            continue
+        trial = trials[result.config["trial"]["id"]]
+        if isinstance(result.error, StorageFailure):
+            print(f"not finished: {trial.label} ({trial.id}): {told(result.error)}; {GOES_ON}", file=sys.stderr)
+            continue
+        payload = trial.payload()
+        # those that lost their node are among them; a worker that died before its trial began has counted none
+        attempts = checkpoints_of(url, trial.id).starts() or MAX_WORKER_LOSSES + 1
+        row = trial_row(trial.id, trial.config, payload["json"], options, attempts, torch.device("cpu"))
+        message = out_of_memory(result.error) or told(result.error)
+        if node_losses.get(trial.id, 0) >= MAX_NODE_LOSSES:
+            message = (
+                f"lost its node {node_losses[trial.id]} times in a row without an epoch more; it last said: {message}"
+            )
+        lost = {"status": "failed", "error": f"given up after {attempts} attempts: {message}"}
+        records.write_trial(url, {**row, **lost, "device": None}, [], [], [])
+    if unborn:
+        print(f"{len(unborn)} trials could not be started ({unborn[0]}); {GOES_ON}", file=sys.stderr)

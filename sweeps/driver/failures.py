@@ -56,3 +56,19 @@ class BadNodes(tune.Callback):
             self.only.set()
         elif not known:
             print(f"{error}; its trials go elsewhere", file=sys.stderr)
+
+
+class Until(tune.Stopper):
+    """Ends the run when one of these is so: the sweep is no longer this driver's, no node is left that could go on."""
+
+    def __init__(self, *reasons: threading.Event) -> None:
+        self.reasons = reasons
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}  # Tune pickles it for a resume of its own, which is never used
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        return False
+
+    def stop_all(self) -> bool:
+        return any(reason.is_set() for reason in self.reasons)

@@ -14,10 +14,12 @@ from typing import Any
 import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
-import ray
 
+from analysis.lazily import lazily
 from analysis.records import STORAGE_ERRORS, open_briefly, put_file
 from analysis.schema import RUNS
+
+ray = lazily("ray")
 
 EVERY = 2.0
 """Seconds between looks at the cluster."""

@@ -14,7 +14,7 @@ from ray import tune
 from ray.exceptions import RayActorError
 from ray.util.metrics import Counter, Gauge
 
-from sweeps.failures import cause
+from sweeps.driver.failures import cause
 from trainables.trainable import NoGpu, StorageFailure
 
 SET_EVERY = 5.0

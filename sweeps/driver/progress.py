@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from sweeps.failures import cause
+from sweeps.driver.failures import cause
 from trainables.trainable import StorageFailure
 
 _PLAIN_EVERY = 10.0  # seconds between lines where the output is no terminal

@@ -1,0 +1,198 @@
+"""What a person reads of a sweep: its plan before, and its results at the end."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import statistics
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from analysis import records
+from sweeps.driver.estimates import estimated_seconds
+from sweeps.driver.manifest import check_contents, contents, sweep_url
+from sweeps.driver.pending import absolute, selected, with_checkpoints
+from sweeps.driver.usage import Used, of_all_runs
+from sweeps.flags import SweepFlags
+from sweeps.plan import Plan, PlannedTrial
+from trainables.metrics import METRICS
+
+
+def make_console() -> Console:
+    """Standard output; as wide as tables need where it is no terminal."""
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=140)
+
+
+def _setting(trial: PlannedTrial) -> str:
+    return re.sub(r"( fold=\d+)? seed=\d+$", "", trial.label)
+
+
+def _replicates(flags: SweepFlags) -> str:
+    return "seeds" if flags.folds is None else "seeds and folds"
+
+
+def summarise(flags: SweepFlags, plan: Plan, url: str, console: Console) -> int:
+    """The table of settings, where the record is and what to type next; the number of failed trials."""
+    rows: dict[str, dict[str, Any]] = {}
+    if records.scan(url).statuses:
+        rows = {
+            row["trial_id"]: row for row in records.read_table(url, "trials").to_pylist() if row["trial_id"] in plan.ids
+        }
+    over = _replicates(flags)
+    table = Table(title=f"{flags.name or flags.NAME}: mean ± standard deviation over {over}, test split")
+    table.add_column("setting", overflow="fold")
+    columns = {"top1": "Top-1", "top5": "Top-5", "loss": "loss", "total_variation": "TV"}
+    if not any(row["total_variation"] is not None for row in rows.values()):
+        del columns["total_variation"]
+    for name in ("seeds" if flags.folds is None else "seeds × folds", *columns.values()):
+        table.add_column(name, justify="right", no_wrap=True)
+    settings: dict[str, list[dict[str, Any]]] = {}
+    for trial in plan.trials:
+        settings.setdefault(_setting(trial), [])
+        if trial.id in rows:
+            settings[_setting(trial)].append(rows[trial.id])
+    for setting, group in settings.items():
+        measured = [row for row in group if row["status"] != "failed"]
+        cells = [_mean_sd([row[name] for row in measured]) for name in columns]
+        diverged = sum(row["status"] == "diverged" for row in group)
+        table.add_row(setting + (f" ({diverged} diverged)" if diverged else ""), str(len(measured)), *cells)
+    console.print(table)
+    _print_measured(flags, url, settings, console)
+    failed = [row for row in rows.values() if row["status"] == "failed"]
+    missing = len(plan.trials) - len(rows)
+    for row in failed:
+        label = next(trial.label for trial in plan.trials if trial.id == row["trial_id"])
+        print(f"failed: {label} ({row['trial_id']}): {row['error']}", file=sys.stderr)
+    if failed:
+        print(f"{len(failed)} of {len(plan.trials)} trials failed; --retry-failed runs them again", file=sys.stderr)
+    if missing:
+        print(f"{missing} trials are not finished; the same command goes on with them", file=sys.stderr)
+    shown = sweep_url(flags)
+    console.print(f"record: {shown}", soft_wrap=True)
+    # as the user called this one: through uv, or with the Python of an environment that is active
+    runner = "uv run python" if "UV_RUN_RECURSION_DEPTH" in os.environ else "python"
+    console.print(f"next:   {runner} -m analysis.report {shlex.quote(shown)}", soft_wrap=True)
+    return len(failed) + missing
+
+
+def cost_line(what: str, used: Used) -> str:
+    """What was used of a cluster, in a line."""
+    idle = "" if used.idle_share is None else f" ({100 * used.idle_share:.0f}% idle)"
+    parts = [f"{used.cpu_hours:.3g} CPU-hours", f"{used.trial_hours:.3g} trial-hours"]
+    if used.gpu_hours > 0:
+        parts.insert(0, f"{used.gpu_hours:.3g} GPU-hours")
+    parts[0] += idle
+    nodes = f"{used.most_workers} node{'' if used.most_workers == 1 else 's'} at most"
+    return f"{what}: {', '.join(parts)}; {nodes}"
+
+
+def print_total(url: str, console: Console, at_least: int) -> None:
+    """What all runs of the sweep used, where there have been that many."""
+    total, runs, unread = of_all_runs(url)
+    for file in unread:
+        print(f"{file}: cannot be read; what that run used is not in the sum", file=sys.stderr)
+    if runs >= at_least:
+        console.print(cost_line(f"used by all {runs} runs of this sweep" if runs > 1 else "used by its one run", total))
+
+
+def _print_measured(
+    flags: SweepFlags, url: str, settings: Mapping[str, Sequence[Mapping[str, Any]]], console: Console
+) -> None:
+    """The table of what was measured on the trained networks, a row for each setting and component, if anything was."""
+    if not any(settings.values()):
+        return
+    epochs = {row["trial_id"]: row["epochs"] for group in settings.values() for row in group}
+    wanted = ["trial_id", "epoch", "metric", "component", "level", "value"]
+    measured = [METRICS[name](**chosen) for name, chosen in flags.metrics().items()]
+    details = [metric.is_detail for metric in measured if hasattr(metric, "is_detail")]
+    found = [
+        row
+        for row in records.read_table(url, "measurements", wanted).to_pylist()
+        if row["epoch"] == epochs.get(row["trial_id"])
+        and not row["metric"].endswith("_per_image")
+        and not any(of(row["metric"], row["component"]) for of in details)
+    ]
+    levels: dict[tuple[str, str], set[float | None]] = {}
+    for row in found:
+        levels.setdefault((row["metric"], row["component"]), set()).add(row["level"])
+    values: dict[tuple[str, str, str], float | None] = {}
+    for row in found:
+        several = row["level"] is not None and len(levels[row["metric"], row["component"]]) > 1
+        component = f"{row['component']}@{row['level']:g}" if several else row["component"]
+        values[row["trial_id"], row["metric"], component] = row["value"]
+    metrics = dict.fromkeys(metric for _, metric, _ in values)
+    if not metrics:
+        return
+    table = Table(title=f"measured on the trained networks: mean ± standard deviation over {_replicates(flags)}")
+    for name in ("setting", "of"):
+        table.add_column(name, overflow="fold")
+    for metric in metrics:
+        table.add_column(metric.replace("_", " "), justify="right", no_wrap=True)
+    for component in dict.fromkeys(component for *_, component in values):
+        for setting, group in settings.items():
+            cells = [
+                _mean_sd([values.get((row["trial_id"], metric, component)) for row in group]) for metric in metrics
+            ]
+            table.add_row(setting, component, *cells)
+        table.add_section()
+    console.print(table)
+
+
+def _mean_sd(values: Sequence[float | None]) -> str:
+    known = [value for value in values if value is not None]
+    if not known:
+        return "-"
+    spread = f" ± {_digits(statistics.stdev(known))}" if len(known) > 1 else ""
+    return f"{_digits(statistics.fmean(known))}{spread}"
+
+
+def _digits(value: float) -> str:
+    return f"{value:.4f}" if abs(value) < 100 else f"{value:.4g}"
+
+
+def print_plan(flags: SweepFlags, plan: Plan) -> None:
+    """--dry-run: how many trials, how many of them recorded, what they are and about how long they take."""
+    url = absolute(sweep_url(flags))
+    scan = records.scan(url)
+    if scan.statuses or scan.corrupted or with_checkpoints(url):
+        check_contents(url, contents(flags, plan))
+    pending = selected(flags, plan, scan)
+    console = make_console()
+    console.print(
+        f"{len(plan.trials)} trials planned, {len(plan.trials) - len(pending)} of them recorded in {sweep_url(flags)}"
+    )
+    settings: dict[str, int] = {}
+    for trial in plan.trials:
+        settings[_setting(trial)] = settings.get(_setting(trial), 0) + 1
+    folds = flags.folds or 1
+    for setting, trials in settings.items():
+        seeds = f"{trials // folds} seed{'s' if trials > folds else ''}"
+        console.print(f"  {setting}: {seeds}{f' × {folds} folds' if flags.folds else ''}")
+    parts = f" in {flags.folds} folds" if flags.folds else ""
+    for spec, info in plan.data.items():
+        missing = "has to be put there" if info.streamed else "would be downloaded"
+        where = "" if info.present else f" (not in {flags.data_root}; it {missing})"
+        console.print(
+            f"data {spec}: {info.train_images} + {info.test_images} images of {info.size}×{info.size}{parts}{where}"
+        )
+    if not pending:
+        console.print("estimated cost: none, everything is recorded")
+        return
+    seconds = sum(estimated_seconds(flags, plan, trial) for trial in pending)
+    console.print(
+        f"estimated cost: {seconds / 3600:.2g} core-hours at this machine's speed with one core a trial "
+        f"(about {_duration(seconds / max(1, os.cpu_count() or 1))} on its {os.cpu_count()} cores)"
+    )
+
+
+def _duration(seconds: float) -> str:
+    for unit, size in (("days", 86400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.0f} seconds"

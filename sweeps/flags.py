@@ -1,0 +1,200 @@
+"""What a command line may say: the flags that every sweep has, and how they are read."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, NamedTuple
+
+import numpy as np
+import tyro
+
+from analysis.command_line import InputError, parse
+from trainables.configuration import ModelConfig, Optimizer, Precision, Schedule, TrainingConfig
+from trainables.data import DataConfig, DataInfo
+from trainables.method import Method
+from trainables.metrics import METRICS
+from trainables.metrics.flags import MetricFlags
+
+
+class Setting(NamedTuple):
+    """What a method is trained on: a data set, its images' channels and pixels a side, a network, and how."""
+
+    data: DataConfig
+    channels: int
+    size: int
+    model: ModelConfig
+    training: TrainingConfig
+
+
+_MEASURE = f"What to measure besides accuracy and loss: {', '.join(METRICS)}. Default: what the method's paper reports."
+
+
+@dataclass(frozen=True)
+class SweepFlags(MetricFlags, ABC):
+    """The flags that every sweep has. Flags that take several values make a grid of all their combinations."""
+
+    NAME: ClassVar[str]
+
+    preset: str = "digits"
+    """Which set of defaults to start from; every other flag overrides it."""
+    dataset: tuple[str, ...] = ("digits",)
+    """Data sets by name, or folder:/path, parquet:/path, parquet:s3://bucket/prefix."""
+    model: tuple[str, ...] = ("resnet8",)
+    """Networks by name."""
+    width: tuple[int, ...] | None = None
+    """Channels of the first stage; default: the network's own."""
+    pretrained: bool = False
+    """Begin with timm's weights for ImageNet, for networks that have them."""
+    epochs: tuple[int, ...] = (30,)
+    batch_size: tuple[int, ...] = (128,)
+    optimizer: tuple[Optimizer, ...] = ("sgd",)
+    learning_rate: tuple[float, ...] = (0.1,)
+    """Initial learning rate."""
+    momentum: float = 0.9
+    weight_decay: tuple[float, ...] = (0.0,)
+    decay_normalisation: bool = True
+    """Whether weight decay also applies to the parameters of normalisation layers."""
+    schedule: Schedule = "cosine"
+    milestones: tuple[int, ...] = ()
+    """Epochs after which the step schedule multiplies the learning rate by --decay."""
+    decay: float = 0.1
+    label_smoothing: float = 0.0
+    precision: Precision = "float32"
+    """bf16: mixed precision where the device has it."""
+    flip: bool = False
+    """Random horizontal flips."""
+    crop: bool = False
+    """Random crops after padding by --crop-pixels (the RC+ of PILCRO's tables; --no-crop is RC-)."""
+    crop_pixels: int = 4
+    padding: str = "reflect"
+    """What --crop pads with: reflect or zero."""
+    zoom: bool = False
+    """Random resized crops (streamed data sets)."""
+    image_size: int | None = None
+    """Images are resized to this many pixels; default: the data set's own size."""
+    evaluation_size: int | None = None
+    """Size of validation and test images where it differs (streamed data sets)."""
+    train_images: int | None = None
+    """Use only so many training images (a fixed stratified draw)."""
+    validation: float = 0.1
+    """Share of the training images held out for validation; 0: the test split serves as it, as in the papers."""
+    scaling: str = "standardise"
+    """Network input: standardise (per-channel mean and deviation), unit ([0, 1]) or symmetric ([-1, 1])."""
+    seeds: int = 2
+    """Number of seeds: 0, 1, …; a seed decides initialisation, order of the data and every other random draw."""
+    folds: int | None = None
+    """Stratified cross-validation: all images, also those of the test split, in so many parts; each seed trains once
+    for each part, which it is tested on, and on the others."""
+    baseline: bool = True
+    """Whether to run the unregularised baseline, one trial a seed and fold."""
+
+    measure: Annotated[tuple[str, ...] | None, tyro.conf.arg(help=_MEASURE)] = None
+    storage: str = "results"
+    """Folder or s3://bucket/prefix for the record."""
+    name: str | None = None
+    """The sweep's name, a folder below --storage; default: the script's."""
+    data_root: str = "data"
+    """Where named data sets are, or are downloaded to."""
+    cpus_per_trial: float = 1.0
+    gpus_per_trial: float | None = None
+    """GPUs of a trial, fractions allowed; default: 0 where the cluster has no GPUs, else the preset's share: 0.25 or
+    0.5 for small networks, 1 for others, and with another data set, network, size or batch than the preset's."""
+    gpu_share: Annotated[float, tyro.conf.Fixed, tyro.conf.Suppress] = 1.0
+    """The preset's default of --gpus-per-trial where the cluster has GPUs; no flag."""
+    checkpoint_seconds: float = 10.0
+    """A trial writes a checkpoint at the end of an epoch when the last one is at least so old."""
+    keep_models: bool = False
+    """Keep the trained networks of completed trials as models/<trial_id>.safetensors, to be measured later."""
+    keep_checkpoints: bool = False
+    """Keep the checkpoints of recorded trials."""
+    retry_failed: bool = False
+    """Run failed trials, and those whose record or checkpoint is damaged, again."""
+    dashboard: bool = False
+    """Start the Ray dashboard with a local Ray, on 127.0.0.1; a cluster that is found has its own. With one each trial
+    starts a process of its own, which takes seconds."""
+    dry_run: bool = False
+    """Print the plan and run nothing."""
+
+    @abstractmethod
+    def methods(self) -> Iterator[Method]:
+        """The method's settings: the grid of its hyperparameters."""
+
+    def methods_for(self, setting: Setting) -> Iterator[Method]:
+        """The same where they depend on the data set and its fold, the network or its training."""
+        return self.methods()
+
+    def data_fields(self, info: DataInfo) -> Iterator[dict[str, Any]]:
+        """What else is done with a data set, as fields of `DataConfig`: each its trials."""
+        yield {}
+
+    def described(self, info: DataInfo) -> DataInfo:
+        """The description of a data set, completed where it is for the flags to say how large it is."""
+        return info
+
+    def in_stages(self) -> Iterator[SweepFlags]:
+        """The flags of each stage, as a rule one; the next is asked for when the one before is recorded."""
+        yield self
+
+    def default_metrics(self) -> tuple[str, ...]:
+        first = next(self.methods(), None)
+        return first.metrics if first is not None else ()
+
+    def metrics(self) -> dict[str, dict[str, Any]]:
+        """Options of each metric to record, by its name."""
+        return self.metric_options(self.default_metrics() if self.measure is None else self.measure, "measure")
+
+
+@dataclass(frozen=True)
+class StrengthFlags(SweepFlags):
+    """The flags of a sweep over a penalty's strength α: a list, or a range in even steps of its logarithm."""
+
+    alpha: tuple[float, ...] = (1.0, 10.0, 100.0)
+    """Strength of the penalty."""
+    alpha_range: tuple[float, ...] = ()
+    """LOW HIGH N: N strengths from LOW to HIGH, evenly spaced in their logarithms; instead of --alpha."""
+
+    def alphas(self) -> tuple[float, ...]:
+        """The strengths of the sweep. Raises `InputError` for a range that is none."""
+        if not self.alpha_range:
+            return self.alpha
+        shown = " ".join(f"{number:g}" for number in self.alpha_range)
+        low, high, number = self.alpha_range if len(self.alpha_range) == 3 else (0, 0, 0)
+        if not (0 < low < high < math.inf and number >= 2 and number == int(number)):
+            raise InputError(
+                f"alpha_range: {shown}, allowed are LOW HIGH N, two rising numbers above 0, a whole one of at least 2"
+            )
+        # without the last digits' noise: 1000, not 1000.0000000000002, which would be another trial
+        return tuple(float(f"{alpha:.12g}") for alpha in np.geomspace(low, high, int(number)))
+
+
+def read_flags(
+    kind: type[SweepFlags], presets: Mapping[str, SweepFlags], argv: Sequence[str], description: str
+) -> SweepFlags:
+    """The command line as flags: the preset's defaults, overridden by what is given."""
+    chosen = "digits"
+    for position, word in enumerate(argv):
+        if word == "--preset" and position + 1 < len(argv):
+            chosen = argv[position + 1]
+        elif word.startswith("--preset="):
+            chosen = word.removeprefix("--preset=")
+    if chosen not in presets:
+        raise InputError(f"preset: {chosen!r}, allowed are {', '.join(presets)}")
+    default = presets[chosen]
+    given = {word.split("=")[0].replace("_", "-") for word in argv if word.startswith("--")}
+    if {"--alpha", "--alpha-range"} <= given:
+        raise InputError("--alpha, --alpha-range: both given, allowed is one of them")
+    if "--alpha" in given and isinstance(default, StrengthFlags):
+        default = dataclasses.replace(default, alpha_range=())
+    flags = parse(kind, argv, default=default, prog=f"{kind.NAME}.py", description=description)
+    if "--alpha-range" in given and isinstance(flags, StrengthFlags) and not flags.alpha_range:
+        raise InputError("--alpha-range: no value, allowed are LOW HIGH N")  # the default strengths were not asked for
+    if any(getattr(flags, name) != getattr(default, name) for name in _SIZE):
+        flags = dataclasses.replace(flags, gpu_share=1.0)  # it may be larger than what the preset's share is meant for
+    return flags
+
+
+_SIZE = ("dataset", "model", "width", "batch_size", "image_size", "evaluation_size")
