@@ -18,6 +18,7 @@ from analysis.command_line import InputError, run
 from sweeps.driver.address import check_address_form
 from sweeps.driver.lease import Lease
 from sweeps.driver.manifest import check_contents, contents, sweep_url, write_contents
+from sweeps.driver.meanwhile import meanwhile
 from sweeps.driver.pending import (
     GOES_ON,
     absolute,
@@ -108,12 +109,8 @@ def launch(flags: SweepFlags, plan: Plan) -> int:
             # another driver may have ended while this one waited for its lease
             pending = pending_trials(flags, plan, url, records.scan(url))
             if pending:
-                from sweeps.driver.placement import check_weights, load
-
-                check_weights(pending)
-                data = load(flags, plan, pending)
                 started = time.monotonic()
-                used = _run_on_ray(flags, plan, pending, data, url, console, lease)
+                used = _run_on_ray(flags, plan, pending, url, console, lease)
     if pending:
         done = len({trial.id for trial in pending} & set(records.scan(url).statuses))
         console.print(f"{done} of {len(pending)} trials in {time.monotonic() - started:.0f} s")
@@ -128,14 +125,11 @@ def _run_on_ray(
     flags: SweepFlags,
     plan: Plan,
     pending: Sequence[PlannedTrial],
-    data: Mapping[str, Data],
     url: str,
     console: Console,
     lease: Lease,
 ) -> Used:
     # here, as a plan, a wrong flag and a finished sweep do without Ray
-    from ray import tune
-
     from sweeps.driver.cluster import (
         check_resources,
         connected,
@@ -144,15 +138,29 @@ def _run_on_ray(
         most_pending,
         most_resources,
     )
-    from sweeps.driver.failures import BadNodes, Until
-    from sweeps.driver.gauges import Gauges
-    from sweeps.driver.losses import MAX_WORKER_LOSSES, mended_tune, record_lost
-    from sweeps.driver.placement import check_shared, check_streamed
-    from sweeps.driver.progress import Progress
-    from sweeps.driver.usage import Usage
-    from trainables.trainable import Trial, TrialOptions
 
-    with connected(flags.dashboard) as started_here, contextlib.ExitStack() as stack:
+    def prepare() -> dict[str, Data]:
+        # what is imported below is imported by then, while Ray starts
+        from sweeps.driver import failures, gauges, losses, progress, usage  # noqa: F401
+        from sweeps.driver.placement import check_weights, load
+
+        check_weights(pending)
+        return load(flags, plan, pending)
+
+    prepared = meanwhile(prepare)
+    processors = len(pending) * flags.cpus_per_trial
+    with connected(flags.dashboard, processors) as started_here, contextlib.ExitStack() as stack:
+        data = prepared.result()
+        from ray import tune
+
+        from sweeps.driver.failures import BadNodes, Until
+        from sweeps.driver.gauges import Gauges
+        from sweeps.driver.losses import MAX_WORKER_LOSSES, mended_tune, record_lost
+        from sweeps.driver.placement import check_shared, check_streamed
+        from sweeps.driver.progress import Progress
+        from sweeps.driver.usage import Usage
+        from trainables.trainable import Trial, TrialOptions
+
         gpus = gpus_per_trial(flags)
         check_resources(flags.cpus_per_trial, gpus, started_here)
         if started_here and dashboard_address():
@@ -174,7 +182,7 @@ def _run_on_ray(
             **git_state(Path(__file__).resolve().parent.parent),
         )
         trainable = tune.with_resources(
-            tune.with_parameters(Trial, data=dict(data), options=options),
+            tune.with_parameters(Trial, data=data, options=options),
             {"cpu": flags.cpus_per_trial, "gpu": gpus},
         )
         progress = Progress(
@@ -216,7 +224,7 @@ def _run_on_ray(
         identity = {"driver": lease.content["driver"], "host": lease.content["host"]}
         usage = stack.enter_context(Usage(url, identity, lambda: gauges.counts()["running"]))
         os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", str(most_pending(flags.cpus_per_trial, gpus)))
-        with mended_tune() as node_losses:
+        with mended_tune(started_here) as node_losses:
             results = tuner.fit()
         if lease.lost.is_set():
             raise lease.reason

@@ -24,11 +24,14 @@ from sweeps.driver.address import check_address
 from sweeps.driver.termination import terminate
 from sweeps.flags import SweepFlags
 
+PRELOADED = ("torch", "torch._dynamo", "trainables.trainable")
+"""What each worker of a local Ray imports while the driver is still busy; optimisers need the second."""
+
 
 @contextlib.contextmanager
-def connected(dashboard: bool) -> Iterator[bool]:
+def connected(dashboard: bool, trials: float = 0.0) -> Iterator[bool]:
     """The cluster of RAY_ADDRESS, or the Ray that runs on this node, or a local one for the time of the sweep; whether
-    it is the latter."""
+    it is the latter. `trials`: how many processors the trials would use, were there enough."""
     check_address(os.environ.get("RAY_ADDRESS", ""))
     started_here = not _found()
     if not started_here:
@@ -48,12 +51,24 @@ def connected(dashboard: bool) -> Iterator[bool]:
             ) from None
     if started_here:
         # without --dashboard the cores are the trials' alone
-        ray.init(address="local", include_dashboard=dashboard, log_to_driver=False, logging_level=logging.ERROR)
+        ray.init(
+            address="local",
+            include_dashboard=dashboard,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            _system_config={"preload_python_modules": list(PRELOADED)} if _all_are_used(trials) else None,
+        )
     signal.signal(signal.SIGTERM, terminate)  # Ray's own would abort with a dump
     try:
         yield started_here
     finally:
         ray.shutdown()
+
+
+def _all_are_used(trials: float) -> bool:
+    """Whether trials will use all workers that Ray starts at once, one for each processor: torch takes hundreds of
+    megabytes of each. Where there are GPUs, trials are as many as these."""
+    return trials >= len(os.sched_getaffinity(0)) and not Path("/dev/nvidiactl").exists()
 
 
 def _found() -> bool:

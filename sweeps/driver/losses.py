@@ -14,6 +14,7 @@ import torch
 from ray import tune
 from ray.air.execution._internal.actor_manager import RayActorManager
 from ray.exceptions import RayActorError, RayError, RayTaskError
+from ray.tune.execution import class_cache
 from ray.tune.experiment import Trial
 
 from analysis import records
@@ -33,7 +34,7 @@ down with it would else be tried for ever, on machines that are paid for."""
 
 
 @contextlib.contextmanager
-def mended_tune() -> Iterator[dict[str, int]]:
+def mended_tune(local: bool = False) -> Iterator[dict[str, int]]:
     """While the context is open,
 
     - an actor that went with its node counts as preempted, which Tune does not count as a failure of its trial. Ray
@@ -41,7 +42,9 @@ def mended_tune() -> Iterator[dict[str, int]]:
       deadline; a spot machine that goes without a notice, or before the deadline, would count. A trial that loses node
       after node and gets no further is given up after `MAX_NODE_LOSSES`;
     - an error of Ray that is neither an actor's nor a task's is taken as an actor's: Ray's memory monitor kills workers
-      with `OutOfMemoryError`, at which Tune (2.60) would end the sweep with a traceback.
+      with `OutOfMemoryError`, at which Tune (2.60) would end the sweep with a traceback;
+    - with `local`, trials use the workers that Ray has started. Tune gives its actors an environment of their own, for
+      which each would start another process; those of a local Ray have all of it from the driver.
 
     Gives how often in a row each trial has lost its node, by its id.
     """
@@ -72,11 +75,15 @@ def mended_tune() -> Iterator[dict[str, int]]:
     errors.preempted = property(lambda error: preempted.fget(error) or went_with_its_node(error))
     manager._actor_task_failed = as_actors
     trials._handle_ray_actor_error = count
+    environment = class_cache.DEFAULT_ENV_VARS, class_cache.ENV_VARS_TO_PROPAGATE
+    if local:
+        class_cache.DEFAULT_ENV_VARS, class_cache.ENV_VARS_TO_PROPAGATE = {}, set()
     try:
         yield in_a_row
     finally:
         errors.preempted, manager._actor_task_failed = preempted, failed
         trials._handle_ray_actor_error = counted
+        class_cache.DEFAULT_ENV_VARS, class_cache.ENV_VARS_TO_PROPAGATE = environment
 
 
 def went_with_its_node(error: RayActorError) -> bool:
