@@ -14,7 +14,7 @@ from torch import Tensor
 
 from analysis.command_line import InputError
 from trainables.data.configuration import DataConfig
-from trainables.deformation import deform, random_deformations
+from trainables.data.deformations import deform, random_deformations
 
 if TYPE_CHECKING:
     from trainables.data.streamed import StreamedImages

@@ -31,7 +31,7 @@ import torch
 from torch import Tensor, nn
 
 from analysis.command_line import InputError
-from trainables.deformation import deform, random_deformations
+from trainables.data.deformations import deform, random_deformations
 from trainables.loco_reg import spatial_convolutions
 from trainables.method import evaluation_mode
 from trainables.metrics.moment import EVALUATION_BATCH, Measured, Moment, derived_seed
