@@ -26,7 +26,6 @@ from trainables.data import (
     load,
     load_each,
     shared,
-    sources,
 )
 from trainables.data.configuration import fold_splits
 from trainables.data.images import Split
@@ -109,7 +108,7 @@ def test_streamed_folds_are_those_in_memory(tmp_path: Path, monkeypatch: pytest.
     write_folder(tmp_path / "big" / "val", pictures(12, size=20, seed=1))
     spec = f"folder:{tmp_path / 'big'}"
     memory = folds_of(spec, 3)
-    monkeypatch.setattr(sources, "MEMORY_LIMIT", 1000)
+    monkeypatch.setattr(memory, "MEMORY_LIMIT", 1000)
     config = memory[0].config
     paths: list[str] = []
     for data, own in zip(load_each(spec, "unused", config.each_fold()).values(), memory, strict=True):

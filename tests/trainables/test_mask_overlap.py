@@ -24,7 +24,7 @@ from trainables.data import (
     identify,
     load,
     load_each,
-    sources,
+    memory,
 )
 from trainables.method import Method
 from trainables.metrics import METRICS, Moment
@@ -90,7 +90,7 @@ def test_masks_of_images_that_are_not_square_are_cut_as_they_are(tmp_path: Path)
 
 def test_a_streamed_folders_masks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_folder(tmp_path, size=(16, 20), split=True)
-    monkeypatch.setattr(sources, "MEMORY_LIMIT", 0)
+    monkeypatch.setattr(memory, "MEMORY_LIMIT", 0)
     config = DataConfig("x", scaling="unit", image_size=12, evaluation_size=16)
     data = load(f"folder:{tmp_path}", "unused", config, masks=True)
     assert isinstance(data, StreamedImages)

@@ -25,9 +25,8 @@ from trainables.data import (
     identify,
     load,
     load_others,
-    sources,
+    memory,
 )
-from trainables.data import shift as data_shift
 from trainables.data.shift import match
 from trainables.method import Method
 from trainables.metrics import METRICS, Moment
@@ -108,7 +107,7 @@ def test_accuracy_by_a_loop_over_the_files(tmp_path: Path, home: str, split: boo
 def test_a_grey_set_too_large_for_memory_is_refused(tmp_path: Path, home: str, monkeypatch: pytest.MonkeyPatch) -> None:
     away = write_folder(tmp_path / "away", seed=1)
     data = trained_on(home)
-    monkeypatch.setattr(data_shift, "MEMORY_LIMIT", 0)
+    monkeypatch.setattr(memory, "MEMORY_LIMIT", 0)
     with pytest.raises(InputError, match="too large to be held in memory, allowed are sets in colour"):
         load_others([data], home, [away], "unused")
 
@@ -121,7 +120,7 @@ def test_a_streamed_set_is_read_as_the_one_trained_on(tmp_path: Path, monkeypatc
     home, away = (f"folder:{tmp_path / name}" for name in ("home", "away"))
     in_memory = trained_on(home, scaling="unit")
     load_others([in_memory], home, [away], "unused")
-    monkeypatch.setattr(sources, "MEMORY_LIMIT", 0)
+    monkeypatch.setattr(memory, "MEMORY_LIMIT", 0)
     streamed = trained_on(home, scaling="unit")
     assert isinstance(streamed, StreamedImages)
     load_others([streamed], home, [away], "unused")

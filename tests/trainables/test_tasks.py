@@ -158,14 +158,14 @@ class TestRandomLabels:
     def test_of_streamed_images(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         from PIL import Image
 
-        from trainables.data import StreamedImages, identify, sources
+        from trainables.data import StreamedImages, identify, memory
 
         for name in ("a", "b"):
             (tmp_path / name).mkdir()
             for index in range(30):
                 Image.new("RGB", (8, 8), (index, 0, 0)).save(tmp_path / name / f"{index}.png")
         spec = f"folder:{tmp_path}"
-        monkeypatch.setattr(sources, "MEMORY_LIMIT", 0)
+        monkeypatch.setattr(memory, "MEMORY_LIMIT", 0)
         config = DataConfig(identify(spec, "unused"), labels="random", validation=0.0)
         random, real = load(spec, "unused", config), load(spec, "unused", dataclasses.replace(config, labels="real"))
         assert isinstance(random, StreamedImages)

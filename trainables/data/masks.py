@@ -17,9 +17,9 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from analysis.command_line import InputError
+from trainables.data.pictures import Image
 
 FOLDER = "masks"
 TRIMAP_BACKGROUND = 2

@@ -16,8 +16,11 @@ from numpy.typing import NDArray
 
 from analysis.command_line import InputError
 from trainables.data.configuration import DataConfig
+from trainables.data.folders import class_folder
 from trainables.data.images import Images, Split
-from trainables.data.sources import MEMORY_LIMIT, _folder, _parse, _read_files, describe, identify, load
+from trainables.data.memory import fits
+from trainables.data.pictures import read_files
+from trainables.data.sources import describe, identify, load, parse_spec
 from trainables.data.streamed import StreamedImages
 
 Names = tuple[str, ...]
@@ -59,21 +62,21 @@ def load_others(data: Sequence[Images | StreamedImages], spec: str, others: Sequ
 def _load(data: Images | StreamedImages, spec: str, other: str, root: str, name: str) -> Images | StreamedImages:
     size = data.evaluation_size
     config = DataConfig(name, image_size=size, validation=0.0, scaling=data.config.scaling)
-    kind, path = _parse(other)
+    kind, path = parse_spec(other)
     if kind == "folder":
-        folder = _folder(path)
+        folder = class_folder(path)
         split = (Path(path) / "train").is_dir()
         parts = [folder.test] if split else [folder.train, folder.test]
         files = [file for part in parts for file in part[0]]
         order = match(data.class_names, tuple(folder.classes), spec, other)
         labels = order[np.concatenate([part[1] for part in parts])]
-        if isinstance(data, StreamedImages) or len(files) * data.channels * size * size > MEMORY_LIMIT:
+        if isinstance(data, StreamedImages) or not fits(len(files), data.channels, size):
             if data.channels != 3:
                 raise InputError(f"shift {other}: too large to be held in memory, allowed are sets in colour")
             test = files, labels
             splits = {"train": test, "validation": test, "test": test}
             return StreamedImages(config, data.class_names, splits, size=size, mean=data.mean, std=data.std)
-        images, labels = _read_files(files, labels, size, "L" if data.channels == 1 else "RGB")
+        images, labels = read_files(files, labels, size, "L" if data.channels == 1 else "RGB")
         return _as_trained(data, config, images, labels)
     found = load(other, root, config)
     order = match(data.class_names, found.class_names, spec, other)
@@ -126,5 +129,5 @@ def _listed(names: Sequence[str]) -> str:
 
 def _class_names(spec: str, root: str) -> Names | int:
     """A folder's; the number of classes of others, whose names are known once they are loaded."""
-    kind, path = _parse(spec)
-    return tuple(_folder(path).classes) if kind == "folder" else describe(spec, root).classes
+    kind, path = parse_spec(spec)
+    return tuple(class_folder(path).classes) if kind == "folder" else describe(spec, root).classes
