@@ -15,9 +15,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import fsspec
-import torch
 
 from analysis.records import put_file
+from trainables.lazily import torch
 
 _NAME = re.compile(r"^(\d{6})-([0-9a-f]{16})\.pt$")
 KEPT = 2

@@ -19,7 +19,6 @@ from trainables.metrics import METRICS, Moment
 from trainables.metrics import attacks as module
 from trainables.metrics.attacks import (
     Attacks,
-    PixelModel,
     SquareDraws,
     apgd,
     checkpoints,
@@ -33,6 +32,7 @@ from trainables.metrics.attacks import (
 )
 from trainables.metrics.flags import MetricFlags
 from trainables.models import build_model
+from trainables.models.pixels import PixelModel
 from trainables.training import Run
 
 CPU = torch.device("cpu")

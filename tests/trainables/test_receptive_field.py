@@ -26,8 +26,9 @@ from trainables.metrics.receptive_field import (
     z_normalised,
 )
 from trainables.models import build_model
-from trainables.models.pyramid import cut
-from trainables.top_gap import TopGap, TopGapNetwork
+from trainables.models.feature_maps import cut
+from trainables.models.top_gap import TopGapNetwork
+from trainables.top_gap import TopGap
 from trainables.training import Run
 
 CPU = torch.device("cpu")

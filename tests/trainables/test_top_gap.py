@@ -14,7 +14,8 @@ from trainables.configuration import ModelConfig, TrainingConfig, TrialConfig
 from trainables.data import DataConfig, Images, load
 from trainables.method import Step
 from trainables.models import MODELS, build_model
-from trainables.top_gap import TopGap, TopGapNetwork, class_activation_map, map_side, top_gap
+from trainables.models.top_gap import TopGapNetwork
+from trainables.top_gap import TopGap, class_activation_map, map_side, top_gap
 from trainables.training import Run, build_network
 
 DATA = DataConfig("digits", train_images=200)

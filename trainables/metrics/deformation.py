@@ -25,19 +25,18 @@ import contextlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
-
-import torch
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, Any
 
 from analysis.command_line import InputError
 from trainables.data.deformations import deform, random_deformations
+from trainables.lazily import nn, torch
 from trainables.loco_reg import spatial_convolutions
 from trainables.method import evaluation_mode
-from trainables.metrics.moment import EVALUATION_BATCH, Measured, Moment, derived_seed
-from trainables.metrics.saliency import FORWARD
-from trainables.models.downsampled import DownsampledNetwork
-from trainables.models.pyramid import POOLING, activations
+from trainables.metrics.moment import EVALUATION_BATCH, FORWARD, Measured, Moment, derived_seed
+from trainables.models.feature_maps import activations, is_pooling
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 # --- sensitivity to deformation ---------------------------------------------------------------------------------------
 
@@ -70,7 +69,6 @@ def deformation_sensitivity(
     return {name: float(values.mean()) for name, values in found.items()}
 
 
-@torch.no_grad()
 def normalised_distances(
     model: nn.Module, images: Tensor, deformed: Tensor, *, budget: int = BUDGET
 ) -> dict[str, Tensor]:
@@ -82,7 +80,7 @@ def normalised_distances(
         )
     number = len(images)
     products: dict[str, _Products] = {}
-    with evaluation_mode(model):
+    with torch.no_grad(), evaluation_mode(model):
         chunk = max(1, min(number, budget // largest_activation(model, images) // 2))
         chunks = [slice(start, min(start + chunk, number)) for start in range(0, number, chunk)]
         for index, rows in enumerate(chunks):
@@ -153,8 +151,10 @@ def _reduce(
 
 def measured_layers(model: nn.Module) -> list[tuple[str, nn.Module]]:
     """The layers besides the input, by name (see the module's docstring), in the order in which they are defined."""
+    from trainables.models.blocks import DownsampledNetwork
+
     chosen = {id(module) for module in activations(model)}
-    chosen |= {id(module) for module in model.modules() if isinstance(module, POOLING)}
+    chosen |= {id(module) for module in model.modules() if is_pooling(module)}
     for network in model.modules():
         if isinstance(network, DownsampledNetwork):
             for name, layer in network.named_children():
@@ -170,7 +170,7 @@ def largest_activation(model: nn.Module, images: Tensor) -> int:
 
     def compare(_module: nn.Module, _inputs: Any, outputs: Any) -> None:
         nonlocal largest
-        if isinstance(outputs, Tensor):
+        if isinstance(outputs, torch.Tensor):
             largest = max(largest, outputs.numel() * outputs.element_size())
 
     with contextlib.ExitStack() as stack:

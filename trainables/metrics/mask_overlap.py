@@ -12,15 +12,15 @@ Notation: B images, H×W pixels, T thresholds.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from analysis.command_line import InputError
+from trainables.lazily import torch
 from trainables.metrics.class_activation import cams
-from trainables.metrics.moment import EVALUATION_BATCH, Measured, Moment
-from trainables.metrics.saliency import FORWARD
+from trainables.metrics.moment import EVALUATION_BATCH, FORWARD, Measured, Moment
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 THRESHOLDS = tuple(step / 20 for step in range(1, 20))
 

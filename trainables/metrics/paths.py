@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
-
 from analysis.command_line import InputError
+from trainables.lazily import torch
 from trainables.metrics.moment import EVALUATION_BATCH, Measured, Moment, derived_seed
 from trainables.pilcro import landscape_of_batches, path_importance
 

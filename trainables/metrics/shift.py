@@ -5,9 +5,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
-
 from analysis.command_line import InputError
+from trainables.lazily import torch
 from trainables.metrics.moment import EVALUATION_BATCH, Measured, Moment
 
 
