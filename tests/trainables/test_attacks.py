@@ -651,13 +651,13 @@ class TestAsMetric:
             ({"epsilon": ("8/0",)}, "epsilon: '8/0'"),
             ({"epsilon": ("-1/255",)}, "epsilon: '-1/255'"),
             ({"steps": ()}, "steps: none"),
-            ({"steps": (20, 0)}, "attack steps: 0"),
+            ({"steps": (20, 0)}, "steps: 0"),
             ({"step_size": "eps*4"}, "step_size: 'eps"),
             ({"step_size": "eps/0"}, "step_size"),
             ({"step_size": "0"}, "step_size: '0'"),
-            ({"restarts": 0}, "attack restarts: 0"),
-            ({"queries": 0}, "attack queries: 0"),
-            ({"images": 0}, "attack images: 0"),
+            ({"restarts": 0}, "restarts: 0"),
+            ({"queries": 0}, "queries: 0"),
+            ({"images": 0}, "images: 0"),
         ],
     )
     def test_refuses(self, options: dict[str, Any], named: str) -> None:

@@ -170,9 +170,9 @@ class TestAsAMetric:
     def test_its_flags(self) -> None:
         options = MetricFlags(cam_images=7, cam_panels=2).metric_options(["cam"], "measure")
         assert METRICS["cam"](**options["cam"]) == ClassActivation(7, 2)
-        with pytest.raises(InputError, match="cam images: 0, allowed are whole numbers of at least 1"):
+        with pytest.raises(InputError, match="images: 0, allowed are whole numbers of at least 1"):
             MetricFlags(cam_images=0).metric_options(["cam"], "measure")
-        with pytest.raises(InputError, match="cam panels: -1, allowed are whole numbers of at least 0"):
+        with pytest.raises(InputError, match="panels: -1, allowed are whole numbers of at least 0"):
             MetricFlags(cam_panels=-1).metric_options(["cam"], "measure")
 
     def test_the_papers_figures_are_drawn_from_it(self, tmp_path: Path) -> None:

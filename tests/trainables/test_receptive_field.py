@@ -223,5 +223,5 @@ class TestAsAMetric:
     def test_its_flags(self) -> None:
         options = MetricFlags(erf_images=7).metric_options(["erf"], "measure")
         assert METRICS["erf"](**options["erf"]) == ReceptiveField(7)
-        with pytest.raises(InputError, match="erf images: 0, allowed are whole numbers of at least 1"):
+        with pytest.raises(InputError, match="images: 0, allowed are whole numbers of at least 1"):
             MetricFlags(erf_images=0).metric_options(["erf"], "measure")

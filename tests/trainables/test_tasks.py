@@ -114,11 +114,14 @@ class TestTasks:
     @pytest.mark.parametrize(
         ("changed", "message"),
         [
-            ({"task_classes": None}, "task_classes is missing; sweeps/deformation.py has these tasks"),
+            (
+                {"task_classes": None},
+                "dataset: mnist-tasks without task_classes; sweeps/deformation.py has these tasks",
+            ),
             ({"task_classes": 1}, "task_classes: 1, allowed"),
-            ({"deformation_strength": None}, "allowed are a deformation_strength"),
+            ({"deformation_strength": None}, "deformation_strength: None, allowed with mnist-tasks are numbers"),
             ({"deformation_strength": -1.0}, "deformation_strength: -1.0, allowed"),
-            ({"folds": 2, "fold": 0}, "neither folds nor train_images"),
+            ({"folds": 2, "fold": 0}, "folds: 2, allowed with mnist-tasks is none"),
             ({"dataset": "digits"}, "task_classes: 5, allowed are none but of mnist-tasks"),
             ({"labels": "wrong"}, "labels: 'wrong', allowed are real, random"),
         ],

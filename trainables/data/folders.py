@@ -80,7 +80,7 @@ def imagenet(root: str) -> Folder:
     top = Path(root) / "imagenet"
     if not (top / "train").is_dir() or not (top / "val").is_dir():
         raise InputError(
-            f"dataset imagenet: not found in {top}; it cannot be downloaded without an account: put the ILSVRC 2012 "
+            f"dataset: imagenet not found in {top}; it cannot be downloaded without an account: put the ILSVRC 2012 "
             "images there as train/<class>/*.JPEG and val/<class>/*.JPEG, or give another --data-root"
         )
     return class_folder(str(top))

@@ -243,7 +243,7 @@ class Images:
         Raises `ValueError` if the data were loaded without masks.
         """
         if self.masks is None:
-            raise InputError(f"dataset {self.name}: loaded without masks")
+            raise InputError(f"dataset: {self.name} was loaded without masks")
         return torch.from_numpy(self.masks[start:end].copy())
 
     def training_pixels(self) -> Iterator[Tensor]:

@@ -13,10 +13,10 @@ def fits(images: int, channels: int, size: int) -> bool:
     return images * channels * size * size <= MEMORY_LIMIT
 
 
-def check_memory(what: str, images: int, channels: int, size: int) -> None:
+def check_memory(spec: str, images: int, channels: int, size: int) -> None:
     """Raise `InputError` if so many images do not fit."""
     if not fits(images, channels, size):
         raise InputError(
-            f"{what}: {images} images of {size} pixels need more than {MEMORY_LIMIT // 2**30} GiB; give a smaller "
-            "--image-size, or unpack them into class folders, which are streamed"
+            f"dataset: {spec} has {images} images of {size} pixels, which need more than {MEMORY_LIMIT // 2**30} GiB; "
+            "give a smaller --image-size, or unpack them into class folders, which are streamed"
         )

@@ -132,10 +132,10 @@ def open_or_download(kind: Any, name: str, folder: str, root: str, options: dict
     try:
         return kind(folder, download=False, **options)
     except RuntimeError:
-        looked = f"dataset {name}: not found in {os.path.join(root, NAMED[name].folder)}"
+        looked = f"dataset: {name} not found in {os.path.join(root, NAMED[name].folder)}"
     except (OSError, ValueError, EOFError, AssertionError) as error:  # torchvision asserts what the files' heads say
         raise InputError(
-            f"dataset {name}: damaged files in {root}: {one_line(error)}; remove and fetch them again"
+            f"dataset: {name} has damaged files in {root}: {one_line(error)}; remove and fetch them again"
         ) from None
     try:
         os.makedirs(root, exist_ok=True)

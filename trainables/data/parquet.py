@@ -112,7 +112,7 @@ def read_parquet(path: str, config: DataConfig) -> InMemory:
     mode = "L" if first.shape[0] == 1 else "RGB"
     size = config.image_size or (first.shape[1] if first.shape[1] == first.shape[2] else FOLDER_SIZE)
     labels = {split: parquet_labels(path, names) for split, names in files.items()}
-    check_memory(f"dataset: {path}", sum(map(len, labels.values())), first.shape[0], size)
+    check_memory(path, sum(map(len, labels.values())), first.shape[0], size)
     arrays = {}
     for split, names in files.items():
         images = []

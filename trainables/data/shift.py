@@ -35,7 +35,7 @@ def check_others(spec: str, others: Sequence[str], root: str) -> None:
     names = _class_names(spec, root)
     for other in others:
         if identify(other, root) == identify(spec, root):
-            raise InputError(f"shift {other}: what is trained on, allowed are other data sets")
+            raise InputError(f"shift: {other} is what is trained on, allowed are other data sets")
         found = _class_names(other, root)
         if isinstance(names, tuple) and isinstance(found, tuple):
             match(names, found, spec, other)
@@ -53,7 +53,7 @@ def load_others(data: Sequence[Images | StreamedImages], spec: str, others: Sequ
     for other in others:
         name = identify(other, root)
         if name == data[0].name:
-            raise InputError(f"shift {other}: what is trained on, allowed are other data sets")
+            raise InputError(f"shift: {other} is what is trained on, allowed are other data sets")
         loaded = _load(data[0], spec, other, root, name)
         for fold in data:
             fold.others[name] = dataclasses.replace(loaded, mean=fold.mean, std=fold.std)
@@ -72,7 +72,7 @@ def _load(data: Images | StreamedImages, spec: str, other: str, root: str, name:
         labels = order[np.concatenate([part[1] for part in parts])]
         if isinstance(data, StreamedImages) or not fits(len(files), data.channels, size):
             if data.channels != 3:
-                raise InputError(f"shift {other}: too large to be held in memory, allowed are sets in colour")
+                raise InputError(f"shift: {other} is too large to be held in memory, allowed are sets in colour")
             test = files, labels
             splits = {"train": test, "validation": test, "test": test}
             return StreamedImages(config, data.class_names, splits, size=size, mean=data.mean, std=data.std)
@@ -81,7 +81,7 @@ def _load(data: Images | StreamedImages, spec: str, other: str, root: str, name:
     found = load(other, root, config)
     order = match(data.class_names, found.class_names, spec, other)
     if found.channels != data.channels:
-        raise InputError(f"shift {other}: {found.channels} channels, allowed are the {data.channels} of {spec}")
+        raise InputError(f"shift: {other} has {found.channels} channels, allowed are the {data.channels} of {spec}")
     if isinstance(found, StreamedImages):
         files, labels = found.files["test"]
         test = files, order[labels]
@@ -109,13 +109,13 @@ def match(names: Names, others: Names, spec: str, other: str) -> NDArray[np.int6
     if unknown or lacking:
         parts = [f"has {_listed(unknown)}, which {spec} has not"] if unknown else []
         parts += [f"lacks {_listed(lacking)}"] if lacking else []
-        raise InputError(f"shift {other}: {', and '.join(parts)}; allowed are sets of the same classes")
+        raise InputError(f"shift: {other} {', and '.join(parts)}; allowed are sets of the same classes")
     return np.array([names.index(name) for name in others], dtype=np.int64)
 
 
 def _same_number(number: int, others: int, spec: str, other: str) -> None:
     if number != others:
-        raise InputError(f"shift {other}: {others} classes, allowed are the {number} of {spec}")
+        raise InputError(f"shift: {other} has {others} classes, allowed are the {number} of {spec}")
 
 
 def _are_numbers(names: Names) -> bool:

@@ -203,7 +203,7 @@ def _with_masks(spec: str) -> str:
     kind, path = parse_spec(spec)
     if kind != "folder" and spec != "oxford-pets":
         raise InputError(
-            f"dataset {spec}: has no masks, allowed are oxford-pets and a folder: with "
+            f"dataset: {spec} has no masks, allowed are oxford-pets and a folder: with "
             f"{mask_files.FOLDER}/<an image's path>.png at its top"
         )
     return path if kind == "folder" else ""
@@ -240,7 +240,7 @@ def _read(spec: str, root: str, config: DataConfig) -> Streamed | InMemory | Tas
         return read_parquet(path, config)
     known = NAMED[spec]
     images = known.train_images + known.test_images
-    check_memory(f"dataset {spec}", images, known.channels, config.image_size or known.size)
+    check_memory(spec, images, known.channels, config.image_size or known.size)
     if spec == "digits":
         return read_digits(config)
     if spec == TASKS:
@@ -249,5 +249,6 @@ def _read(spec: str, root: str, config: DataConfig) -> Streamed | InMemory | Tas
 
 
 def _refuse_streaming_options(spec: str, config: DataConfig) -> None:
-    if config.zoom or config.evaluation_size:
-        raise InputError(f"zoom, evaluation_size: {spec} is held in memory, allowed are streamed data sets")
+    for name, value in (("zoom", config.zoom), ("evaluation_size", config.evaluation_size)):
+        if value:
+            raise InputError(f"{name}: {value}, allowed with streamed data sets alone; {spec} is held in memory")

@@ -156,7 +156,7 @@ class StreamedImages:
         Raises `ValueError` if the data were loaded without masks, or one cannot be read.
         """
         if self.masks is None:
-            raise InputError(f"dataset {self.name}: loaded without masks")
+            raise InputError(f"dataset: {self.name} was loaded without masks")
         transform = self._plain_transform(self.evaluation_size)
         found = [from_grey(transform(file.read())[0].numpy()) for file in self.masks[start:end]]
         return torch.from_numpy(np.stack(found))

@@ -164,7 +164,7 @@ class _Data:
         data = self.loaded[treatment]
         if data.channels != kept.channels or data.classes > kept.classes:
             raise InputError(
-                f"dataset {spec}: {data.channels} channels and {data.classes} classes, allowed with {kept.url} are "
+                f"dataset: {spec} has {data.channels} channels and {data.classes} classes, allowed with {kept.url} are "
                 f"{kept.channels} channels and at most {kept.classes} classes"
             )
         others = {name: dataclasses.replace(other, mean=kept.mean, std=kept.std) for name, other in data.others.items()}

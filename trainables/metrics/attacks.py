@@ -460,7 +460,7 @@ class Attacks:
         counts = {"restarts": self.restarts, "queries": self.queries, "images": self.images}
         for name, number in [*(("steps", steps) for steps in self.steps), *counts.items()]:
             if number < 1:
-                raise InputError(f"attack {name}: {number}, allowed are whole numbers of at least 1")
+                raise InputError(f"{name}: {number}, allowed are whole numbers of at least 1")
 
     def step(self, epsilon: float) -> float:
         """The step of PGD at this ε."""

@@ -74,9 +74,9 @@ class ClassActivation:
 
     def __post_init__(self) -> None:
         if self.images < 1:
-            raise InputError(f"cam images: {self.images}, allowed are whole numbers of at least 1")
+            raise InputError(f"images: {self.images}, allowed are whole numbers of at least 1")
         if self.panels < 0:
-            raise InputError(f"cam panels: {self.panels}, allowed are whole numbers of at least 0")
+            raise InputError(f"panels: {self.panels}, allowed are whole numbers of at least 0")
 
     def image_passes(self, features: int) -> float:
         return self.images * FORWARD

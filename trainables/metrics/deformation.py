@@ -201,7 +201,7 @@ def filter_total_variation(weight: Tensor) -> Tensor:
 
 def _check_every(every: int) -> None:
     if every < 0:
-        raise InputError(f"measure_every: {every}, allowed are whole numbers of at least 0")
+        raise InputError(f"every: {every}, allowed are whole numbers of at least 0")
 
 
 def _is_due(moment: Moment, every: int) -> bool:
@@ -249,12 +249,12 @@ class DeformationSensitivity:
     def __post_init__(self) -> None:
         _check_every(self.every)
         if self.images < 2:
-            raise InputError(f"deformation_images: {self.images}, allowed are whole numbers of at least 2")
+            raise InputError(f"images: {self.images}, allowed are whole numbers of at least 2")
         if self.grid is not None and self.grid < 2:
-            raise InputError(f"deformation_grid: {self.grid}, allowed are whole numbers of at least 2")
+            raise InputError(f"grid: {self.grid}, allowed are whole numbers of at least 2")
         most = self.max_displacement
         if most is not None and not (math.isfinite(most) and most >= 0):
-            raise InputError(f"deformation_max: {most}, allowed are finite numbers of at least 0")
+            raise InputError(f"max_displacement: {most}, allowed are finite numbers of at least 0")
 
     def image_passes(self, features: int) -> float:
         """At initialisation and at the end; images so large that they pass in chunks take more."""

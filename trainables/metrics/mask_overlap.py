@@ -49,7 +49,7 @@ class MaskOverlap:
 
     def __post_init__(self) -> None:
         if self.images < 1:
-            raise InputError(f"iou images: {self.images}, allowed are whole numbers of at least 1")
+            raise InputError(f"images: {self.images}, allowed are whole numbers of at least 1")
 
     def image_passes(self, features: int) -> float:
         return self.images * FORWARD
@@ -76,7 +76,7 @@ class MaskOverlap:
         values = torch.cat(parts).cpu()
         values = values[values.isfinite().all(1)]
         if not len(values):
-            raise InputError(f"dataset {moment.data.name}: no object in the masks of its first {start} test images")
+            raise InputError(f"dataset: {moment.data.name} has no object in the masks of its first {start} test images")
         means = values.mean(0)
         deviations = [float(column.std()) if len(values) > 1 else None for column in values.T]
         best = int(means.argmax())

@@ -20,7 +20,7 @@ class PathCounts:
     """Of the validation split, for the measured landscapes."""
 
     def __post_init__(self) -> None:
-        for name, number in {"initialisations": self.initialisations, "path images": self.images}.items():
+        for name, number in {"initialisations": self.initialisations, "images": self.images}.items():
             if number < 1:
                 raise InputError(f"{name}: {number}, allowed are whole numbers of at least 1")
 

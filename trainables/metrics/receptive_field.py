@@ -92,7 +92,7 @@ class ReceptiveField:
 
     def __post_init__(self) -> None:
         if self.images < 1:
-            raise InputError(f"erf images: {self.images}, allowed are whole numbers of at least 1")
+            raise InputError(f"images: {self.images}, allowed are whole numbers of at least 1")
 
     def image_passes(self, features: int) -> float:
         return self.images * (FORWARD + 2 * INPUT_GRADIENT)

@@ -278,7 +278,7 @@ class _Saliency(ABC):
             raise InputError(f"explainers: none, allowed are {', '.join(EXPLAINERS)}")
         for name, number in {"images": self.images, **self._counts()}.items():
             if number is not None and number < 1:
-                raise InputError(f"saliency {name}: {number}, allowed are whole numbers of at least 1")
+                raise InputError(f"{name}: {number}, allowed are whole numbers of at least 1")
         for name, size in self._sizes().items():
             if not (math.isfinite(size) and size > 0):
                 raise InputError(f"{name}: {size}, allowed are finite numbers above 0")
@@ -340,7 +340,7 @@ class Faithfulness(_Saliency):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.pixels is not None and self.pixels < 2:
-            raise InputError(f"saliency pixels: {self.pixels}, allowed are whole numbers of at least 2")
+            raise InputError(f"pixels: {self.pixels}, allowed are whole numbers of at least 2")
 
     def image_passes(self, features: int) -> float:
         perturbed = min(features, self.pixels or features)

@@ -210,7 +210,7 @@ MODELS: dict[str, Architecture] = {
 def check_size(name: str, size: int) -> None:
     """Raise `ValueError` if images of `size` pixels a side are too small for the network `name`."""
     if size < MODELS[name].smallest:
-        raise InputError(f"model {name}: images of {size} pixels, allowed are {MODELS[name].smallest} and more")
+        raise InputError(f"model: {name} on images of {size} pixels, allowed are {MODELS[name].smallest} and more")
 
 
 def check_model(name: str, width: int, pretrained: bool) -> None:
