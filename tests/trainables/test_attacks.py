@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -63,15 +62,6 @@ class Trained:
         self.exact = PixelModel(exact.eval(), data).double().to(memory_format=torch.contiguous_format)
         self.right = self.images[right][:64].double()
         self.classes = self.labels[right][:64]
-
-
-@pytest.fixture(scope="module")
-def one_thread() -> Iterator[None]:
-    """Small steps, many of them: threads would wait for one another, where a machine is shared ten times as long."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

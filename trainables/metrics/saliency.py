@@ -316,6 +316,15 @@ class _Saliency(ABC):
         chosen = order[: self.images].sort().values
         return chosen, *moment.data.select("test", chosen, device=moment.device)
 
+    def each(
+        self, metric: str, indices: Tensor, values: Callable[[Explainer], Tensor], **columns: Any
+    ) -> list[dict[str, Any]]:
+        """The rows of every explainer, from the images' values under it, (B,)."""
+        found = []
+        for name in self.explainers:
+            found += self.rows(metric, name, indices, values(EXPLAINERS[name]), **columns)
+        return found
+
     def rows(self, metric: str, name: str, indices: Tensor, values: Tensor, **columns: Any) -> list[dict[str, Any]]:
         """Mean and deviation over the images that have a value, n of them; and each image's, on request."""
         known = values.double()[values.isfinite()]
@@ -354,15 +363,12 @@ class Faithfulness(_Saliency):
             number = self.pixels
         chunk = chunk_size(moment.model, images)
         changes = prediction_changes(moment.model, images, labels, features, chunk=chunk)
-        rows = []
-        for name in self.explainers:
-            attributions = explain_in_chunks(EXPLAINERS[name], moment.model, images, labels, chunk)
-            values = faithfulness_estimate(
-                moment.model, images, labels, attributions, features=features, changes=changes
-            )
-            columns = {"level": float(number), "direction": "max"}
-            rows += self.rows("faithfulness", name, indices, values, **columns)
-        return Measured({}, rows)
+
+        def estimates(explain: Explainer) -> Tensor:
+            attributions = explain_in_chunks(explain, moment.model, images, labels, chunk)
+            return faithfulness_estimate(moment.model, images, labels, attributions, features=features, changes=changes)
+
+        return Measured({}, self.each("faithfulness", indices, estimates, level=float(number), direction="max"))
 
 
 @dataclass(frozen=True)
@@ -389,12 +395,11 @@ class LocalLipschitz(_UnderNoise):
         return {"std": self.std}
 
     def measure_batch(self, moment: Moment, indices: Tensor, images: Tensor, labels: Tensor) -> Measured:
-        rows = []
-        for name in self.explainers:
+        def largest(explain: Explainer) -> Tensor:
             options: Any = {"samples": self.samples, "generator": self.generator("local lipschitz")}
-            values = local_lipschitz(moment.model, images, labels, EXPLAINERS[name], std=self.std, **options)
-            rows += self.rows("local_lipschitz", name, indices, values, level=self.std, direction="min")
-        return Measured({}, rows)
+            return local_lipschitz(moment.model, images, labels, explain, std=self.std, **options)
+
+        return Measured({}, self.each("local_lipschitz", indices, largest, level=self.std, direction="min"))
 
 
 @dataclass(frozen=True)
@@ -407,12 +412,11 @@ class MaxSensitivity(_UnderNoise):
         return {"radius": self.radius}
 
     def measure_batch(self, moment: Moment, indices: Tensor, images: Tensor, labels: Tensor) -> Measured:
-        rows = []
-        for name in self.explainers:
+        def largest(explain: Explainer) -> Tensor:
             options: Any = {"samples": self.samples, "generator": self.generator("max sensitivity")}
-            values = max_sensitivity(moment.model, images, labels, EXPLAINERS[name], radius=self.radius, **options)
-            rows += self.rows("max_sensitivity", name, indices, values, level=self.radius, direction="min")
-        return Measured({}, rows)
+            return max_sensitivity(moment.model, images, labels, explain, radius=self.radius, **options)
+
+        return Measured({}, self.each("max_sensitivity", indices, largest, level=self.radius, direction="min"))
 
 
 @dataclass(frozen=True)
@@ -420,11 +424,10 @@ class Entropy(_Saliency):
     """Entropy of the saliency map by explainer, in nats."""
 
     def measure_batch(self, moment: Moment, indices: Tensor, images: Tensor, labels: Tensor) -> Measured:
-        rows = []
-        for name in self.explainers:
-            values = entropy(explain_in_chunks(EXPLAINERS[name], moment.model, images, labels))
-            rows += self.rows("entropy", name, indices, values, unit="nat", direction="min")
-        return Measured({}, rows)
+        def entropies(explain: Explainer) -> Tensor:
+            return entropy(explain_in_chunks(explain, moment.model, images, labels))
+
+        return Measured({}, self.each("entropy", indices, entropies, unit="nat", direction="min"))
 
 
 @dataclass(frozen=True)
