@@ -14,14 +14,14 @@ import contextlib
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, get_args
-
-import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 from analysis.command_line import InputError
+from trainables.lazily import F, nn, torch
 from trainables.method import Method, Penalty, Step, evaluation_mode
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Convention = Literal["batch", "image"]
 BatchNormMode = Literal["train", "eval"]

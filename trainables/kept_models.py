@@ -5,16 +5,22 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import fsspec
-import safetensors
-import safetensors.torch
-from torch import Tensor, nn
+from safetensors import SafetensorError
 
 from analysis.command_line import InputError
+from analysis.lazily import lazily
 from analysis.records import write_file
-from trainables.data import Images, StreamedImages
+
+if TYPE_CHECKING:
+    from safetensors import torch as safetensors
+    from torch import Tensor, nn
+
+    from trainables.data import Images, StreamedImages
+else:
+    safetensors = lazily("safetensors.torch")
 
 
 @dataclass(frozen=True)
@@ -49,7 +55,7 @@ def write_model(url: str, model: nn.Module, data: Images | StreamedImages) -> No
     trained_for: dict[str, Any] = {"channels": data.channels, "size": data.size, "classes": data.classes}
     trained_for |= {"mean": data.mean, "std": data.std}
     # under one key: the order of several changes from run to run
-    write_file(url, safetensors.torch.save(state, {"trained_for": json.dumps(trained_for)}))
+    write_file(url, safetensors.save(state, {"trained_for": json.dumps(trained_for)}))
 
 
 def without_model(sweep: str, trial_ids: Iterable[str]) -> list[str]:
@@ -68,10 +74,10 @@ def read_model(url: str) -> KeptModel:
     except FileNotFoundError:
         raise InputError(f"{url}: missing") from None
     try:
-        state = safetensors.torch.load(content)
+        state = safetensors.load(content)
         header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
         known = json.loads(header["__metadata__"]["trained_for"])
         known |= {"mean": tuple(known["mean"]), "std": tuple(known["std"])}
         return KeptModel(url, state, **known)
-    except (safetensors.SafetensorError, KeyError, TypeError, ValueError) as error:
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise InputError(f"{url}: damaged ({' '.join(str(error).split())})") from None

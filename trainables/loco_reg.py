@@ -19,14 +19,16 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal, get_args
-
-import torch
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, ClassVar, Literal, get_args
 
 from analysis.command_line import InputError
-from trainables.data import Images, StreamedImages
+from trainables.lazily import nn, torch
 from trainables.method import Method
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from trainables.data import Images, StreamedImages
 
 Variant = Literal["fixed", "signed", "absolute", "signed-printed", "absolute-printed"]
 

@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
-import torch
-from torch import Tensor, nn
+from trainables.lazily import nn, torch
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from trainables.data import Images, StreamedImages
 
 

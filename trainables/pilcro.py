@@ -13,28 +13,23 @@ image's logits depend on that image alone.
 from __future__ import annotations
 
 import copy
-import inspect
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
+from typing import TYPE_CHECKING, ClassVar, Literal, get_args
 
 import numpy as np
-import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
-from torch.overrides import TorchFunctionMode
 
 from analysis.command_line import InputError
+from trainables.lazily import F, nn, torch
 from trainables.method import Method, Penalty, Step, evaluation_mode
-from trainables.models.downsampled import Subsample
-from trainables.models.pooling import TopGapPooling
-from trainables.models.pyramid import PRODUCTS
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from trainables.data import Images, StreamedImages
 
-Model = Callable[[Tensor], Tensor]
+Model = Callable[["Tensor"], "Tensor"]
 Reduction = Literal["mean", "sum"]
 Variant = Literal["curvature", "target"]
 
@@ -56,43 +51,6 @@ def input_gradients(
         targets = (cumulative < uniform.to(images.device).unsqueeze(1) * cumulative[:, -1:]).sum(1)
     (gradients,) = vector_jacobian(F.one_hot(targets, logits.shape[1]).to(logits.dtype))
     return gradients
-
-
-class _FirstOrder(TorchFunctionMode):
-    """ReLU and BatchNorm with fixed statistics written so that autograd sees that their second derivative is zero.
-
-    When a gradient is differentiated again, torch's own formulas hand explicit zeros back through the whole forward
-    pass, which costs as much as other numbers would. Values and gradients are equal.
-    """
-
-    def __torch_function__(
-        self, function: Any, types: Any, arguments: tuple[Any, ...] = (), named: dict[str, Any] | None = None
-    ) -> Any:
-        named = named or {}
-        if function in (F.relu, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_):
-            return arguments[0] * (arguments[0] > 0).to(arguments[0].dtype)  # faster than torch.where
-        if function is F.batch_norm:
-            call = _BATCH_NORM.bind(*arguments, **named)
-            call.apply_defaults()
-            if not call.arguments["training"]:
-                return _affine_batch_norm(call.arguments)
-        return function(*arguments, **named)
-
-
-_BATCH_NORM = inspect.signature(F.batch_norm)
-
-
-def _affine_batch_norm(call: dict[str, Any]) -> Tensor:
-    """BatchNorm in evaluation mode as what it is, a scale and an offset per channel."""
-    x, mean = call["input"], call["running_mean"]
-    scale = torch.rsqrt(call["running_var"] + call["eps"])
-    if call["weight"] is not None:
-        scale = scale * call["weight"]
-    offset = -mean * scale
-    if call["bias"] is not None:
-        offset = offset + call["bias"]
-    shape = (1, -1, *[1] * (x.dim() - 2))
-    return x * scale.reshape(shape) + offset.reshape(shape)
 
 
 def normalised_landscape(squares: Tensor) -> Tensor:
@@ -137,7 +95,9 @@ def importance_landscape(
         with torch.no_grad():
             gradients = input_gradients(model, images, targets, generator=generator)
     else:
-        with _FirstOrder():
+        from trainables.models.first_order import FirstOrder
+
+        with FirstOrder():
             gradients = input_gradients(model, images, targets, generator=generator)
     gradients = gradients / _at_least_tiny(gradients.detach().abs().amax())
     return normalised_landscape(gradients.square().mean(0))
@@ -183,7 +143,7 @@ def landscape_of_batches(
             if expectation == "exact"
             else sampled_squares(model, images, generator=generator)
         )
-    if not isinstance(total, Tensor):
+    if not isinstance(total, torch.Tensor):
         raise ValueError("batches: none given, allowed is at least one")
     return normalised_landscape(total)
 
@@ -285,96 +245,6 @@ def total_variation(landscape: Tensor) -> Tensor:
     return (across.sum() + down.sum()) / (across.numel() + down.numel())
 
 
-class _Scale(nn.Module):
-    """What a normalisation with fixed statistics does to squared gradients: a factor per channel."""
-
-    def __init__(self, factor: Tensor) -> None:
-        super().__init__()
-        self.register_buffer("factor", factor.reshape(1, -1, 1, 1))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x * self.get_buffer("factor")
-
-
-class _PooledPaths(nn.Module):
-    """What average pooling does to squared gradients: its n inputs have weights 1/n, so squares 1/n² each."""
-
-    def __init__(self, pool: nn.Module, inputs: Callable[[Tensor], Tensor | float]) -> None:
-        super().__init__()
-        self.pool = pool
-        self.inputs = inputs
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.pool(x) / self.inputs(x)
-
-
-_NONLINEAR = (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Hardswish, nn.Tanh, nn.Sigmoid, nn.Softplus)
-_UNCHANGED = (nn.Identity, nn.Flatten, nn.Unflatten)
-_DROPPED = (*_NONLINEAR, nn.Dropout, nn.Dropout2d)
-
-
-def _window(pool: nn.AvgPool2d) -> Callable[[Tensor], Tensor | float]:
-    """n of every window of an average pooling, as its divisor has it."""
-    height, width = (pool.kernel_size,) * 2 if isinstance(pool.kernel_size, int) else pool.kernel_size
-    if pool.divisor_override is not None:
-        divisor = float(pool.divisor_override)
-        return lambda x: divisor
-    if pool.count_include_pad and not pool.ceil_mode:
-        return lambda x: float(height * width)
-    # inputs in the image, window by window
-    return lambda x: F.avg_pool2d(
-        torch.ones_like(x[:1, :1]), pool.kernel_size, pool.stride, pool.padding, pool.ceil_mode, divisor_override=1
-    )
-
-
-def _paths_through(name: str, module: nn.Module) -> nn.Module:
-    """The linear layer that carries expected squared gradients back through `module` at initialisation."""
-    if isinstance(module, nn.Conv2d | nn.Linear):
-        layer = copy.deepcopy(module)
-        layer.bias = None
-        layer.weight = nn.Parameter(
-            torch.full_like(module.weight, float(module.weight.detach().double().square().mean()))
-        )
-        return layer.double()
-    if isinstance(module, nn.BatchNorm2d) and module.running_var is not None:
-        gain = module.weight if module.weight is not None else torch.ones_like(module.running_var)
-        return _Scale((gain.double().square() / (module.running_var.double() + module.eps)).detach())
-    if isinstance(module, TopGapPooling):
-        # k of the n inputs pass with weight 1/k, each equally likely: squared weight 1/k² with probability k/n
-        return _PooledPaths(nn.AdaptiveAvgPool2d(1), lambda x: float(module.pixels_of(x)))
-    if isinstance(module, Subsample):
-        return module  # the same pixels pass, all of them
-    if isinstance(module, nn.MaxPool2d) and module.dilation in (1, (1, 1)):
-        # one input of the n passes, each of them equally likely: squared weight 1 with probability 1/n
-        return nn.AvgPool2d(module.kernel_size, module.stride, module.padding, module.ceil_mode, False)
-    if isinstance(module, nn.AvgPool2d) and not (module.ceil_mode and module.padding and module.count_include_pad):
-        return _PooledPaths(module, _window(module))
-    if isinstance(module, nn.AdaptiveAvgPool2d) and module.output_size in (1, (1, 1)):
-        return _PooledPaths(module, lambda x: float(x.shape[-2] * x.shape[-1]))
-    if isinstance(module, _DROPPED):
-        return nn.Identity()
-    if isinstance(module, _UNCHANGED):
-        return module
-    raise InputError(
-        f"model: layer {name or 'itself'} is a {type(module).__name__}, whose paths cannot be counted; allowed are "
-        "convolutions, linear layers, BatchNorm, pooling and element-wise nonlinearities"
-    )
-
-
-def _path_network(module: nn.Module, name: str = "") -> nn.Module:
-    if type(module).__name__ in PRODUCTS:
-        raise InputError(
-            f"model: layer {name} is a {type(module).__name__}, whose paths cannot be counted, as it multiplies"
-        )
-    own = [key for key, _ in module.named_parameters(recurse=False)]
-    children = list(module.named_children())
-    if not children or own:
-        return _paths_through(name, module)
-    for key, child in children:
-        setattr(module, key, _path_network(child, f"{name}.{key}".lstrip(".")))
-    return module
-
-
 def path_importance(model: Model, image_shape: tuple[int, int, int]) -> Tensor:
     """The landscape that Proposition 1 predicts at initialisation, (H, W), float64, mean square 1, from path counts.
 
@@ -390,7 +260,9 @@ def path_importance(model: Model, image_shape: tuple[int, int, int]) -> Tensor:
     """
     if not isinstance(model, nn.Module):
         raise InputError(f"model: {type(model).__name__}, allowed is an nn.Module whose layers can be replaced")
-    network = _path_network(copy.deepcopy(model))
+    from trainables.models.paths import path_network
+
+    network = path_network(copy.deepcopy(model))
     device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
     with torch.enable_grad():
         image = torch.ones(1, *image_shape, dtype=torch.float64, device=device, requires_grad=True)

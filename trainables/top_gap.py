@@ -23,132 +23,22 @@ from __future__ import annotations
 import functools
 import math
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, get_args
-
-import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from typing import TYPE_CHECKING, ClassVar, Literal, get_args
 
 from analysis.command_line import InputError
-from trainables.data import Images, StreamedImages
+from trainables.lazily import nn, torch
 from trainables.method import Method, Penalty, Step
 from trainables.models import build_model
-from trainables.models.pooling import TopGapPooling, top_gap
-from trainables.models.pyramid import Pyramid, activations, averages, cut
+from trainables.models.class_maps import class_activation_map, top_gap
+from trainables.models.feature_maps import averages
 
-__all__ = ["TopGap", "TopGapNetwork", "class_activation_map", "top_gap"]
+if TYPE_CHECKING:
+    from trainables.data import Images, StreamedImages
+
+__all__ = ["TopGap", "class_activation_map", "is_baseline", "map_side", "top_gap"]
 
 Place = Literal["class_maps", "last", "all"]
 Reduction = Literal["mean", "sum"]
-
-# --- the formulas -----------------------------------------------------------------------------------------------------
-
-
-def class_activation_map(class_maps: Tensor, labels: Tensor, height: int, width: int) -> Tensor:
-    """The maps (B, D, h, w) of the classes `labels` (B,) at height × width pixels, each scaled from its least and
-    largest value to [0, 1] (Section 3.1, mode "CAM"): (B, height, width). A map of one value everywhere is 0.
-
-    [reading] Enlarged bilinearly, without aligning corners.
-    """
-    chosen = class_maps[torch.arange(len(labels), device=labels.device), labels]
-    return enlarged(chosen, height, width)
-
-
-def enlarged(maps: Tensor, height: int, width: int) -> Tensor:
-    """Maps (B, h, w) at height × width pixels, bilinearly, each scaled to [0, 1]; one that is the same everywhere is 0,
-    and maps of a single pixel, which locate nothing, are nan."""
-    if maps.shape[1:] == (1, 1):
-        return torch.full((len(maps), height, width), math.nan, device=maps.device)
-    large = F.interpolate(maps.unsqueeze(1), (height, width), mode="bilinear", align_corners=False).squeeze(1)
-    # of a map of one value interpolation makes several, by rounding
-    varied = maps.amin((1, 2), keepdim=True) < maps.amax((1, 2), keepdim=True)
-    return torch.where(varied, scaled_to_unit(large), 0)
-
-
-def scaled_to_unit(maps: Tensor) -> Tensor:
-    """Maps (B, H, W), each shifted and scaled to [0, 1]; one of the same value everywhere is 0."""
-    low, high = maps.amin((1, 2), keepdim=True), maps.amax((1, 2), keepdim=True)
-    spread = high - low
-    return torch.where(spread > 0, (maps - low) / torch.where(spread > 0, spread, 1), 0)
-
-
-# --- the network ------------------------------------------------------------------------------------------------------
-
-
-class TopGapNetwork(nn.Module):
-    """A backbone with class maps in place of its classifier, pooled by Top-GAP."""
-
-    def __init__(self, network: nn.Module, image: tuple[int, int, int], config: TopGap) -> None:
-        super().__init__()
-        linear = cut(network).linear
-        classes = _classes(network, image)
-        self.backbone = _pyramid(network, image, config.fpn)
-        self.laterals: nn.ModuleList | None = None
-        width = self.backbone.channels[-1]
-        if config.fpn_channels is not None:
-            width = config.fpn_channels
-            self.laterals = nn.ModuleList(nn.Conv2d(inputs, width, 3, padding=1) for inputs in self.backbone.channels)
-        self.dropout = nn.Dropout(config.dropout)
-        self.classifier = nn.Conv2d(width, classes, 1)
-        if not config.fpn and linear is not None and linear.in_features == width:
-            with torch.no_grad():
-                self.classifier.weight.copy_(linear.weight[:, :, None, None])
-                if self.classifier.bias is not None and linear.bias is not None:
-                    self.classifier.bias.copy_(linear.bias)
-        self.side = max(self.backbone.sides)
-        self.pool = TopGapPooling(config.pixels, self.side)
-        self.place = config.variant
-        self.maps: Tensor | None = None
-        """Of the last pass in training mode: the class maps (B, D, h, w)."""
-        self.activations: list[Tensor] = []
-        """Of the same, with ℓ1 on them: what it is on, each (B, …)."""
-        if config.variant == "all":
-            found = activations(self.backbone)
-            if not found:
-                raise InputError("variant: all, allowed with a network without nonlinearities are class_maps and last")
-            for module in found:
-                module.register_forward_hook(self._keep)
-
-    def _keep(self, module: nn.Module, inputs: Any, output: Tensor) -> None:
-        if self.training:
-            self.activations.append(output)
-
-    def class_maps(self, images: Tensor) -> Tensor:
-        """One map per class, (B, D, h, w), before pooling."""
-        self.activations = []
-        maps = self.backbone(images)
-        if self.training and self.place == "last":
-            self.activations.append(maps[-1])
-        if self.laterals is None:
-            features = maps[-1]
-        else:
-            size = maps[0].shape[-2:]
-            lateral = [layer(feature) for layer, feature in zip(self.laterals, maps, strict=True)]
-            features = lateral[0]
-            for smaller in lateral[1:]:
-                features = features + F.interpolate(smaller, size, mode="nearest")
-        found: Tensor = self.classifier(self.dropout(features))
-        self.maps = found if self.training else None
-        return found
-
-    def forward(self, images: Tensor) -> Tensor:
-        logits: Tensor = self.pool(self.class_maps(images))
-        return logits
-
-    def cam(self, images: Tensor, labels: Tensor) -> Tensor:
-        """The class activation maps of the classes `labels` (B,): (B, H, W) in [0, 1], of the images' size."""
-        return class_activation_map(self.class_maps(images), labels, images.shape[-2], images.shape[-1])
-
-
-def _pyramid(network: nn.Module, image: tuple[int, int, int], fpn: bool) -> Pyramid:
-    side = image[-1]
-    return Pyramid(network, image, largest=side // (4 if side > 64 else 2), maps=4) if fpn else Pyramid(network, image)
-
-
-def _classes(network: nn.Module, image: tuple[int, int, int]) -> int:
-    """The number of classes: what the last layer with weights gives."""
-    last = [parameter for name, parameter in network.named_parameters() if name.endswith("weight")][-1]
-    return last.shape[0]
 
 
 @functools.cache
@@ -157,9 +47,11 @@ def map_side(model: str, width: int, channels: int, size: int, fpn: bool) -> int
 
     Raises `ValueError` as `build_model` does.
     """
+    from trainables.models.top_gap import pyramid_of
+
     with torch.device("meta"):
         network = build_model(model, channels=channels, size=size, classes=2, width=width, seed=0)
-        return max(_pyramid(network, (channels, size, size), fpn).sides)
+        return max(pyramid_of(network, (channels, size, size), fpn).sides)
 
 
 @functools.cache
@@ -219,6 +111,8 @@ class TopGap(Method):
 
     def build(self, model: nn.Module, data: Images | StreamedImages) -> nn.Module:
         """The network with class maps. Raises `ValueError` if they have fewer pixels than k."""
+        from trainables.models.top_gap import TopGapNetwork
+
         network = TopGapNetwork(model, (data.channels, data.size, data.size), self)
         if self.pixels > network.side**2:
             raise InputError(
@@ -229,6 +123,8 @@ class TopGap(Method):
 
     def penalty(self, step: Step) -> Penalty | None:
         """‖X‖₁ of the pass that gave the step's cross-entropy."""
+        from trainables.models.top_gap import TopGapNetwork
+
         if self.sparsity == 0:
             return None
         network = step.model

@@ -16,28 +16,27 @@ import math
 import time
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
-from typing import Any
-
-import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from typing import TYPE_CHECKING, Any
 
 from analysis.command_line import InputError
 from trainables.configuration import TrainingConfig, TrialConfig
 from trainables.data import Images, StreamedImages
+from trainables.lazily import F, nn, torch
 from trainables.method import Step, evaluation_mode
 from trainables.metrics.moment import EVALUATION_BATCH, Measured, Metric, Moment, derived_seed, map_row
 from trainables.models import build_model
 
-_NORMALISATION = (nn.modules.batchnorm._BatchNorm, nn.GroupNorm, nn.LayerNorm)
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def make_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:
     """SGD with momentum or Adam; without `decay_normalisation`, normalisation layers' parameters are not decayed."""
+    normalisation = (nn.modules.batchnorm._BatchNorm, nn.GroupNorm, nn.LayerNorm)
     kept = {
         id(parameter)
         for module in model.modules()
-        if isinstance(module, _NORMALISATION) and not config.decay_normalisation
+        if isinstance(module, normalisation) and not config.decay_normalisation
         for parameter in module.parameters(recurse=False)
     }
     groups = [

@@ -25,7 +25,8 @@ from trainables.configuration import ModelConfig, TrainingConfig, TrialConfig
 from trainables.data import DataConfig, load
 from trainables.method import Method
 from trainables.metrics import Moment
-from trainables.metrics.attacks import Attacks, PixelModel, predictions
+from trainables.metrics.attacks import Attacks, predictions
+from trainables.models.pixels import PixelModel
 from trainables.training import Run
 
 

@@ -26,7 +26,7 @@ import tyro
 from scipy.interpolate import RBFInterpolator
 from scipy.ndimage import map_coordinates
 
-from trainables.deformation import _spline_basis, deform, random_deformations
+from trainables.data.deformations import _spline_basis, deform, random_deformations
 from trainables.metrics.deformation import deformation_of
 
 Value = TypeVar("Value")

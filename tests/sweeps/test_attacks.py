@@ -121,7 +121,7 @@ def test_refused_by_a_sweep() -> None:
     for options, named in (
         ({"attacks": ("deepfool",)}, "attacks"),
         ({"epsilon": ("8/x",)}, "epsilon"),
-        ({"attack_steps": (0,)}, "attack steps"),
+        ({"attack_steps": (0,)}, "attack_steps: 0"),
         ({"step_size": "big"}, "step_size"),
     ):
         with pytest.raises(InputError, match=named):

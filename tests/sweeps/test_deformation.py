@@ -54,8 +54,8 @@ def test_the_presets_carry_the_papers_protocol() -> None:
     [
         ("--sigma -1", "sigma: -1.0, allowed are finite numbers of at least 0"),
         ("--model resnet8", "downsampling: max-pool, allowed with resnet8 is own"),
-        ("--image-size 8", "model vgg-cifar: images of 8 pixels, allowed are 16 and more"),
-        ("--preset mnist-tasks --folds 2", "mnist-tasks: allowed are a deformation_strength, and neither folds"),
+        ("--image-size 8", "model: vgg-cifar on images of 8 pixels, allowed are 16 and more"),
+        ("--preset mnist-tasks --folds 2", "folds: 2, allowed with mnist-tasks is none"),
         ("--preset mnist-tasks --task-classes 1", "task_classes: 1, allowed are whole numbers of at least 2"),
     ],
 )

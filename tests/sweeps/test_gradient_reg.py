@@ -112,7 +112,7 @@ class TestStrengths:
             (["--batchnorm", "none"], "batchnorm"),
             (["--explainers", "lime"], "explainers"),
             (["--measure", "lime"], "measure"),
-            (["--saliency-images", "0"], "saliency images"),
+            (["--saliency-images", "0"], "saliency_images: 0"),
         ],
     )
     def test_refused_in_one_line(self, argv: list[str], named: str) -> None:
@@ -251,7 +251,7 @@ class TestSweep:
             ({"metrics": ()}, "metrics: none"),
             ({"metrics": ("lime",)}, "metrics: 'lime'"),
             ({"metrics": ("entropy",), "device": "gpu"}, "device: 'gpu'"),
-            ({"metrics": ("faithfulness",), "saliency_pixels": 1}, "saliency pixels: 1"),
+            ({"metrics": ("faithfulness",), "saliency_pixels": 1}, "saliency_pixels: 1"),
             ({"metrics": ("paths",)}, "paths is measured at initialisation alone"),
             ({"metrics": ("entropy",), "trials": ("x",)}, "'x' is no completed trial"),
             ({"metrics": ("entropy",), "dataset": "cifar"}, "dataset: 'cifar'"),

@@ -105,8 +105,8 @@ class TestSweep:
         other = tmp_path / "other"
         for name in ("bright", "dim"):
             shutil.copytree(folder / "away" / "bright", other / name)
-        with pytest.raises(InputError, match=f"shift folder:{other}: has dim, which {home} has not, and lacks dark"):
+        with pytest.raises(InputError, match=f"shift: folder:{other} has dim, which {home} has not, and lacks dark"):
             measure_afterwards(Flags(sweep=sweep, dataset=home, shift=(f"folder:{other}",), device="cpu"))
         away = f"folder:{folder}/away"
-        with pytest.raises(InputError, match=f"dataset {away}: 3 of 3 test images have no mask"):
+        with pytest.raises(InputError, match=f"dataset: 3 of 3 test images of {away} have no mask"):
             measure_afterwards(Flags(sweep=sweep, dataset=away, metrics=("iou",), device="cpu"))

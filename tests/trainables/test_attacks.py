@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -19,7 +18,6 @@ from trainables.metrics import METRICS, Moment
 from trainables.metrics import attacks as module
 from trainables.metrics.attacks import (
     Attacks,
-    PixelModel,
     SquareDraws,
     apgd,
     checkpoints,
@@ -33,6 +31,7 @@ from trainables.metrics.attacks import (
 )
 from trainables.metrics.flags import MetricFlags
 from trainables.models import build_model
+from trainables.models.pixels import PixelModel
 from trainables.training import Run
 
 CPU = torch.device("cpu")
@@ -63,15 +62,6 @@ class Trained:
         self.exact = PixelModel(exact.eval(), data).double().to(memory_format=torch.contiguous_format)
         self.right = self.images[right][:64].double()
         self.classes = self.labels[right][:64]
-
-
-@pytest.fixture(scope="module")
-def one_thread() -> Iterator[None]:
-    """Small steps, many of them: threads would wait for one another, where a machine is shared ten times as long."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
@@ -651,13 +641,13 @@ class TestAsMetric:
             ({"epsilon": ("8/0",)}, "epsilon: '8/0'"),
             ({"epsilon": ("-1/255",)}, "epsilon: '-1/255'"),
             ({"steps": ()}, "steps: none"),
-            ({"steps": (20, 0)}, "attack steps: 0"),
+            ({"steps": (20, 0)}, "steps: 0"),
             ({"step_size": "eps*4"}, "step_size: 'eps"),
             ({"step_size": "eps/0"}, "step_size"),
             ({"step_size": "0"}, "step_size: '0'"),
-            ({"restarts": 0}, "attack restarts: 0"),
-            ({"queries": 0}, "attack queries: 0"),
-            ({"images": 0}, "attack images: 0"),
+            ({"restarts": 0}, "restarts: 0"),
+            ({"queries": 0}, "queries: 0"),
+            ({"images": 0}, "images: 0"),
         ],
     )
     def test_refuses(self, options: dict[str, Any], named: str) -> None:

@@ -21,7 +21,8 @@ from trainables.metrics.class_activation import ClassActivation, cams, first_of_
 from trainables.metrics.flags import MetricFlags
 from trainables.metrics.moment import map_row
 from trainables.models import MODELS, build_model
-from trainables.top_gap import TopGap, TopGapNetwork
+from trainables.models.top_gap import TopGapNetwork
+from trainables.top_gap import TopGap
 
 CPU = torch.device("cpu")
 
@@ -155,7 +156,7 @@ class TestAsAMetric:
         for index in shown:
             torch.testing.assert_close(measured.maps[f"cam/{index}"], maps[index], rtol=1e-4, atol=1e-5)
             torch.testing.assert_close(measured.maps[f"image/{index}"], images[index].mean(0))
-        monkeypatch.setattr(module, "chunk_size", lambda _model, _images: 4)
+        monkeypatch.setattr("trainables.metrics.chunks.chunk_size", lambda _model, _images: 4)
         again = ClassActivation(images=30, panels=0).measure(moment)
         assert again.measurements[0]["value"] == pytest.approx(row["value"], rel=1e-5)
         assert again.maps == {}
@@ -169,9 +170,9 @@ class TestAsAMetric:
     def test_its_flags(self) -> None:
         options = MetricFlags(cam_images=7, cam_panels=2).metric_options(["cam"], "measure")
         assert METRICS["cam"](**options["cam"]) == ClassActivation(7, 2)
-        with pytest.raises(InputError, match="cam images: 0, allowed are whole numbers of at least 1"):
+        with pytest.raises(InputError, match="images: 0, allowed are whole numbers of at least 1"):
             MetricFlags(cam_images=0).metric_options(["cam"], "measure")
-        with pytest.raises(InputError, match="cam panels: -1, allowed are whole numbers of at least 0"):
+        with pytest.raises(InputError, match="panels: -1, allowed are whole numbers of at least 0"):
             MetricFlags(cam_panels=-1).metric_options(["cam"], "measure")
 
     def test_the_papers_figures_are_drawn_from_it(self, tmp_path: Path) -> None:

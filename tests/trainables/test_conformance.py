@@ -13,7 +13,7 @@ import torch
 
 from analysis.schema import HYPERPARAMETERS
 from trainables.configuration import ModelConfig, TrainingConfig, TrialConfig
-from trainables.data import DataConfig, Images, load
+from trainables.data import DataConfig, Images
 from trainables.deformation import Deformation
 from trainables.gradient_reg import GradientRegularisation
 from trainables.loco_reg import LocoReg
@@ -53,13 +53,6 @@ EXAMPLES: dict[str, list[Method]] = {
 }
 DATA = DataConfig("digits", train_images=200)
 ALL = [pytest.param(method, id=f"{name}-{i}") for name, group in EXAMPLES.items() for i, method in enumerate(group)]
-
-
-@pytest.fixture(scope="module")
-def data() -> Images:
-    loaded = load("digits", "unused", DATA)
-    assert isinstance(loaded, Images)
-    return loaded
 
 
 def step(method: Method, data: Images, number: int = 1, seed: int = 0) -> Step:

@@ -21,7 +21,8 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from trainables.data import DataConfig, Images, StreamedImages, describe, identify, load, sources
+from trainables.data import DataConfig, Images, StreamedImages, describe, identify, load, memory
+from trainables.data import pictures as decoded
 from trainables.data.configuration import split_indices, stratified
 from trainables.data.images import Split, channel_statistics, shift_and_flip
 
@@ -331,7 +332,7 @@ def test_folder_of_other_sizes_is_resized(tmp_path: Path) -> None:
 def test_resizing_keeps_the_centre() -> None:
     wide = np.zeros((10, 30, 3), dtype=np.uint8)
     wide[:, 10:20] = 200  # the middle third is all that a square crop keeps
-    square = sources._array(sources._square(Image.fromarray(wide), 10))
+    square = decoded.as_array(decoded.square(Image.fromarray(wide), 10))
     assert np.array_equal(square, np.full((3, 10, 10), 200, dtype=np.uint8))
 
 
@@ -417,7 +418,7 @@ def test_a_last_batch_of_one_is_dropped() -> None:
 
 @pytest.fixture
 def streamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    monkeypatch.setattr(sources, "MEMORY_LIMIT", 1000)
+    monkeypatch.setattr(memory, "MEMORY_LIMIT", 1000)
     write_folder(tmp_path / "big" / "train", pictures(30, size=20))
     write_folder(tmp_path / "big" / "val", pictures(12, size=20, seed=1))
     return f"folder:{tmp_path / 'big'}"

@@ -12,12 +12,9 @@ from scipy.interpolate import RBFInterpolator
 from scipy.ndimage import convolve, map_coordinates
 from torch import nn
 
+from tests.trainables.test_data import generator
 from trainables.deformation import deform, random_deformations, smooth_filters_
 from trainables.models import MODELS, build_model
-
-
-def generator(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 def places(rows: np.ndarray, columns: np.ndarray) -> np.ndarray:

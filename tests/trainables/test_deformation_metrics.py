@@ -31,7 +31,8 @@ from trainables.metrics.deformation import (
 from trainables.metrics.flags import MetricFlags
 from trainables.models import MODELS, build_model
 from trainables.models.downsampled import set_downsampling_
-from trainables.top_gap import TopGap, TopGapNetwork
+from trainables.models.top_gap import TopGapNetwork
+from trainables.top_gap import TopGap
 from trainables.training import Run
 
 CPU = torch.device("cpu")

@@ -26,8 +26,8 @@ from trainables.data import (
     identify,
     load,
     load_each,
+    memory,
     shared,
-    sources,
 )
 from trainables.data.configuration import fold_splits
 from trainables.data.images import Split
@@ -109,11 +109,11 @@ def test_streamed_folds_are_those_in_memory(tmp_path: Path, monkeypatch: pytest.
     write_folder(tmp_path / "big" / "train", pictures(30, size=20))
     write_folder(tmp_path / "big" / "val", pictures(12, size=20, seed=1))
     spec = f"folder:{tmp_path / 'big'}"
-    memory = folds_of(spec, 3)
-    monkeypatch.setattr(sources, "MEMORY_LIMIT", 1000)
-    config = memory[0].config
+    whole = folds_of(spec, 3)
+    monkeypatch.setattr(memory, "MEMORY_LIMIT", 1000)
+    config = whole[0].config
     paths: list[str] = []
-    for data, own in zip(load_each(spec, "unused", config.each_fold()).values(), memory, strict=True):
+    for data, own in zip(load_each(spec, "unused", config.each_fold()).values(), whole, strict=True):
         assert isinstance(data, StreamedImages)
         paths += data.files["test"][0]
         for split in ("train", "validation", "test"):

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from trainables.configuration import ModelConfig, TrainingConfig, TrialConfig
-from trainables.data import DataConfig, Images, load
+from trainables.data import DataConfig, Images
 from trainables.gradient_reg import Convention, GradientRegularisation, batch_statistics, input_gradient_penalty
 from trainables.method import Step
 from trainables.models import build_model
@@ -128,13 +128,6 @@ def test_equal_strength_in_both_conventions() -> None:
     left = 1e4 * input_gradient_penalty(model, images, labels)
     right = equivalent * input_gradient_penalty(model, images, labels, convention="image")
     assert float(left) == pytest.approx(float(right), rel=1e-12)
-
-
-@pytest.fixture(scope="module")
-def data() -> Images:
-    loaded = load("digits", "unused", DATA)
-    assert isinstance(loaded, Images)
-    return loaded
 
 
 def batch_of(data: Images, model: nn.Module, **fields: object) -> Step:

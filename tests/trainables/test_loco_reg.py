@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from analysis.command_line import InputError
 from trainables.configuration import ModelConfig, TrainingConfig, TrialConfig
-from trainables.data import DataConfig, Images, load
+from trainables.data import DataConfig, Images
 from trainables.loco_reg import (
     LocoReg,
     coefficients_in,
@@ -28,13 +28,6 @@ from trainables.models import build_model
 from trainables.training import Run
 
 DATA = DataConfig("digits", train_images=300)
-
-
-@pytest.fixture(scope="module")
-def data() -> Images:
-    loaded = load("digits", "unused", DATA)
-    assert isinstance(loaded, Images)
-    return loaded
 
 
 # --- coefficients ----------------------------------------------------------------------------------------------------

@@ -24,7 +24,7 @@ from trainables.data import (
     identify,
     load,
     load_each,
-    sources,
+    memory,
 )
 from trainables.method import Method
 from trainables.metrics import METRICS, Moment
@@ -90,7 +90,7 @@ def test_masks_of_images_that_are_not_square_are_cut_as_they_are(tmp_path: Path)
 
 def test_a_streamed_folders_masks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_folder(tmp_path, size=(16, 20), split=True)
-    monkeypatch.setattr(sources, "MEMORY_LIMIT", 0)
+    monkeypatch.setattr(memory, "MEMORY_LIMIT", 0)
     config = DataConfig("x", scaling="unit", image_size=12, evaluation_size=16)
     data = load(f"folder:{tmp_path}", "unused", config, masks=True)
     assert isinstance(data, StreamedImages)
@@ -195,12 +195,12 @@ class TestErrors:
     def test_a_set_without_masks(self, tmp_path: Path) -> None:
         for spec in ("digits", "imagenet"):
             with pytest.raises(
-                InputError, match=f"dataset {spec}: has no masks, allowed are oxford-pets and a folder:"
+                InputError, match=f"dataset: {spec} has no masks, allowed are oxford-pets and a folder:"
             ):
                 check_masks(spec, str(tmp_path))
-        with pytest.raises(InputError, match="dataset digits: has no masks"):
+        with pytest.raises(InputError, match="dataset: digits has no masks"):
             load("digits", "unused", DataConfig("digits"), masks=True)
-        with pytest.raises(InputError, match="dataset digits: loaded without masks"):
+        with pytest.raises(InputError, match="dataset: digits was loaded without masks"):
             load("digits", "unused", DataConfig("digits")).test_masks(0, 1)
 
     def test_a_missing_mask_is_named_before_anything_starts(self, tmp_path: Path) -> None:
@@ -208,7 +208,7 @@ class TestErrors:
         gone = tmp_path / "masks" / "test" / "b" / "7.png"
         gone.unlink()
         (tmp_path / "masks" / "train" / "b" / "7.png").unlink()  # not needed
-        expected = f"1 of 20 test images have no mask, allowed is one for each: {gone} is missing"
+        expected = f"dataset: 1 of 20 test images of folder:{tmp_path} have no mask, allowed is one for each: {gone} is"
         for attempt in (
             lambda: check_masks(f"folder:{tmp_path}", "unused"),
             lambda: load(f"folder:{tmp_path}", "unused", CONFIG, masks=True),
@@ -219,7 +219,7 @@ class TestErrors:
         make_plan(GradientSweep(dataset=(f"folder:{tmp_path}",), measure=("erf",)))
 
     def test_a_plan_on_a_set_without_masks(self) -> None:
-        with pytest.raises(InputError, match="dataset digits: has no masks"):
+        with pytest.raises(InputError, match="dataset: digits has no masks"):
             make_plan(GradientSweep(measure=("iou",)))
 
     def test_a_mask_of_another_size_and_a_damaged_one(self, tmp_path: Path) -> None:
@@ -312,5 +312,5 @@ class TestAsAMetric:
     def test_its_flags(self) -> None:
         options = MetricFlags(iou_images=7).metric_options(["iou"], "measure")
         assert METRICS["iou"](**options["iou"]) == MaskOverlap(7)
-        with pytest.raises(InputError, match="iou images: 0, allowed are whole numbers of at least 1"):
+        with pytest.raises(InputError, match="images: 0, allowed are whole numbers of at least 1"):
             MetricFlags(iou_images=0).metric_options(["iou"], "measure")

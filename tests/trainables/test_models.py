@@ -13,8 +13,10 @@ from torch import Tensor, nn
 
 from analysis.command_line import InputError
 from trainables.models import MODELS, build_model, copy_weights
-from trainables.models.downsampled import Subsample, set_downsampling_
-from trainables.models.pyramid import Pyramid, cut
+from trainables.models.blocks import Subsample
+from trainables.models.downsampled import set_downsampling_
+from trainables.models.feature_maps import cut
+from trainables.models.pyramid import Pyramid
 from trainables.pilcro import path_importance
 
 SMALL = {"resnet18-imagenet": 64, "resnet50-imagenet": 64, "lenet5": 28, "vgg13": 32, "vgg13-5x5": 32, "mobilenet": 32}

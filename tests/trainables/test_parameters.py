@@ -10,7 +10,8 @@ from trainables.data import DataConfig, load
 from trainables.metrics import METRICS, Moment
 from trainables.metrics.parameters import parameter_count
 from trainables.models import MODELS, build_model
-from trainables.top_gap import TopGap, TopGapNetwork
+from trainables.models.top_gap import TopGapNetwork
+from trainables.top_gap import TopGap
 
 
 def in_millions(model: str, classes: int) -> tuple[float, float, TopGapNetwork]:

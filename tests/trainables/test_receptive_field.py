@@ -26,8 +26,9 @@ from trainables.metrics.receptive_field import (
     z_normalised,
 )
 from trainables.models import build_model
-from trainables.models.pyramid import cut
-from trainables.top_gap import TopGap, TopGapNetwork
+from trainables.models.feature_maps import cut
+from trainables.models.top_gap import TopGapNetwork
+from trainables.top_gap import TopGap
 from trainables.training import Run
 
 CPU = torch.device("cpu")
@@ -222,5 +223,5 @@ class TestAsAMetric:
     def test_its_flags(self) -> None:
         options = MetricFlags(erf_images=7).metric_options(["erf"], "measure")
         assert METRICS["erf"](**options["erf"]) == ReceptiveField(7)
-        with pytest.raises(InputError, match="erf images: 0, allowed are whole numbers of at least 1"):
+        with pytest.raises(InputError, match="images: 0, allowed are whole numbers of at least 1"):
             MetricFlags(erf_images=0).metric_options(["erf"], "measure")

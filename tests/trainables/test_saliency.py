@@ -508,14 +508,14 @@ class TestAsMetrics:
     @pytest.mark.parametrize(
         ("kind", "options", "named"),
         [
-            (Entropy, {"images": 0}, "saliency images"),
+            (Entropy, {"images": 0}, "images: 0"),
             (Entropy, {"explainers": ("lime",)}, "explainers"),
             (Entropy, {"explainers": ()}, "explainers"),
-            (Faithfulness, {"pixels": 0}, "saliency pixels"),
-            (LocalLipschitz, {"samples": 0}, "saliency samples"),
+            (Faithfulness, {"pixels": 0}, "pixels: 0"),
+            (LocalLipschitz, {"samples": 0}, "samples: 0"),
             (LocalLipschitz, {"std": 0.0}, "std"),
             (MaxSensitivity, {"radius": math.inf}, "radius"),
-            (SaliencyMaps, {"panels": 0}, "saliency panels"),
+            (SaliencyMaps, {"panels": 0}, "panels: 0"),
         ],
     )
     def test_refuses(self, kind: Any, options: dict[str, Any], named: str) -> None:

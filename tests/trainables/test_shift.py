@@ -26,9 +26,8 @@ from trainables.data import (
     identify,
     load,
     load_others,
-    sources,
+    memory,
 )
-from trainables.data import shift as data_shift
 from trainables.data.shift import match
 from trainables.method import Method
 from trainables.metrics import METRICS, Moment
@@ -109,7 +108,7 @@ def test_accuracy_by_a_loop_over_the_files(tmp_path: Path, home: str, split: boo
 def test_a_grey_set_too_large_for_memory_is_refused(tmp_path: Path, home: str, monkeypatch: pytest.MonkeyPatch) -> None:
     away = write_folder(tmp_path / "away", seed=1)
     data = trained_on(home)
-    monkeypatch.setattr(data_shift, "MEMORY_LIMIT", 0)
+    monkeypatch.setattr(memory, "MEMORY_LIMIT", 0)
     with pytest.raises(InputError, match="too large to be held in memory, allowed are sets in colour"):
         load_others([data], home, [away], "unused")
 
@@ -122,7 +121,7 @@ def test_a_streamed_set_is_read_as_the_one_trained_on(tmp_path: Path, monkeypatc
     home, away = (f"folder:{tmp_path / name}" for name in ("home", "away"))
     in_memory = trained_on(home, scaling="unit")
     load_others([in_memory], home, [away], "unused")
-    monkeypatch.setattr(sources, "MEMORY_LIMIT", 0)
+    monkeypatch.setattr(memory, "MEMORY_LIMIT", 0)
     streamed = trained_on(home, scaling="unit")
     assert isinstance(streamed, StreamedImages)
     load_others([streamed], home, [away], "unused")
@@ -151,14 +150,14 @@ def test_images_are_resized_and_scaled_as_those_trained_on(tmp_path: Path, home:
 def test_classes_are_matched_by_name() -> None:
     assert match(("a", "b", "c"), ("c", "a", "b"), "x", "y").tolist() == [2, 0, 1]
     with pytest.raises(
-        InputError, match=r"shift y: has d, e, which x has not, and lacks b, c; allowed are sets of the"
+        InputError, match=r"shift: y has d, e, which x has not, and lacks b, c; allowed are sets of the"
     ):
         match(("a", "b", "c"), ("d", "a", "e"), "x", "y")
-    with pytest.raises(InputError, match=r"^shift y: lacks b; allowed are sets of the same classes$"):
+    with pytest.raises(InputError, match=r"^shift: y lacks b; allowed are sets of the same classes$"):
         match(("a", "b"), ("a",), "x", "y")
     # by number where one has no names but those
     assert match(("a", "b"), ("0", "1"), "x", "y").tolist() == [0, 1]
-    with pytest.raises(InputError, match="shift y: 3 classes, allowed are the 2 of x"):
+    with pytest.raises(InputError, match="shift: y has 3 classes, allowed are the 2 of x"):
         match(("0", "1"), ("a", "b", "c"), "x", "y")
     many = tuple(f"n{number:03}" for number in range(300))
     with pytest.raises(InputError, match="n019 and 280 more, which x has not, and lacks a, b; allowed"):
@@ -168,15 +167,15 @@ def test_classes_are_matched_by_name() -> None:
 def test_a_plan_refuses_classes_that_do_not_match(tmp_path: Path, home: str) -> None:
     away = write_folder(tmp_path / "away", seed=1, names=("ant", "bee", "dog"))
     flags = GradientSweep(dataset=(home,), shift=(away,), measure=())
-    with pytest.raises(InputError, match=f"shift {away}: has dog, which {home} has not, and lacks cat"):
+    with pytest.raises(InputError, match=f"shift: {away} has dog, which {home} has not, and lacks cat"):
         make_plan(flags)
-    with pytest.raises(InputError, match="shift digits: 10 classes, allowed are the 3 of"):
+    with pytest.raises(InputError, match="shift: digits has 10 classes, allowed are the 3 of"):
         make_plan(GradientSweep(dataset=(home,), shift=("digits",), measure=()))
-    with pytest.raises(InputError, match=f"shift {home}: what is trained on, allowed are other data sets"):
+    with pytest.raises(InputError, match=f"shift: {home} is what is trained on, allowed are other data sets"):
         make_plan(GradientSweep(dataset=(home,), shift=(home,), measure=()))
     with pytest.raises(InputError, match="no folder /nonexistent"):
         make_plan(GradientSweep(dataset=(home,), shift=("folder:/nonexistent",), measure=()))
-    with pytest.raises(InputError, match="shift: no data set, allowed are names"):
+    with pytest.raises(InputError, match="shift: none, allowed are names"):
         make_plan(GradientSweep(dataset=(home,), measure=("shift",)))
 
 
@@ -213,7 +212,7 @@ def test_parquet_is_matched_by_number_and_its_test_split_taken(tmp_path: Path, h
     assert isinstance(expected, Images)
     assert np.array_equal(other.test.images, expected.test.images)
     assert np.array_equal(other.test.labels, expected.test.labels)
-    with pytest.raises(InputError, match=r"shift .*: 4 classes, allowed are the 3 of"):
+    with pytest.raises(InputError, match=r"shift: .* has 4 classes, allowed are the 3 of"):
         check_others(home, [write_parquet(tmp_path / "more", [0, 3], 3)], "unused")
 
 
@@ -255,7 +254,7 @@ class TestAsAMetric:
         assert short_name("folder:waterbirds@1a2b3c4d") == "waterbirds"
         assert short_name("parquet:a@b@1a2b3c4d") == "a@b"
         assert short_name("kmnist") == "kmnist"
-        with pytest.raises(InputError, match="shift: 2 data sets called x, allowed are different names"):
+        with pytest.raises(InputError, match="sets: 2 data sets called x, allowed are different names"):
             Shift(("folder:x@11111111", "parquet:x@22222222"))
 
     def test_what_was_not_loaded_is_refused_at_the_start(self, home: str) -> None:

@@ -114,11 +114,14 @@ class TestTasks:
     @pytest.mark.parametrize(
         ("changed", "message"),
         [
-            ({"task_classes": None}, "task_classes is missing; sweeps/deformation.py has these tasks"),
+            (
+                {"task_classes": None},
+                "dataset: mnist-tasks without task_classes; sweeps/deformation.py has these tasks",
+            ),
             ({"task_classes": 1}, "task_classes: 1, allowed"),
-            ({"deformation_strength": None}, "allowed are a deformation_strength"),
+            ({"deformation_strength": None}, "deformation_strength: None, allowed with mnist-tasks are numbers"),
             ({"deformation_strength": -1.0}, "deformation_strength: -1.0, allowed"),
-            ({"folds": 2, "fold": 0}, "neither folds nor train_images"),
+            ({"folds": 2, "fold": 0}, "folds: 2, allowed with mnist-tasks is none"),
             ({"dataset": "digits"}, "task_classes: 5, allowed are none but of mnist-tasks"),
             ({"labels": "wrong"}, "labels: 'wrong', allowed are real, random"),
         ],
@@ -158,14 +161,14 @@ class TestRandomLabels:
     def test_of_streamed_images(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         from PIL import Image
 
-        from trainables.data import StreamedImages, identify, sources
+        from trainables.data import StreamedImages, identify, memory
 
         for name in ("a", "b"):
             (tmp_path / name).mkdir()
             for index in range(30):
                 Image.new("RGB", (8, 8), (index, 0, 0)).save(tmp_path / name / f"{index}.png")
         spec = f"folder:{tmp_path}"
-        monkeypatch.setattr(sources, "MEMORY_LIMIT", 0)
+        monkeypatch.setattr(memory, "MEMORY_LIMIT", 0)
         config = DataConfig(identify(spec, "unused"), labels="random", validation=0.0)
         random, real = load(spec, "unused", config), load(spec, "unused", dataclasses.replace(config, labels="real"))
         assert isinstance(random, StreamedImages)

@@ -11,20 +11,14 @@ from torch import nn
 from torch.nn import functional as F
 
 from trainables.configuration import ModelConfig, TrainingConfig, TrialConfig
-from trainables.data import DataConfig, Images, load
+from trainables.data import DataConfig, Images
 from trainables.method import Step
 from trainables.models import MODELS, build_model
-from trainables.top_gap import TopGap, TopGapNetwork, class_activation_map, map_side, top_gap
+from trainables.models.top_gap import TopGapNetwork
+from trainables.top_gap import TopGap, class_activation_map, map_side, top_gap
 from trainables.training import Run, build_network
 
 DATA = DataConfig("digits", train_images=200)
-
-
-@pytest.fixture(scope="module")
-def data() -> Images:
-    loaded = load("digits", "unused", DATA)
-    assert isinstance(loaded, Images)
-    return loaded
 
 
 def maps(*shape: int, seed: int = 0) -> torch.Tensor:

@@ -86,14 +86,18 @@ class DataConfig:
         for name, least in (("task_classes", 2), ("task_images", 1), ("task_tests", 1)):
             number = getattr(self, name)
             if number is None and self.dataset == TASKS:
-                raise InputError(f"{TASKS}: {name} is missing; sweeps/deformation.py has these tasks")
+                raise InputError(f"dataset: {TASKS} without {name}; sweeps/deformation.py has these tasks")
             if (number is None) == (self.dataset == TASKS):
                 allowed = f"whole numbers of at least {least}" if number is None else f"none but of {TASKS}"
                 raise InputError(f"{name}: {number}, allowed are {allowed}")
             if number is not None and number < least:
                 raise InputError(f"{name}: {number}, allowed are whole numbers of at least {least}")
-        if self.dataset == TASKS and (strength is None or self.folds is not None or self.train_images is not None):
-            raise InputError(f"{TASKS}: allowed are a deformation_strength, and neither folds nor train_images")
+        if self.dataset == TASKS:
+            if strength is None:
+                raise InputError(f"deformation_strength: None, allowed with {TASKS} are numbers of at least 0")
+            for name in ("folds", "train_images"):
+                if getattr(self, name) is not None:
+                    raise InputError(f"{name}: {getattr(self, name)}, allowed with {TASKS} is none")
         if self.crop < 0:
             raise InputError(f"crop: {self.crop}, allowed are whole numbers of at least 0")
         if self.padding not in get_args(Padding):

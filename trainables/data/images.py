@@ -8,15 +8,16 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from analysis.command_line import InputError
 from trainables.data.configuration import DataConfig
-from trainables.deformation import deform, random_deformations
+from trainables.data.deformations import deform, random_deformations
+from trainables.lazily import torch
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from trainables.data.streamed import StreamedImages
 
 
@@ -36,7 +37,7 @@ class Split:
     rows: NDArray[np.int64] | None = None
 
 
-class Moved(dict[tuple[int, str], tuple[NDArray[Any], Tensor]]):
+class Moved(dict[tuple[int, str], tuple[NDArray[Any], "Tensor"]]):
     """Arrays on devices, each moved there once per process also where several folds have it; they are not pickled."""
 
     def __reduce__(self) -> Any:
@@ -242,7 +243,7 @@ class Images:
         Raises `ValueError` if the data were loaded without masks.
         """
         if self.masks is None:
-            raise InputError(f"dataset {self.name}: loaded without masks")
+            raise InputError(f"dataset: {self.name} was loaded without masks")
         return torch.from_numpy(self.masks[start:end].copy())
 
     def training_pixels(self) -> Iterator[Tensor]:

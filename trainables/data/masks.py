@@ -17,9 +17,9 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from analysis.command_line import InputError
+from trainables.data.pictures import Image
 
 FOLDER = "masks"
 TRIMAP_BACKGROUND = 2
@@ -77,7 +77,7 @@ def check(files: Sequence[MaskFile], spec: str) -> None:
     missing = [file for file in files if not os.path.exists(file.mask)]
     if missing:
         raise InputError(
-            f"dataset {spec}: {len(missing)} of {len(files)} test images have no mask, allowed is one for each: "
+            f"dataset: {len(missing)} of {len(files)} test images of {spec} have no mask, allowed is one for each: "
             f"{missing[0].mask} is missing"
         )
 

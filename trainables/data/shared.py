@@ -81,7 +81,7 @@ class SharedData:
         planned = self.configs[0].dataset
         if found != planned:
             raise InputError(
-                f"dataset {self.spec}: {found}, and {planned} when this was planned: the data have changed"
+                f"dataset: {self.spec} is {found}, and was {planned} when this was planned: the data have changed"
             )
 
 

@@ -16,8 +16,11 @@ from numpy.typing import NDArray
 
 from analysis.command_line import InputError
 from trainables.data.configuration import DataConfig
+from trainables.data.folders import class_folder
 from trainables.data.images import Images, Split
-from trainables.data.sources import MEMORY_LIMIT, _folder, _parse, _read_files, describe, identify, load
+from trainables.data.memory import fits
+from trainables.data.pictures import read_files
+from trainables.data.sources import describe, identify, load, parse_spec
 from trainables.data.streamed import StreamedImages
 
 Names = tuple[str, ...]
@@ -32,7 +35,7 @@ def check_others(spec: str, others: Sequence[str], root: str) -> None:
     names = _class_names(spec, root)
     for other in others:
         if identify(other, root) == identify(spec, root):
-            raise InputError(f"shift {other}: what is trained on, allowed are other data sets")
+            raise InputError(f"shift: {other} is what is trained on, allowed are other data sets")
         found = _class_names(other, root)
         if isinstance(names, tuple) and isinstance(found, tuple):
             match(names, found, spec, other)
@@ -50,7 +53,7 @@ def load_others(data: Sequence[Images | StreamedImages], spec: str, others: Sequ
     for other in others:
         name = identify(other, root)
         if name == data[0].name:
-            raise InputError(f"shift {other}: what is trained on, allowed are other data sets")
+            raise InputError(f"shift: {other} is what is trained on, allowed are other data sets")
         loaded = _load(data[0], spec, other, root, name)
         for fold in data:
             fold.others[name] = dataclasses.replace(loaded, mean=fold.mean, std=fold.std)
@@ -59,26 +62,26 @@ def load_others(data: Sequence[Images | StreamedImages], spec: str, others: Sequ
 def _load(data: Images | StreamedImages, spec: str, other: str, root: str, name: str) -> Images | StreamedImages:
     size = data.evaluation_size
     config = DataConfig(name, image_size=size, validation=0.0, scaling=data.config.scaling)
-    kind, path = _parse(other)
+    kind, path = parse_spec(other)
     if kind == "folder":
-        folder = _folder(path)
+        folder = class_folder(path)
         split = (Path(path) / "train").is_dir()
         parts = [folder.test] if split else [folder.train, folder.test]
         files = [file for part in parts for file in part[0]]
         order = match(data.class_names, tuple(folder.classes), spec, other)
         labels = order[np.concatenate([part[1] for part in parts])]
-        if isinstance(data, StreamedImages) or len(files) * data.channels * size * size > MEMORY_LIMIT:
+        if isinstance(data, StreamedImages) or not fits(len(files), data.channels, size):
             if data.channels != 3:
-                raise InputError(f"shift {other}: too large to be held in memory, allowed are sets in colour")
+                raise InputError(f"shift: {other} is too large to be held in memory, allowed are sets in colour")
             test = files, labels
             splits = {"train": test, "validation": test, "test": test}
             return StreamedImages(config, data.class_names, splits, size=size, mean=data.mean, std=data.std)
-        images, labels = _read_files(files, labels, size, "L" if data.channels == 1 else "RGB")
+        images, labels = read_files(files, labels, size, "L" if data.channels == 1 else "RGB")
         return _as_trained(data, config, images, labels)
     found = load(other, root, config)
     order = match(data.class_names, found.class_names, spec, other)
     if found.channels != data.channels:
-        raise InputError(f"shift {other}: {found.channels} channels, allowed are the {data.channels} of {spec}")
+        raise InputError(f"shift: {other} has {found.channels} channels, allowed are the {data.channels} of {spec}")
     if isinstance(found, StreamedImages):
         files, labels = found.files["test"]
         test = files, order[labels]
@@ -106,13 +109,13 @@ def match(names: Names, others: Names, spec: str, other: str) -> NDArray[np.int6
     if unknown or lacking:
         parts = [f"has {_listed(unknown)}, which {spec} has not"] if unknown else []
         parts += [f"lacks {_listed(lacking)}"] if lacking else []
-        raise InputError(f"shift {other}: {', and '.join(parts)}; allowed are sets of the same classes")
+        raise InputError(f"shift: {other} {', and '.join(parts)}; allowed are sets of the same classes")
     return np.array([names.index(name) for name in others], dtype=np.int64)
 
 
 def _same_number(number: int, others: int, spec: str, other: str) -> None:
     if number != others:
-        raise InputError(f"shift {other}: {others} classes, allowed are the {number} of {spec}")
+        raise InputError(f"shift: {other} has {others} classes, allowed are the {number} of {spec}")
 
 
 def _are_numbers(names: Names) -> bool:
@@ -126,5 +129,5 @@ def _listed(names: Sequence[str]) -> str:
 
 def _class_names(spec: str, root: str) -> Names | int:
     """A folder's; the number of classes of others, whose names are known once they are loaded."""
-    kind, path = _parse(spec)
-    return tuple(_folder(path).classes) if kind == "folder" else describe(spec, root).classes
+    kind, path = parse_spec(spec)
+    return tuple(class_folder(path).classes) if kind == "folder" else describe(spec, root).classes

@@ -5,24 +5,26 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from PIL import Image
-from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
 from analysis.command_line import InputError
 from trainables.data.configuration import DataConfig
 from trainables.data.images import Images, scale_and_offset, scaled
 from trainables.data.masks import MaskFile, from_grey
+from trainables.data.pictures import Image
+from trainables.lazily import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from torch.utils.data import DataLoader, Dataset
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
-class _Files(Dataset[tuple[Tensor, int]]):
+class _Files:
     """Images of some files; each is transformed under a seed of its own, so that no worker's state matters."""
 
     def __init__(self, paths: Sequence[str], labels: Sequence[int], seeds: Sequence[int], transform: Any) -> None:
@@ -100,13 +102,16 @@ class StreamedImages:
     def _loader(
         self, split: str, indices: Tensor, seeds: Tensor, transform: Any, batch_size: int, device: torch.device
     ) -> DataLoader[tuple[Tensor, int]]:
+        from torch.utils.data import DataLoader
+
         paths, labels = self.files[split]
         chosen = indices.tolist()
         files = _Files([paths[i] for i in chosen], labels[chosen].tolist(), seeds.tolist(), transform)
         # a generator of its own: otherwise every loader would draw from torch's global one
         own = torch.Generator()
         pin = device.type == "cuda"
-        return DataLoader(files, batch_size, num_workers=self.workers, pin_memory=pin, generator=own)
+        readable = cast("Dataset[tuple[Tensor, int]]", files)  # what it is taken for; a class of torch's it need not be
+        return DataLoader(readable, batch_size, num_workers=self.workers, pin_memory=pin, generator=own)
 
     def training_batches(
         self, batch_size: int, *, generator: torch.Generator, device: torch.device
@@ -151,7 +156,7 @@ class StreamedImages:
         Raises `ValueError` if the data were loaded without masks, or one cannot be read.
         """
         if self.masks is None:
-            raise InputError(f"dataset {self.name}: loaded without masks")
+            raise InputError(f"dataset: {self.name} was loaded without masks")
         transform = self._plain_transform(self.evaluation_size)
         found = [from_grey(transform(file.read())[0].numpy()) for file in self.masks[start:end]]
         return torch.from_numpy(np.stack(found))

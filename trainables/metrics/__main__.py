@@ -19,8 +19,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-from torch import nn
 from tyro.conf import Positional
 
 from analysis.command_line import InputError, parse, run
@@ -29,6 +27,7 @@ from analysis.schema import TABLES, direction, unit
 from trainables.configuration import TrialConfig
 from trainables.data import DataConfig, Images, StreamedImages, identify, load_each, load_others
 from trainables.kept_models import KeptModel, model_file, read_model, without_model
+from trainables.lazily import nn, torch
 from trainables.metrics import METRICS, needs_masks
 from trainables.metrics.flags import MetricFlags, separated
 from trainables.metrics.moment import Moment, map_row
@@ -52,7 +51,8 @@ class Flags(MetricFlags):
     place the record does not keep)."""
     data_root: str = "data"
     """Where named data sets are."""
-    device: str = "cuda" if torch.cuda.is_available() else "cpu"
+    device: str | None = None
+    """cpu or cuda; default: cuda where there is one."""
 
 
 def measure_afterwards(flags: Flags) -> int:
@@ -122,7 +122,8 @@ def _along(sweep: str, configs: Mapping[str, Mapping[str, Any]]) -> dict[str, se
     return found
 
 
-def _device(name: str) -> torch.device:
+def _device(name: str | None) -> torch.device:
+    name = name or ("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
         torch.zeros(1, device=device)
@@ -163,7 +164,7 @@ class _Data:
         data = self.loaded[treatment]
         if data.channels != kept.channels or data.classes > kept.classes:
             raise InputError(
-                f"dataset {spec}: {data.channels} channels and {data.classes} classes, allowed with {kept.url} are "
+                f"dataset: {spec} has {data.channels} channels and {data.classes} classes, allowed with {kept.url} are "
                 f"{kept.channels} channels and at most {kept.classes} classes"
             )
         others = {name: dataclasses.replace(other, mean=kept.mean, std=kept.std) for name, other in data.others.items()}

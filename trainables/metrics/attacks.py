@@ -7,7 +7,7 @@ every one that is given back.
 
 Notation: B images, C channels, H×W pixels, D classes. A model is any callable from (B, C, H, W) to logits (B, D) that
 treats images apart; an `nn.Module` is attacked in evaluation mode and left as it was. Nothing is drawn but from the
-generator (None: torch's own). Memory is bounded as in `saliency`: so many images go through the model at once as their
+generator (None: torch's own). Memory is bounded (`chunks.py`): so many images go through the model at once as their
 activations fill 128 MiB, or `chunk` of them.
 """
 
@@ -18,46 +18,18 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-
-import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from typing import TYPE_CHECKING
 
 from analysis.command_line import InputError
-from trainables.data import Images, StreamedImages
-from trainables.data.images import scale_and_offset
+from trainables.lazily import F, nn, torch
 from trainables.method import evaluation_mode
-from trainables.metrics.moment import EVALUATION_BATCH, Measured, Moment, derived_seed
-from trainables.metrics.saliency import FORWARD, INPUT_GRADIENT, chunk_size
+from trainables.metrics.chunks import Model, chunk_size, in_chunks
+from trainables.metrics.moment import EVALUATION_BATCH, FORWARD, INPUT_GRADIENT, Measured, Moment, derived_seed
 
-Model = Callable[[Tensor], Tensor]
+if TYPE_CHECKING:
+    from torch import Tensor
 
-# --- the pixels' own unit ---------------------------------------------------------------------------------------------
-
-
-class PixelModel(nn.Module):
-    """A network with the normalisation of its data inside: from images in [0, 1] to logits."""
-
-    scale: Tensor
-    offset: Tensor
-
-    def __init__(self, network: nn.Module, data: Images | StreamedImages) -> None:
-        super().__init__()
-        self.network = network
-        scale, offset = scale_and_offset(data.config, data.mean, data.std)
-        device = next((parameter.device for parameter in network.parameters()), torch.device("cpu"))
-        for name, values in (("scale", [255 * value for value in scale]), ("offset", offset)):
-            self.register_buffer(name, torch.tensor(values, device=device).reshape(1, -1, 1, 1), persistent=False)
-        self.training = network.training
-
-    def forward(self, images: Tensor) -> Tensor:
-        logits: Tensor = self.network(images * self.scale + self.offset)
-        return logits
-
-    def pixels(self, inputs: Tensor) -> Tensor:
-        """The images in [0, 1], exactly k/255, that the data set gives to the network as `inputs`."""
-        return ((inputs - self.offset) / self.scale * 255).round().div(255)
-
+    from trainables.models.pixels import PixelModel
 
 # --- what the attacks share -------------------------------------------------------------------------------------------
 
@@ -116,15 +88,10 @@ def _uniform(images: Tensor, generator: torch.Generator | None) -> Tensor:
     return torch.rand(images.shape, generator=generator, device=device).mul_(2).sub_(1).to(images)
 
 
-def _parts(images: Tensor, labels: Tensor, size: int) -> Iterator[tuple[Tensor, Tensor]]:
-    return zip(images.detach().split(size), labels.split(size), strict=True)
-
-
 def predictions(model: Model, images: Tensor, *, chunk: int | None = None) -> Tensor:
     """The predicted classes (B,) of images in [0, 1]; the first of equal logits."""
     with torch.no_grad(), _evaluated(model):
-        size = chunk or chunk_size(model, images)
-        return torch.cat([model(part).argmax(1) for part in images.split(size)])
+        return in_chunks(lambda part: model(part).argmax(1), model, images, chunk=chunk)
 
 
 # --- FGSM and PGD -----------------------------------------------------------------------------------------------------
@@ -252,13 +219,14 @@ def apgd(
     _check(images, epsilon, steps=steps)
     if not len(images):
         return images.clone()
-    found = []
+
+    def some(part: Tensor, classes: Tensor) -> Tensor:
+        noise = _uniform(part, generator)
+        start = (part + epsilon * noise / noise.abs().amax((1, 2, 3), keepdim=True)).clamp(0, 1)
+        return _apgd(model, part, classes, start, epsilon, steps)
+
     with _evaluated(model):
-        for original, label in _parts(images, labels, chunk or chunk_size(model, images)):
-            noise = _uniform(original, generator)
-            start = (original + epsilon * noise / noise.abs().amax((1, 2, 3), keepdim=True)).clamp(0, 1)
-            found.append(_apgd(model, original, label, start, epsilon, steps))
-    return _checked(images, torch.cat(found), epsilon)
+        return _checked(images, in_chunks(some, model, images.detach(), labels, chunk=chunk), epsilon)
 
 
 def _apgd(model: Model, images: Tensor, labels: Tensor, start: Tensor, epsilon: float, steps: int) -> Tensor:
@@ -492,7 +460,7 @@ class Attacks:
         counts = {"restarts": self.restarts, "queries": self.queries, "images": self.images}
         for name, number in [*(("steps", steps) for steps in self.steps), *counts.items()]:
             if number < 1:
-                raise InputError(f"attack {name}: {number}, allowed are whole numbers of at least 1")
+                raise InputError(f"{name}: {number}, allowed are whole numbers of at least 1")
 
     def step(self, epsilon: float) -> float:
         """The step of PGD at this ε."""
@@ -513,6 +481,8 @@ class Attacks:
     def measure(self, moment: Moment) -> Measured:
         if moment.split != "test":
             return Measured()
+        from trainables.models.pixels import PixelModel
+
         model = PixelModel(moment.model, moment.data)
         settings = [(attack, text) for attack in self.attacks for text in self.epsilon]
         unchanged: dict[tuple[str, float], int] = {}

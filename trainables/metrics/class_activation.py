@@ -9,16 +9,17 @@ Notation: B images, C channels, H×W pixels, D classes.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
-
-import torch
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, Any
 
 from analysis.command_line import InputError
-from trainables.metrics.moment import EVALUATION_BATCH, Measured, Moment
-from trainables.metrics.saliency import FORWARD, chunk_size
-from trainables.models.pyramid import cut
-from trainables.top_gap import TopGapNetwork, enlarged
+from trainables.lazily import nn, torch
+from trainables.metrics.chunks import in_chunks
+from trainables.metrics.moment import EVALUATION_BATCH, FORWARD, Measured, Moment
+from trainables.models.class_maps import enlarged
+from trainables.models.feature_maps import cut
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def grad_cam(network: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
@@ -40,6 +41,7 @@ def cams(model: nn.Module, images: Tensor, labels: Tensor, *, chunk: int | None 
     """The class activation maps of the classes `labels` (B,) in [0, 1], (B, H, W), of the images' size: the class maps
     of a Top-GAP network, GradCAM of any other; nan of maps of a single pixel, which locate nothing. So many images at
     once as fill 128 MiB, or `chunk` of them."""
+    from trainables.models.top_gap import TopGapNetwork
 
     def some(part: Tensor, classes: Tensor) -> Tensor:
         if isinstance(model, TopGapNetwork):
@@ -47,9 +49,8 @@ def cams(model: nn.Module, images: Tensor, labels: Tensor, *, chunk: int | None 
         maps = grad_cam(model, part, classes)
         return enlarged(maps, part.shape[-2], part.shape[-1])
 
-    size = chunk or chunk_size(model, images)
     with torch.no_grad():
-        return torch.cat([some(*pair) for pair in zip(images.split(size), labels.split(size), strict=True)])
+        return in_chunks(some, model, images, labels, chunk=chunk)
 
 
 def first_of_classes(labels: Tensor, number: int) -> list[int]:
@@ -73,14 +74,16 @@ class ClassActivation:
 
     def __post_init__(self) -> None:
         if self.images < 1:
-            raise InputError(f"cam images: {self.images}, allowed are whole numbers of at least 1")
+            raise InputError(f"images: {self.images}, allowed are whole numbers of at least 1")
         if self.panels < 0:
-            raise InputError(f"cam panels: {self.panels}, allowed are whole numbers of at least 0")
+            raise InputError(f"panels: {self.panels}, allowed are whole numbers of at least 0")
 
     def image_passes(self, features: int) -> float:
         return self.images * FORWARD
 
     def measure(self, moment: Moment) -> Measured:
+        from trainables.models.top_gap import TopGapNetwork
+
         if moment.split != "test":
             if moment.epoch == 0 and not isinstance(moment.model, TopGapNetwork):
                 cut(moment.model)  # a network that cannot be cut is refused before it is trained

@@ -25,19 +25,18 @@ import contextlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
-
-import torch
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, Any
 
 from analysis.command_line import InputError
-from trainables.deformation import deform, random_deformations
+from trainables.data.deformations import deform, random_deformations
+from trainables.lazily import nn, torch
 from trainables.loco_reg import spatial_convolutions
 from trainables.method import evaluation_mode
-from trainables.metrics.moment import EVALUATION_BATCH, Measured, Moment, derived_seed
-from trainables.metrics.saliency import FORWARD
-from trainables.models.downsampled import DownsampledNetwork
-from trainables.models.pyramid import POOLING, activations
+from trainables.metrics.moment import EVALUATION_BATCH, FORWARD, Measured, Moment, derived_seed
+from trainables.models.feature_maps import activations, is_pooling
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 # --- sensitivity to deformation ---------------------------------------------------------------------------------------
 
@@ -70,7 +69,6 @@ def deformation_sensitivity(
     return {name: float(values.mean()) for name, values in found.items()}
 
 
-@torch.no_grad()
 def normalised_distances(
     model: nn.Module, images: Tensor, deformed: Tensor, *, budget: int = BUDGET
 ) -> dict[str, Tensor]:
@@ -82,7 +80,7 @@ def normalised_distances(
         )
     number = len(images)
     products: dict[str, _Products] = {}
-    with evaluation_mode(model):
+    with torch.no_grad(), evaluation_mode(model):
         chunk = max(1, min(number, budget // largest_activation(model, images) // 2))
         chunks = [slice(start, min(start + chunk, number)) for start in range(0, number, chunk)]
         for index, rows in enumerate(chunks):
@@ -153,8 +151,10 @@ def _reduce(
 
 def measured_layers(model: nn.Module) -> list[tuple[str, nn.Module]]:
     """The layers besides the input, by name (see the module's docstring), in the order in which they are defined."""
+    from trainables.models.blocks import DownsampledNetwork
+
     chosen = {id(module) for module in activations(model)}
-    chosen |= {id(module) for module in model.modules() if isinstance(module, POOLING)}
+    chosen |= {id(module) for module in model.modules() if is_pooling(module)}
     for network in model.modules():
         if isinstance(network, DownsampledNetwork):
             for name, layer in network.named_children():
@@ -170,7 +170,7 @@ def largest_activation(model: nn.Module, images: Tensor) -> int:
 
     def compare(_module: nn.Module, _inputs: Any, outputs: Any) -> None:
         nonlocal largest
-        if isinstance(outputs, Tensor):
+        if isinstance(outputs, torch.Tensor):
             largest = max(largest, outputs.numel() * outputs.element_size())
 
     with contextlib.ExitStack() as stack:
@@ -201,7 +201,7 @@ def filter_total_variation(weight: Tensor) -> Tensor:
 
 def _check_every(every: int) -> None:
     if every < 0:
-        raise InputError(f"measure_every: {every}, allowed are whole numbers of at least 0")
+        raise InputError(f"every: {every}, allowed are whole numbers of at least 0")
 
 
 def _is_due(moment: Moment, every: int) -> bool:
@@ -249,12 +249,12 @@ class DeformationSensitivity:
     def __post_init__(self) -> None:
         _check_every(self.every)
         if self.images < 2:
-            raise InputError(f"deformation_images: {self.images}, allowed are whole numbers of at least 2")
+            raise InputError(f"images: {self.images}, allowed are whole numbers of at least 2")
         if self.grid is not None and self.grid < 2:
-            raise InputError(f"deformation_grid: {self.grid}, allowed are whole numbers of at least 2")
+            raise InputError(f"grid: {self.grid}, allowed are whole numbers of at least 2")
         most = self.max_displacement
         if most is not None and not (math.isfinite(most) and most >= 0):
-            raise InputError(f"deformation_max: {most}, allowed are finite numbers of at least 0")
+            raise InputError(f"max_displacement: {most}, allowed are finite numbers of at least 0")
 
     def image_passes(self, features: int) -> float:
         """At initialisation and at the end; images so large that they pass in chunks take more."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +21,42 @@ def separated(values: Iterable[str]) -> list[str]:
 # of a large folder it reads every file
 _identified = functools.cache(identify)
 
+_SALIENCY = {"images": "saliency_images", "explainers": "explainers", "seed": "saliency_seed"}
+_VALUED = {**_SALIENCY, "per_image": "saliency_per_image"}
+
+FLAGS: dict[str, dict[str, str]] = {
+    "landscape": {"expectation": "landscape", "images": "landscape_images", "maps_at": "maps_at"},
+    "paths": {"initialisations": "initialisations"},
+    "faithfulness": {**_VALUED, "pixels": "saliency_pixels"},
+    "local_lipschitz": {**_VALUED, "samples": "saliency_samples"},
+    "max_sensitivity": {**_VALUED, "samples": "saliency_samples"},
+    "entropy": _VALUED,
+    "saliency_maps": {**_SALIENCY, "panels": "saliency_panels"},
+    "attacks": {
+        "attacks": "attacks",
+        "epsilon": "epsilon",
+        "steps": "attack_steps",
+        "step_size": "step_size",
+        "restarts": "attack_restarts",
+        "queries": "attack_queries",
+        "images": "attack_images",
+        "seed": "attack_seed",
+    },
+    "erf": {"images": "erf_images"},
+    "iou": {"images": "iou_images"},
+    "shift": {"sets": "shift"},
+    "deformation_sensitivity": {
+        "images": "deformation_images",
+        "grid": "deformation_grid",
+        "max_displacement": "deformation_max",
+        "seed": "deformation_seed",
+        "every": "measure_every",
+    },
+    "filter_smoothness": {"every": "measure_every"},
+    "cam": {"images": "cam_images", "panels": "cam_panels"},
+}
+"""By metric, the field of `MetricFlags` that each of its options comes from."""
+
 
 @dataclass(frozen=True)
 class MetricFlags:
@@ -29,49 +65,49 @@ class MetricFlags:
     landscape: Expectation = "sampled"
     """Importance landscape of a split: one sampled class per image, or the exact expectation over classes."""
     landscape_images: int | None = None
-    """Measure the landscape on so many images of the split; default: all."""
+    """Measure the landscape on the first so many images of the split; default: all."""
     maps_at: tuple[int, ...] = ()
-    """Epochs after which to keep the landscape's map, besides initialisation and the end."""
+    """Epochs after which to keep the landscape's map, besides initialisation and the end; default: none."""
     initialisations: int = 10
-    """Initialisations averaged in the comparison with path counts (epoch 0)."""
+    """Number of initialisations averaged in the comparison with path counts (epoch 0)."""
     explainers: tuple[str, ...] = ("gradient", "deeplift")
     """Saliency maps to measure: gradient, deeplift, integrated_gradients."""
     saliency_images: int = 128
-    """Saliency is measured on so many test images, the same for every trial."""
+    """Saliency is measured on so many test images (all, if there are fewer), the same for every trial."""
     saliency_seed: int = 0
     """Decides which images and pixels, and the noise."""
     saliency_pixels: int | None = None
     """Faithfulness perturbs so many features of an image (pixels of a channel), one at a time; default: all."""
     saliency_samples: int = 200
-    """Draws of noise for local_lipschitz and max_sensitivity."""
+    """Draws of noise an image for local_lipschitz and max_sensitivity."""
     saliency_per_image: bool = False
     """Record every image's value besides mean and deviation."""
     saliency_panels: int = 4
-    """Images whose saliency maps are kept."""
+    """Number of images whose saliency maps are kept."""
     attacks: tuple[str, ...] = ("fgsm", "pgd")
     """Attacks to measure robust accuracy under: fgsm, pgd, square, apgd."""
     epsilon: tuple[str, ...] = ("8/255",)
     """Radii of the attacks' ℓ∞ ball in pixels of [0, 1], numbers or fractions."""
     attack_steps: tuple[int, ...] = (20, 50)
-    """Steps of PGD and APGD, each a measurement."""
+    """Steps of PGD and APGD, each number a measurement."""
     step_size: str = "eps/4"
     """Step of PGD in pixels of [0, 1], or as a part of ε: eps/4, or eps/30, which is Foolbox's default."""
     attack_restarts: int = 1
     """Runs of PGD, APGD and Square; what counts is the worst."""
     attack_queries: int = 5000
-    """Queries of Square."""
+    """Queries of Square an image and run."""
     attack_images: int = 500
-    """The first so many test images are attacked."""
+    """The first so many test images are attacked (all, if there are fewer)."""
     attack_seed: int = 0
     """Decides random starts and squares, the same for every trial."""
     erf_images: int = 128
-    """Receptive fields are measured on the first so many test images."""
+    """Receptive fields are measured on the first so many test images (all, if there are fewer)."""
     cam_images: int = 1000
-    """Class activation maps are measured on the first so many test images."""
+    """Class activation maps are measured on the first so many test images (all, if there are fewer)."""
     cam_panels: int = 4
-    """Images whose class activation maps are kept, each of another class."""
+    """Number of images whose class activation maps are kept, each of another class."""
     iou_images: int = 1000
-    """The overlap with masks is measured on the first so many test images."""
+    """The overlap with masks is measured on the first so many test images (all, if there are fewer)."""
     deformation_images: int = 128
     """Sensitivity to deformation is measured on the first so many test images (all, if there are fewer), the same at
     every moment."""
@@ -82,8 +118,8 @@ class MetricFlags:
     deformation_seed: int = 0
     """Decides the deformations, the same for every trial."""
     measure_every: int = 0
-    """Measure sensitivity to deformation and smoothness of filters after every so many epochs, too; default: at
-    initialisation and at the end."""
+    """Epochs from one measurement of sensitivity to deformation and smoothness of filters to the next; default: at
+    initialisation and at the end alone."""
     shift: tuple[str, ...] = ()
     """Data sets of the same classes to test on, by name, or folder:/path, parquet:/path; measures shift."""
 
@@ -94,53 +130,31 @@ class MetricFlags:
     def metric_options(self, names: Iterable[str], flag: str) -> dict[str, dict[str, Any]]:
         """Options of each metric by its name, as JSON values; `flag` is what the names were given by.
 
-        Raises `InputError` for unknown names and bad options.
+        Raises `InputError`, which begins with the flag's field, for unknown names and for bad options, of metrics that
+        are not among the names, too.
         """
-        saliency = {
-            "images": self.saliency_images,
-            "explainers": separated(self.explainers),
-            "seed": self.saliency_seed,
-        }
-        valued = {**saliency, "per_image": self.saliency_per_image}
-        options: dict[str, dict[str, Any]] = {
-            "landscape": {
-                "expectation": self.landscape,
-                "images": self.landscape_images,
-                "maps_at": list(self.maps_at),
-            },
-            "paths": {"initialisations": self.initialisations},
-            "faithfulness": {**valued, "pixels": self.saliency_pixels},
-            "local_lipschitz": {**valued, "samples": self.saliency_samples},
-            "max_sensitivity": {**valued, "samples": self.saliency_samples},
-            "entropy": valued,
-            "saliency_maps": {**saliency, "panels": self.saliency_panels},
-            "attacks": {
-                "attacks": separated(self.attacks),
-                "epsilon": separated(self.epsilon),
-                "steps": list(self.attack_steps),
-                "step_size": self.step_size,
-                "restarts": self.attack_restarts,
-                "queries": self.attack_queries,
-                "images": self.attack_images,
-                "seed": self.attack_seed,
-            },
-            "erf": {"images": self.erf_images},
-            "iou": {"images": self.iou_images},
-            "shift": {"sets": self.shifted()},
-            "deformation_sensitivity": {
-                "images": self.deformation_images,
-                "grid": self.deformation_grid,
-                "max_displacement": self.deformation_max,
-                "seed": self.deformation_seed,
-                "every": self.measure_every,
-            },
-            "filter_smoothness": {"every": self.measure_every},
-            "cam": {"images": self.cam_images, "panels": self.cam_panels},
-        }
-        chosen = {}
-        for name in dict.fromkeys([*separated(names), *(["shift"] if self.shift else [])]):
+        chosen = list(dict.fromkeys([*separated(names), *(["shift"] if self.shift else [])]))
+        for name in chosen:
             if name not in METRICS:
                 raise InputError(f"{flag}: {name!r}, allowed are {', '.join(METRICS)}")
-            chosen[name] = options.get(name, {})
-            METRICS[name](**chosen[name])
-        return chosen
+        options = {name: dict(self._options(name)) for name in METRICS}
+        for name in METRICS:
+            if name != "shift" or name in chosen:  # without --shift there is none
+                _check(name, options[name])
+        return {name: options[name] for name in chosen}
+
+    def _options(self, metric: str) -> Iterator[tuple[str, Any]]:
+        for option, field in FLAGS.get(metric, {}).items():
+            value = self.shifted() if field == "shift" else getattr(self, field)
+            if isinstance(value, tuple):
+                value = separated(value) if all(isinstance(part, str) for part in value) else list(value)
+            yield option, value
+
+
+def _check(metric: str, options: Mapping[str, Any]) -> None:
+    """Raise what the metric says of its options, of the fields of `MetricFlags` instead."""
+    try:
+        METRICS[metric](**options)
+    except InputError as error:
+        option, colon, rest = str(error).partition(":")
+        raise InputError(f"{FLAGS[metric].get(option, option)}{colon}{rest}") from None

@@ -26,9 +26,9 @@ class Landscape:
 
     def __post_init__(self) -> None:
         if self.expectation not in get_args(Expectation):
-            raise InputError(f"landscape expectation: {self.expectation!r}, allowed are 'sampled' and 'exact'")
+            raise InputError(f"expectation: {self.expectation!r}, allowed are 'sampled' and 'exact'")
         if self.images is not None and self.images < 1:
-            raise InputError(f"landscape images: {self.images}, allowed are whole numbers of at least 1")
+            raise InputError(f"images: {self.images}, allowed are whole numbers of at least 1")
         if any(epoch < 0 for epoch in self.maps_at):
             raise InputError(f"maps_at: {self.maps_at}, allowed are epochs of at least 0")
         object.__setattr__(self, "maps_at", tuple(self.maps_at))

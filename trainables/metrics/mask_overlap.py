@@ -12,15 +12,15 @@ Notation: B images, H×W pixels, T thresholds.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from analysis.command_line import InputError
+from trainables.lazily import torch
 from trainables.metrics.class_activation import cams
-from trainables.metrics.moment import EVALUATION_BATCH, Measured, Moment
-from trainables.metrics.saliency import FORWARD
+from trainables.metrics.moment import EVALUATION_BATCH, FORWARD, Measured, Moment
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 THRESHOLDS = tuple(step / 20 for step in range(1, 20))
 
@@ -49,7 +49,7 @@ class MaskOverlap:
 
     def __post_init__(self) -> None:
         if self.images < 1:
-            raise InputError(f"iou images: {self.images}, allowed are whole numbers of at least 1")
+            raise InputError(f"images: {self.images}, allowed are whole numbers of at least 1")
 
     def image_passes(self, features: int) -> float:
         return self.images * FORWARD
@@ -76,7 +76,7 @@ class MaskOverlap:
         values = torch.cat(parts).cpu()
         values = values[values.isfinite().all(1)]
         if not len(values):
-            raise InputError(f"dataset {moment.data.name}: no object in the masks of its first {start} test images")
+            raise InputError(f"dataset: {moment.data.name} has no object in the masks of its first {start} test images")
         means = values.mean(0)
         deviations = [float(column.std()) if len(values) > 1 else None for column in values.T]
         best = int(means.argmax())

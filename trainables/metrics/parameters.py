@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from torch import nn
-
+from trainables.lazily import nn
 from trainables.metrics.moment import Measured, Moment
 
 

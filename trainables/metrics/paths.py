@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
-
 from analysis.command_line import InputError
+from trainables.lazily import torch
 from trainables.metrics.moment import EVALUATION_BATCH, Measured, Moment, derived_seed
 from trainables.pilcro import landscape_of_batches, path_importance
 
@@ -21,7 +20,7 @@ class PathCounts:
     """Of the validation split, for the measured landscapes."""
 
     def __post_init__(self) -> None:
-        for name, number in {"initialisations": self.initialisations, "path images": self.images}.items():
+        for name, number in {"initialisations": self.initialisations, "images": self.images}.items():
             if number < 1:
                 raise InputError(f"{name}: {number}, allowed are whole numbers of at least 1")
 

@@ -21,23 +21,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-
-import torch
-from torch import Tensor, nn
+from typing import TYPE_CHECKING
 
 from analysis.command_line import InputError
-from trainables.metrics.moment import EVALUATION_BATCH, Measured, Moment
-from trainables.metrics.saliency import FORWARD, INPUT_GRADIENT, chunk_size
-from trainables.models.pyramid import cut
-from trainables.top_gap import TopGapNetwork
+from trainables.lazily import nn, torch
+from trainables.metrics.chunks import chunk_size
+from trainables.metrics.moment import EVALUATION_BATCH, FORWARD, INPUT_GRADIENT, Measured, Moment
+from trainables.models.feature_maps import cut
 
-Maps = Callable[[Tensor], Tensor]
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Maps = Callable[["Tensor"], "Tensor"]
 Location = tuple[int, int]
 
 
 def last_maps(model: nn.Module) -> Maps:
     """What gives the last maps of images, (B, C, H, W) to (B, channels, h, w): the class maps of a Top-GAP network, the
     last feature map of any other."""
+    from trainables.models.top_gap import TopGapNetwork
+
     return model.class_maps if isinstance(model, TopGapNetwork) else cut(model).features
 
 
@@ -89,7 +92,7 @@ class ReceptiveField:
 
     def __post_init__(self) -> None:
         if self.images < 1:
-            raise InputError(f"erf images: {self.images}, allowed are whole numbers of at least 1")
+            raise InputError(f"images: {self.images}, allowed are whole numbers of at least 1")
 
     def image_passes(self, features: int) -> float:
         return self.images * (FORWARD + 2 * INPUT_GRADIENT)

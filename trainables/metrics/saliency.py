@@ -5,211 +5,53 @@ normalised. The measure of confidence is the logit of the label.
 
 Notation: B images, C channels, H×W pixels, D classes, F = C·H·W features of an image. A model is any callable from
 (B, C, H, W) to logits (B, D) that treats images apart, as one with BatchNorm does in evaluation mode; an explainer is
-any callable from (model, images, labels) to attributions of the images' shape. Memory is bounded: at most so many
-images go through the model at once as their activations fill 128 MiB, or `chunk` of them; the values do not depend on
-it but for rounding.
+any callable from (model, images, labels) to attributions of the images' shape (`explainers.py`). Memory is bounded: at
+most so many images go through the model at once as their activations fill 128 MiB, or `chunk` of them (`chunks.py`).
 """
 
 from __future__ import annotations
 
-import contextlib
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
-
-import numpy as np
-import torch
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, Any
 
 from analysis.command_line import InputError
-from trainables.metrics.moment import Measured, Moment, derived_seed
-from trainables.models.pooling import TopGapPooling
-from trainables.models.pyramid import PRODUCTS
-
-Model = Callable[[Tensor], Tensor]
-Explainer = Callable[[Model, Tensor, Tensor], Tensor]
-
-ACTIVATION_BYTES = 2**27
-LARGEST_CHUNK = 256
-DEEPLIFT_EPSILON = 1e-10
-
-
-# --- explainers -------------------------------------------------------------------------------------------------------
-
-
-def _target_gradients(model: Model, images: Tensor, labels: Tensor) -> Tensor:
-    with torch.enable_grad():
-        inputs = images.detach().requires_grad_(True)
-        target = model(inputs).gather(1, labels.unsqueeze(1)).sum()
-        (gradients,) = torch.autograd.grad(target, inputs)
-    return gradients
-
-
-def input_gradient(model: Model, images: Tensor, labels: Tensor) -> Tensor:
-    """∂f_y/∂x, the gradient of each image's label's logit with respect to the image, signed, (B, C, H, W)."""
-    return _target_gradients(model, images, labels)
-
-
-def integrated_gradients(model: Model, images: Tensor, labels: Tensor, *, steps: int = 50) -> Tensor:
-    """Integrated Gradients (Sundararajan et al. 2017) along the straight path from an input of zeros, (B, C, H, W):
-    x · ∫₀¹ ∂f_y/∂x(t·x) dt, by Gauss-Legendre quadrature with `steps` points, as captum has it."""
-    nodes, weights = np.polynomial.legendre.leggauss(steps)
-    total = torch.zeros_like(images)
-    for node, weight in zip(nodes, weights, strict=True):
-        total += weight / 2 * _target_gradients(model, images * ((1 + node) / 2), labels)
-    return total * images
-
-
-_ELEMENTWISE = (
-    nn.ReLU,
-    nn.ReLU6,
-    nn.LeakyReLU,
-    nn.ELU,
-    nn.GELU,
-    nn.SiLU,
-    nn.Hardswish,
-    nn.Tanh,
-    nn.Sigmoid,
-    nn.Softplus,
+from trainables.lazily import torch
+from trainables.metrics.chunks import Model, chunk_size, in_chunks
+from trainables.metrics.explainers import (
+    EXPLAINERS,
+    Explainer,
+    deeplift,
+    explain_in_chunks,
+    input_gradient,
+    integrated_gradients,
 )
-_LINEAR = (
-    nn.Conv2d,
-    nn.Linear,
-    nn.modules.batchnorm._BatchNorm,
-    nn.AvgPool2d,
-    nn.AdaptiveAvgPool2d,
-    nn.Identity,
-    nn.Flatten,
-    nn.Unflatten,
-    nn.Dropout,
-    nn.Dropout2d,
-)
+from trainables.metrics.moment import FORWARD, INPUT_GRADIENT, Measured, Moment, derived_seed
 
+if TYPE_CHECKING:
+    from torch import Tensor
 
-def deeplift(model: Model, images: Tensor, labels: Tensor) -> Tensor:
-    """DeepLIFT with the Rescale rule (Shrikumar et al. 2017) against an input of zeros, (B, C, H, W); the attributions
-    of an image sum to the difference of its label's logit from that of the zeros.
-
-    A nonlinearity passes on Δoutput/Δinput instead of its gradient, or its gradient where the inputs differ by less
-    than 1e-10. **[reading]** Max pooling, for which the paper has no rule, passes on its gradient, as the authors' own
-    implementation does, and captum where the pooling follows a nonlinearity; the sum above is exact where the maps
-    of the zeros are constant within each window, as they are but for padded borders. So does Top-GAP pooling.
-
-    Raises `ValueError` for a model that is no `nn.Module` in evaluation mode, or has a layer that is neither linear
-    nor one of these nonlinearities.
-    """
-    if not isinstance(model, nn.Module):
-        raise InputError(f"model: {type(model).__name__}, allowed is an nn.Module, whose layers DeepLIFT reads")
-    if model.training:
-        raise InputError("model: in training mode, allowed is evaluation mode")
-    layers = _nonlinear_layers(model)
-    inputs: dict[nn.Module, Tensor] = {}
-    reference: dict[nn.Module, list[tuple[Tensor, Tensor]]] = {layer: [] for layer in layers}
-    uses = dict.fromkeys(layers, 0)
-
-    def keep_input(layer: nn.Module, given: tuple[Tensor, ...]) -> Any:
-        inputs[layer] = given[0]
-        # one that works in place shall not change what was kept
-        return given[0].clone() if getattr(layer, "inplace", False) else None
-
-    def keep_reference(layer: nn.Module, _given: tuple[Tensor, ...], output: Tensor) -> None:
-        reference[layer].append((inputs[layer], output))
-
-    def rescale(layer: nn.Module, _given: tuple[Tensor, ...], output: Tensor) -> Tensor:
-        x0, output0 = reference[layer][uses[layer]]  # a layer may be used again, in the same order
-        uses[layer] += 1
-        return _rescaled(layer, inputs[layer], output.detach(), x0, output0)
-
-    with torch.no_grad(), _hooks(layers, keep_reference, keep_input):
-        model(torch.zeros_like(images[:1]))
-    with _hooks(layers, rescale, keep_input):
-        multipliers = _target_gradients(model, images, labels)
-    return multipliers * images
-
-
-@contextlib.contextmanager
-def _hooks(
-    layers: Iterable[nn.Module], after: Callable[..., Any], before: Callable[..., Any] | None = None
-) -> Iterator[None]:
-    handles = []
-    for layer in layers:
-        if before is not None:
-            handles.append(layer.register_forward_pre_hook(before))
-        handles.append(layer.register_forward_hook(after))
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-def _nonlinear_layers(model: nn.Module) -> list[nn.Module]:
-    found: list[nn.Module] = []
-    for name, layer in model.named_modules():
-        if isinstance(layer, _ELEMENTWISE):
-            found.append(layer)
-        elif type(layer).__name__ in PRODUCTS or (
-            not any(layer.children()) and not isinstance(layer, (*_LINEAR, nn.MaxPool2d, TopGapPooling))
-        ):
-            raise InputError(
-                f"model: layer {name or 'itself'} is a {type(layer).__name__}, which DeepLIFT has no rule for; allowed "
-                "are convolutions, linear layers, BatchNorm, pooling and element-wise nonlinearities"
-            )
-    return found
-
-
-def _rescaled(layer: nn.Module, x: Tensor, output: Tensor, x0: Tensor, output0: Tensor) -> Tensor:
-    """The output, with Δoutput/Δinput for a gradient."""
-    with torch.no_grad():
-        difference = x - x0
-        small = difference.abs() < DEEPLIFT_EPSILON
-        if isinstance(layer, nn.ReLU):
-            slope = (x > 0).to(x.dtype)
-        else:
-            with torch.enable_grad():
-                inputs = x.detach().requires_grad_(True)
-                # a copy, which a layer that works in place may overwrite; past the hooks
-                (slope,) = torch.autograd.grad(type(layer).forward(layer, inputs.clone()).sum(), inputs)
-        multiplier = torch.where(small, slope, (output - output0) / torch.where(small, 1, difference))
-    return output + multiplier * (x - x.detach())
-
-
-EXPLAINERS: dict[str, Explainer] = {
-    "gradient": input_gradient,
-    "deeplift": deeplift,
-    "integrated_gradients": integrated_gradients,
-}
-
-
-# --- memory -----------------------------------------------------------------------------------------------------------
-
-
-def chunk_size(model: Model, images: Tensor) -> int:
-    """How many images of (B, C, H, W) may go through the model at once, from one's activations."""
-    if not isinstance(model, nn.Module):
-        return max(1, min(LARGEST_CHUNK, ACTIVATION_BYTES // (64 * images[0].numel() * images.element_size())))
-    held = 0
-
-    def count(_layer: nn.Module, _inputs: tuple[Any, ...], output: Any) -> None:
-        nonlocal held
-        if isinstance(output, Tensor):
-            held += output.numel() * output.element_size()
-
-    leaves = [layer for layer in model.modules() if not any(layer.children())]
-    with torch.no_grad(), _hooks(leaves, count):
-        model(images[:1])
-    return max(1, min(LARGEST_CHUNK, ACTIVATION_BYTES // max(1, held)))
-
-
-def explain_in_chunks(
-    explain: Explainer, model: Model, images: Tensor, labels: Tensor, chunk: int | None = None
-) -> Tensor:
-    """The explainer's attributions (B, C, H, W) of many images, detached."""
-    size = chunk or chunk_size(model, images)
-    parts = [explain(model, *pair).detach() for pair in zip(images.split(size), labels.split(size), strict=True)]
-    return torch.cat(parts)
+__all__ = [
+    "EXPLAINERS",
+    "Entropy",
+    "Explainer",
+    "Faithfulness",
+    "LocalLipschitz",
+    "MaxSensitivity",
+    "SaliencyMaps",
+    "chunk_size",
+    "deeplift",
+    "entropy",
+    "explain_in_chunks",
+    "faithfulness_estimate",
+    "input_gradient",
+    "integrated_gradients",
+    "local_lipschitz",
+    "max_sensitivity",
+    "prediction_changes",
+]
 
 
 # --- faithfulness -----------------------------------------------------------------------------------------------------
@@ -223,26 +65,24 @@ def prediction_changes(
 
     `features` (n,) are indices into an image's flattened features, None: all; the answer is (B, n) then.
     """
+
+    def confidence(some: Tensor, classes: Tensor) -> Tensor:
+        return model(some).gather(1, classes.unsqueeze(1)).squeeze(1)
+
     size = chunk or chunk_size(model, images)
     flat = images.flatten(1)
     features = torch.arange(flat.shape[1], device=images.device) if features is None else features
     both_ends = flat.amin(1, keepdim=True) + flat.amax(1, keepdim=True)
     number = len(features)
     with torch.no_grad():
-        plain = torch.cat(
-            [
-                model(part).gather(1, target.unsqueeze(1)).squeeze(1)
-                for part, target in zip(images.split(size), labels.split(size), strict=True)
-            ]
-        )
+        plain = in_chunks(confidence, model, images, labels, chunk=size)
         perturbed = torch.empty(len(images) * number, dtype=plain.dtype, device=images.device)
         for pairs in torch.arange(len(images) * number, device=images.device).split(size):
             image, column = pairs // number, pairs % number
             batch = flat[image]
             place = torch.arange(len(pairs), device=images.device), features[column]
             batch[place] = both_ends[image, 0] - batch[place]
-            logits = model(batch.view(-1, *images.shape[1:]))
-            perturbed[pairs] = logits.gather(1, labels[image].unsqueeze(1)).squeeze(1)
+            perturbed[pairs] = confidence(batch.view(-1, *images.shape[1:]), labels[image])
     return plain.unsqueeze(1) - perturbed.view(len(images), number)
 
 
@@ -412,10 +252,6 @@ def entropy(attributions: Tensor) -> Tensor:
 # --- as metrics of a trial --------------------------------------------------------------------------------------------
 
 
-FORWARD, INPUT_GRADIENT = 1 / 3, 2 / 3
-"""Of the time that an image takes in a training step."""
-
-
 def _passes(explainers: Iterable[str]) -> float:
     """Time of explaining an image by each, in units of an image's time in a training step."""
     return sum((50 if name == "integrated_gradients" else 1) * INPUT_GRADIENT for name in explainers)
@@ -442,7 +278,7 @@ class _Saliency(ABC):
             raise InputError(f"explainers: none, allowed are {', '.join(EXPLAINERS)}")
         for name, number in {"images": self.images, **self._counts()}.items():
             if number is not None and number < 1:
-                raise InputError(f"saliency {name}: {number}, allowed are whole numbers of at least 1")
+                raise InputError(f"{name}: {number}, allowed are whole numbers of at least 1")
         for name, size in self._sizes().items():
             if not (math.isfinite(size) and size > 0):
                 raise InputError(f"{name}: {size}, allowed are finite numbers above 0")
@@ -480,6 +316,15 @@ class _Saliency(ABC):
         chosen = order[: self.images].sort().values
         return chosen, *moment.data.select("test", chosen, device=moment.device)
 
+    def each(
+        self, metric: str, indices: Tensor, values: Callable[[Explainer], Tensor], **columns: Any
+    ) -> list[dict[str, Any]]:
+        """The rows of every explainer, from the images' values under it, (B,)."""
+        found = []
+        for name in self.explainers:
+            found += self.rows(metric, name, indices, values(EXPLAINERS[name]), **columns)
+        return found
+
     def rows(self, metric: str, name: str, indices: Tensor, values: Tensor, **columns: Any) -> list[dict[str, Any]]:
         """Mean and deviation over the images that have a value, n of them; and each image's, on request."""
         known = values.double()[values.isfinite()]
@@ -504,7 +349,7 @@ class Faithfulness(_Saliency):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.pixels is not None and self.pixels < 2:
-            raise InputError(f"saliency pixels: {self.pixels}, allowed are whole numbers of at least 2")
+            raise InputError(f"pixels: {self.pixels}, allowed are whole numbers of at least 2")
 
     def image_passes(self, features: int) -> float:
         perturbed = min(features, self.pixels or features)
@@ -518,15 +363,12 @@ class Faithfulness(_Saliency):
             number = self.pixels
         chunk = chunk_size(moment.model, images)
         changes = prediction_changes(moment.model, images, labels, features, chunk=chunk)
-        rows = []
-        for name in self.explainers:
-            attributions = explain_in_chunks(EXPLAINERS[name], moment.model, images, labels, chunk)
-            values = faithfulness_estimate(
-                moment.model, images, labels, attributions, features=features, changes=changes
-            )
-            columns = {"level": float(number), "direction": "max"}
-            rows += self.rows("faithfulness", name, indices, values, **columns)
-        return Measured({}, rows)
+
+        def estimates(explain: Explainer) -> Tensor:
+            attributions = explain_in_chunks(explain, moment.model, images, labels, chunk)
+            return faithfulness_estimate(moment.model, images, labels, attributions, features=features, changes=changes)
+
+        return Measured({}, self.each("faithfulness", indices, estimates, level=float(number), direction="max"))
 
 
 @dataclass(frozen=True)
@@ -553,12 +395,11 @@ class LocalLipschitz(_UnderNoise):
         return {"std": self.std}
 
     def measure_batch(self, moment: Moment, indices: Tensor, images: Tensor, labels: Tensor) -> Measured:
-        rows = []
-        for name in self.explainers:
+        def largest(explain: Explainer) -> Tensor:
             options: Any = {"samples": self.samples, "generator": self.generator("local lipschitz")}
-            values = local_lipschitz(moment.model, images, labels, EXPLAINERS[name], std=self.std, **options)
-            rows += self.rows("local_lipschitz", name, indices, values, level=self.std, direction="min")
-        return Measured({}, rows)
+            return local_lipschitz(moment.model, images, labels, explain, std=self.std, **options)
+
+        return Measured({}, self.each("local_lipschitz", indices, largest, level=self.std, direction="min"))
 
 
 @dataclass(frozen=True)
@@ -571,12 +412,11 @@ class MaxSensitivity(_UnderNoise):
         return {"radius": self.radius}
 
     def measure_batch(self, moment: Moment, indices: Tensor, images: Tensor, labels: Tensor) -> Measured:
-        rows = []
-        for name in self.explainers:
+        def largest(explain: Explainer) -> Tensor:
             options: Any = {"samples": self.samples, "generator": self.generator("max sensitivity")}
-            values = max_sensitivity(moment.model, images, labels, EXPLAINERS[name], radius=self.radius, **options)
-            rows += self.rows("max_sensitivity", name, indices, values, level=self.radius, direction="min")
-        return Measured({}, rows)
+            return max_sensitivity(moment.model, images, labels, explain, radius=self.radius, **options)
+
+        return Measured({}, self.each("max_sensitivity", indices, largest, level=self.radius, direction="min"))
 
 
 @dataclass(frozen=True)
@@ -584,11 +424,10 @@ class Entropy(_Saliency):
     """Entropy of the saliency map by explainer, in nats."""
 
     def measure_batch(self, moment: Moment, indices: Tensor, images: Tensor, labels: Tensor) -> Measured:
-        rows = []
-        for name in self.explainers:
-            values = entropy(explain_in_chunks(EXPLAINERS[name], moment.model, images, labels))
-            rows += self.rows("entropy", name, indices, values, unit="nat", direction="min")
-        return Measured({}, rows)
+        def entropies(explain: Explainer) -> Tensor:
+            return entropy(explain_in_chunks(explain, moment.model, images, labels))
+
+        return Measured({}, self.each("entropy", indices, entropies, unit="nat", direction="min"))
 
 
 @dataclass(frozen=True)

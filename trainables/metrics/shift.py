@@ -5,9 +5,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
-
 from analysis.command_line import InputError
+from trainables.lazily import torch
 from trainables.metrics.moment import EVALUATION_BATCH, Measured, Moment
 
 
@@ -26,11 +25,11 @@ class Shift:
     def __post_init__(self) -> None:
         object.__setattr__(self, "sets", tuple(dict.fromkeys(self.sets)))
         if not self.sets:
-            raise InputError("shift: no data set, allowed are names, folder:/path and parquet:/path (--shift)")
+            raise InputError("sets: none, allowed are names of data sets, folder:/path and parquet:/path")
         names = [short_name(name) for name in self.sets]
         for name in names:
             if names.count(name) > 1:
-                raise InputError(f"shift: {names.count(name)} data sets called {name}, allowed are different names")
+                raise InputError(f"sets: {names.count(name)} data sets called {name}, allowed are different names")
 
     def measure(self, moment: Moment) -> Measured:
         if moment.split != "test" and moment.epoch > 0:

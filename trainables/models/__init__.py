@@ -1,7 +1,8 @@
 """The networks, by name, each built for given channels, size, classes and width, and initialised from a seed alone.
 
 Every nonlinearity, pooling and normalisation is an `nn.Module`, so that layers can be replaced (for path counts) and
-hooked.
+hooked. Classes of layers are in files of their own (`blocks.py`, `pooling.py`, `top_gap.py`, …), which are imported
+where a network is built: which networks there are is known without torch.
 """
 
 from __future__ import annotations
@@ -10,10 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-from torch import Tensor, nn
-
 from analysis.command_line import InputError
+from trainables.lazily import nn, torch
 from trainables.models.downsampled import downsampled_vgg
 from trainables.models.preactivation import he_normal_, preactivation_resnet
 
@@ -25,58 +24,11 @@ class Architecture:
     build: Callable[[int, int, int, int], nn.Module]
     width: int
     smallest: int
-    memory_format: torch.memory_format = torch.contiguous_format
-    """Of the weights: the faster one on the CPU, measured with every method's penalty."""
+    channels_last: bool = False
+    """Whether its weights lie so in memory: what is faster on the CPU, measured with every method's penalty."""
     timm: str | None = None
     """timm's name of the network whose ImageNet weights it can take, at its default width."""
     any_width: bool = True
-
-
-class BasicBlock(nn.Module):
-    """Two 3×3 convolutions and a shortcut, a 1×1 convolution where the shape changes (He et al. 2016)."""
-
-    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(outputs)
-        self.relu1 = nn.ReLU()
-        self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1, bias=False)
-        self.bn2 = nn.BatchNorm2d(outputs)
-        self.shortcut = _shortcut(inputs, outputs, stride)
-        self.relu2 = nn.ReLU()
-
-    def forward(self, x: Tensor) -> Tensor:
-        residual = self.bn2(self.conv2(self.relu1(self.bn1(self.conv1(x)))))
-        return self.relu2(residual + self.shortcut(x))
-
-
-class Bottleneck(nn.Module):
-    """1×1, 3×3 (with the stride) and 1×1 convolution to four times the channels, and a shortcut (He et al. 2016)."""
-
-    def __init__(self, inputs: int, channels: int, stride: int) -> None:
-        super().__init__()
-        outputs = 4 * channels
-        self.conv1 = nn.Conv2d(inputs, channels, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(channels)
-        self.relu1 = nn.ReLU()
-        self.conv2 = nn.Conv2d(channels, channels, 3, stride, padding=1, bias=False)
-        self.bn2 = nn.BatchNorm2d(channels)
-        self.relu2 = nn.ReLU()
-        self.conv3 = nn.Conv2d(channels, outputs, 1, bias=False)
-        self.bn3 = nn.BatchNorm2d(outputs)
-        self.shortcut = _shortcut(inputs, outputs, stride)
-        self.relu3 = nn.ReLU()
-
-    def forward(self, x: Tensor) -> Tensor:
-        residual = self.relu1(self.bn1(self.conv1(x)))
-        residual = self.bn3(self.conv3(self.relu2(self.bn2(self.conv2(residual)))))
-        return self.relu3(residual + self.shortcut(x))
-
-
-def _shortcut(inputs: int, outputs: int, stride: int) -> nn.Module:
-    if inputs == outputs and stride == 1:
-        return nn.Identity()
-    return nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
 
 
 def _small_stem(channels: int, width: int) -> list[nn.Module]:
@@ -90,15 +42,15 @@ def _large_stem(channels: int, width: int) -> list[nn.Module]:
     return [convolution, nn.BatchNorm2d(width), nn.ReLU(), nn.MaxPool2d(3, 2, padding=1)]
 
 
-def _resnet(
-    block: type[BasicBlock] | type[Bottleneck],
-    depths: tuple[int, ...],
-    stem: Callable[[int, int], list[nn.Module]] = _small_stem,
-) -> Callable[..., nn.Module]:
-    """A residual network: the stem, a stage per depth, each half as large and twice as wide as the one before, global
-    average pooling, one linear layer."""
+def _resnet(depths: tuple[int, ...], *, bottleneck: bool = False, large: bool = False) -> Callable[..., nn.Module]:
+    """A residual network: the stem, that of `large` images or of small ones, a stage per depth, each half as large and
+    twice as wide as the one before, global average pooling, one linear layer."""
 
     def build(channels: int, size: int, classes: int, width: int) -> nn.Module:
+        from trainables.models.blocks import BasicBlock, Bottleneck
+
+        block = Bottleneck if bottleneck else BasicBlock
+        stem = _large_stem if large else _small_stem
         stages = []
         inputs = width
         for stage, depth in enumerate(depths):
@@ -106,7 +58,7 @@ def _resnet(
             blocks: list[nn.Module] = []
             for index in range(depth):
                 blocks.append(block(inputs, planes, stride=2 if stage > 0 and index == 0 else 1))
-                inputs = planes * (4 if block is Bottleneck else 1)
+                inputs = planes * (4 if bottleneck else 1)
             stages.append(nn.Sequential(*blocks))
         network = nn.Sequential(
             *stem(channels, width),
@@ -224,29 +176,27 @@ def create(name: str, **options: Any) -> nn.Module:
 
 
 MODELS: dict[str, Architecture] = {
-    "lenet5": Architecture(_lenet5, width=6, smallest=12, memory_format=torch.channels_last),
-    "resnet8": Architecture(_resnet(BasicBlock, (1, 1, 1)), width=16, smallest=4),
-    "resnet20": Architecture(_resnet(BasicBlock, (3, 3, 3)), width=16, smallest=4),
-    "resnet18": Architecture(_resnet(BasicBlock, (2, 2, 2, 2)), width=64, smallest=8),
-    "resnet34": Architecture(_resnet(BasicBlock, (3, 4, 6, 3)), width=64, smallest=8),
-    "resnet50": Architecture(_resnet(Bottleneck, (3, 4, 6, 3)), width=64, smallest=8),
-    "vgg13": Architecture(_vgg13(3), width=64, smallest=32, memory_format=torch.channels_last),
-    "vgg13-5x5": Architecture(_vgg13(5), width=64, smallest=32, memory_format=torch.channels_last),
+    "lenet5": Architecture(_lenet5, width=6, smallest=12, channels_last=True),
+    "resnet8": Architecture(_resnet((1, 1, 1)), width=16, smallest=4),
+    "resnet20": Architecture(_resnet((3, 3, 3)), width=16, smallest=4),
+    "resnet18": Architecture(_resnet((2, 2, 2, 2)), width=64, smallest=8),
+    "resnet34": Architecture(_resnet((3, 4, 6, 3)), width=64, smallest=8),
+    "resnet50": Architecture(_resnet((3, 4, 6, 3), bottleneck=True), width=64, smallest=8),
+    "vgg13": Architecture(_vgg13(3), width=64, smallest=32, channels_last=True),
+    "vgg13-5x5": Architecture(_vgg13(5), width=64, smallest=32, channels_last=True),
     "vgg-cifar": Architecture(
-        downsampled_vgg((2, 1), (2, 2), (2, 4), (2, 8)), width=32, smallest=16, memory_format=torch.channels_last
+        downsampled_vgg((2, 1), (2, 2), (2, 4), (2, 8)), width=32, smallest=16, channels_last=True
     ),
     "vgg-imagenet": Architecture(
         downsampled_vgg((2, 1), (2, 2), (3, 4), (3, 8), (3, 8)),
         width=64,
         smallest=32,
-        memory_format=torch.channels_last,
+        channels_last=True,
     ),
-    "mobilenet": Architecture(_mobilenet, width=64, smallest=17, memory_format=torch.channels_last),
+    "mobilenet": Architecture(_mobilenet, width=64, smallest=17, channels_last=True),
     "preact-resnet18": Architecture(preactivation_resnet((2, 2, 2, 2)), width=64, smallest=8),
     "wide-resnet40-4": Architecture(preactivation_resnet((6, 6, 6), widening=4), width=64, smallest=4),
-    "resnet18-imagenet": Architecture(
-        _resnet(BasicBlock, (2, 2, 2, 2), _large_stem), width=64, smallest=32, timm="resnet18"
-    ),
+    "resnet18-imagenet": Architecture(_resnet((2, 2, 2, 2), large=True), width=64, smallest=32, timm="resnet18"),
     "resnet50-imagenet": Architecture(_torchvision_resnet50, width=64, smallest=32, timm="resnet50"),
     "vgg11-bn": Architecture(_timm("vgg11_bn"), width=64, smallest=32, timm="vgg11_bn", any_width=False),
     "efficientnet-b0": Architecture(
@@ -260,7 +210,7 @@ MODELS: dict[str, Architecture] = {
 def check_size(name: str, size: int) -> None:
     """Raise `ValueError` if images of `size` pixels a side are too small for the network `name`."""
     if size < MODELS[name].smallest:
-        raise InputError(f"model {name}: images of {size} pixels, allowed are {MODELS[name].smallest} and more")
+        raise InputError(f"model: {name} on images of {size} pixels, allowed are {MODELS[name].smallest} and more")
 
 
 def check_model(name: str, width: int, pretrained: bool) -> None:
@@ -304,7 +254,8 @@ def build_model(
         assert architecture.timm is not None
         # timm adapts the first layer to the channels; its classifier is as large as the original's
         copy_weights(create(architecture.timm, pretrained=True, in_chans=channels), network)
-    return network.to(memory_format=architecture.memory_format)
+    memory_format = torch.channels_last if architecture.channels_last else torch.contiguous_format
+    return network.to(memory_format=memory_format)
 
 
 def copy_weights(source: nn.Module, target: nn.Module) -> None:

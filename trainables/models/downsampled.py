@@ -15,30 +15,21 @@ from __future__ import annotations
 import math
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Literal, get_args
-
-import torch
-from torch import Tensor, nn
-from torch.nn import init
+from typing import TYPE_CHECKING, Literal, get_args
 
 from analysis.command_line import InputError
+from trainables.lazily import nn, torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Downsampling = Literal["subsample", "max-pool", "average-pool", "strided", "strided-relu"]
 
 
-class DownsampledNetwork(nn.Sequential):
-    """Its layers are, by name: conv1_1, conv1_2, …, down1, conv2_1, …, then pool, flatten and linear."""
+def _subsample() -> nn.Module:
+    from trainables.models.blocks import Subsample
 
-
-class Subsample(nn.MaxPool2d):
-    """The top-left pixel of each 2×2: pooling over windows of a single pixel, two apart."""
-
-    def __init__(self) -> None:
-        super().__init__(kernel_size=1, stride=2)
-
-    def forward(self, x: Tensor) -> Tensor:
-        height, width = x.shape[-2:]
-        return super().forward(x[..., : height // 2 * 2, : width // 2 * 2])
+    return Subsample()
 
 
 def _convolution(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Conv2d:
@@ -49,7 +40,7 @@ def _convolution(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.
 
 def _truncated_normal_(weight: Tensor) -> None:
     deviation = 1 / math.sqrt(weight[0].numel())
-    init.trunc_normal_(weight, std=deviation, a=-2 * deviation, b=2 * deviation)
+    nn.init.trunc_normal_(weight, std=deviation, a=-2 * deviation, b=2 * deviation)
 
 
 def _normalised(convolution: nn.Conv2d) -> nn.Sequential:
@@ -59,7 +50,7 @@ def _normalised(convolution: nn.Conv2d) -> nn.Sequential:
 
 
 _LAYERS: dict[str, Callable[[int], nn.Module]] = {
-    "subsample": lambda channels: Subsample(),
+    "subsample": lambda channels: _subsample(),
     "max-pool": lambda channels: nn.MaxPool2d(2),
     "average-pool": lambda channels: nn.AvgPool2d(2),
     "strided": lambda channels: _convolution(channels, channels, 2, 2),
@@ -72,6 +63,8 @@ def downsampled_vgg(*blocks: tuple[int, int]) -> Callable[[int, int, int, int], 
     """Blocks of (layers, multiple of the width), with max pooling after each."""
 
     def build(channels: int, size: int, classes: int, width: int) -> nn.Module:
+        from trainables.models.blocks import DownsampledNetwork
+
         layers: OrderedDict[str, nn.Module] = OrderedDict()
         inputs = channels
         for block, (depth, multiple) in enumerate(blocks, 1):
@@ -81,7 +74,7 @@ def downsampled_vgg(*blocks: tuple[int, int]) -> Callable[[int, int, int, int], 
             layers[f"down{block}"] = _LAYERS["max-pool"](inputs)
         linear = nn.Linear(inputs, classes)
         _truncated_normal_(linear.weight)
-        init.zeros_(linear.bias)
+        nn.init.zeros_(linear.bias)
         layers |= {"pool": nn.AdaptiveAvgPool2d(1), "flatten": nn.Flatten(), "linear": linear}
         return DownsampledNetwork(layers)
 
@@ -95,6 +88,8 @@ def set_downsampling_(network: nn.Module, kind: str) -> None:
 
     Raises `ValueError` for another network or kind.
     """
+    from trainables.models.blocks import DownsampledNetwork
+
     if not isinstance(network, DownsampledNetwork):
         raise InputError(
             f"network: {type(network).__name__}, whose downsampling layers cannot be exchanged; allowed are vgg-cifar "

@@ -1,27 +1,10 @@
-"""Top-GAP pooling (Top-GAP's paper, Definition 3.5)."""
+"""Top-GAP pooling as a layer (Top-GAP's paper, Definition 3.5)."""
 
 from __future__ import annotations
 
 from torch import Tensor, nn
 
-from analysis.command_line import InputError
-
-
-def top_gap(class_maps: Tensor, pixels: int) -> Tensor:
-    """Top-GAP pooling (Definition 3.5): the mean of the k = `pixels` largest values of each map, (B, D, h, w) to
-    (B, D). k = 1 is global max pooling, k = h·w global average pooling.
-
-    Raises `ValueError` for a k that is not in 1 … h·w.
-    """
-    height, width = class_maps.shape[-2:]
-    if not 1 <= pixels <= height * width:
-        raise InputError(
-            f"pixels: {pixels}, allowed are whole numbers from 1 to {height * width}, as the class maps have "
-            f"{height}×{width}"
-        )
-    if pixels == height * width:
-        return class_maps.mean((-2, -1))
-    return class_maps.flatten(-2).topk(pixels, dim=-1, sorted=False).values.mean(-1)
+from trainables.models.class_maps import top_gap
 
 
 class TopGapPooling(nn.Module):

@@ -4,28 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from torch import Tensor, nn
-
-
-class PreActivationBlock(nn.Module):
-    """BatchNorm, ReLU, 3×3 convolution, twice, and a shortcut: of what comes in, or where the shape changes a 1×1
-    convolution of what the first ReLU gives."""
-
-    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
-        super().__init__()
-        self.bn1 = nn.BatchNorm2d(inputs)
-        self.relu1 = nn.ReLU()
-        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False)
-        self.bn2 = nn.BatchNorm2d(outputs)
-        self.relu2 = nn.ReLU()
-        self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1, bias=False)
-        same = inputs == outputs and stride == 1
-        self.shortcut = None if same else nn.Conv2d(inputs, outputs, 1, stride, bias=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        active = self.relu1(self.bn1(x))
-        residual: Tensor = self.conv2(self.relu2(self.bn2(self.conv1(active))))
-        return residual + (x if self.shortcut is None else self.shortcut(active))
+from trainables.lazily import nn
 
 
 def he_normal_(network: nn.Module) -> None:
@@ -44,6 +23,8 @@ def preactivation_resnet(depths: tuple[int, ...], widening: int = 1) -> Callable
     """
 
     def build(channels: int, size: int, classes: int, width: int) -> nn.Module:
+        from trainables.models.blocks import PreActivationBlock
+
         inputs = max(1, width // widening)
         stem = nn.Conv2d(channels, inputs, 3, padding=1, bias=False)
         stages = []

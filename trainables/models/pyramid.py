@@ -1,60 +1,15 @@
-"""A network's feature maps: its last one and what classifies it, and the larger ones before it.
-
-Of the own networks, which are sequences of layers, a feature map is the last output of its resolution; those of timm's
-are what its own interface gives (`forward_intermediates`). A resolution that pooling alone has made is none: VGG's
-last map is that of its last convolution.
-"""
+"""The feature maps of a network as a network of their own: the last one, and the larger ones before it."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-POOLING = (nn.MaxPool2d, nn.AvgPool2d)
-
-
-PRODUCTS = ("SqueezeExcite", "SEModule", "EffectiveSEModule")
-"""timm's layers that multiply what comes in by what they make of it: neither linear nor element-wise."""
-
-
-class Cut(NamedTuple):
-    """A network in two: `classify(features(images))` are its logits (B, D)."""
-
-    features: Callable[[Tensor], Tensor]
-    """Images (B, C, H, W) to the last feature map (B, channels, h, w)."""
-    classify: Callable[[Tensor], Tensor]
-    linear: nn.Linear | None
-    """Its last layer."""
-
-
-def cut(network: nn.Module) -> Cut:
-    """The network cut after its last feature map; the parts share its parameters and have its mode.
-
-    Raises `ValueError` for a network that is neither a sequence of layers nor one of timm's.
-    """
-    if _of_timm(network):
-        linear = network.get_classifier()  # type: ignore[operator]
-        timm: Any = network
-        return Cut(timm.forward_features, timm.forward_head, linear if isinstance(linear, nn.Linear) else None)
-    layers = _sequence(network)
-    end = _end(layers)
-    linear = layers[-1]
-    return Cut(layers[:end], layers[end:], linear if isinstance(linear, nn.Linear) else None)
-
-
-def averages(network: nn.Module) -> bool:
-    """Whether what classifies the last feature map is global average pooling and a linear layer, and nothing else."""
-    if _of_timm(network):
-        # timm's networks with a head of more layers have their pooling in it
-        return hasattr(network, "global_pool")
-    layers = _sequence(network)
-    tail = layers[_end(layers) :]
-    kinds = (nn.AdaptiveAvgPool2d, nn.Flatten, nn.Linear)
-    return len(tail) == len(kinds) and all(isinstance(layer, kind) for layer, kind in zip(tail, kinds, strict=True))
+from trainables.models.feature_maps import end_of, is_pooling, of_timm, sequence
 
 
 class Pyramid(nn.Module):
@@ -68,11 +23,11 @@ class Pyramid(nn.Module):
         super().__init__()
         self.network: Any
         self.indices: list[int] | None = None  # None: timm's own last map, which is none of its intermediate ones
-        if _of_timm(network):
+        if of_timm(network):
             self.network = network
             found = _timm_maps(network)
         else:
-            self.network = _sequence(network)[: _end(_sequence(network))]
+            self.network = sequence(network)[: end_of(sequence(network))]
             found = _last_of_resolution(self.network, image)
             self.indices = found[-1:]
         if largest is not None:
@@ -94,45 +49,13 @@ class Pyramid(nn.Module):
     def forward(self, images: Tensor) -> list[Tensor]:
         if self.indices is None:
             return [self.network.forward_features(images)]
-        if _of_timm(self.network):
+        if of_timm(self.network):
             found: list[Tensor] = self.network.forward_intermediates(
                 images, indices=self.indices, intermediates_only=True
             )
             return found
         outputs = _outputs(self.network, images)
         return [outputs[index] for index in self.indices]
-
-
-def activations(network: nn.Module) -> list[nn.Module]:
-    """The nonlinearities of a network, in the order in which it defines them; timm has some of its own (ConvNeXt's)."""
-    kinds = (nn.ReLU, nn.ReLU6, nn.SiLU, nn.GELU, nn.LeakyReLU, nn.ELU, nn.Tanh, nn.Sigmoid, nn.Hardswish)
-    return [
-        module
-        for module in network.modules()
-        if isinstance(module, kinds) or type(module).__module__ == "timm.layers.activations"
-    ]
-
-
-def _of_timm(network: nn.Module) -> bool:
-    return hasattr(network, "forward_intermediates")
-
-
-def _sequence(network: nn.Module) -> nn.Sequential:
-    if isinstance(network, nn.Sequential):
-        return network
-    if type(network).__module__ == "torchvision.models.resnet":
-        *layers, linear = network.children()
-        return nn.Sequential(*layers, nn.Flatten(), linear)
-    raise ValueError(f"network: {type(network).__name__}, allowed are sequences of layers and networks of timm")
-
-
-def _end(layers: nn.Sequential) -> int:
-    """The number of layers up to the last feature map."""
-    ends = (nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, nn.Flatten)
-    end = next((index for index, layer in enumerate(layers) if isinstance(layer, ends)), len(layers))
-    while end > 0 and isinstance(layers[end - 1], POOLING):
-        end -= 1
-    return end
 
 
 def _outputs(layers: nn.Sequential, images: Tensor) -> list[Tensor]:
@@ -148,7 +71,7 @@ def _last_of_resolution(layers: nn.Sequential, image: Sequence[int]) -> list[int
     found: dict[int, int] = {}
     empty = copy.deepcopy(layers).to("meta").eval()
     for index, output in enumerate(_outputs(empty, torch.empty(1, *image, device="meta"))):
-        if not isinstance(layers[index], POOLING):
+        if not is_pooling(layers[index]):
             found[output.shape[2]] = index
     return sorted(found.values())
 
@@ -158,7 +81,7 @@ def _timm_maps(network: Any) -> list[int]:
     return [
         index
         for index, info in enumerate(network.feature_info)
-        if not isinstance(network.get_submodule(info["module"]), POOLING)
+        if not is_pooling(network.get_submodule(info["module"]))
     ]
 
 

@@ -23,15 +23,14 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from scipy import stats
-from torch import Tensor
 
 from analysis.command_line import InputError
+from analysis.lazily import lazily
+from trainables.lazily import torch
 from trainables.loco_reg import (
     class_name,
     coefficients_in,
@@ -42,6 +41,12 @@ from trainables.loco_reg import (
     weight_ratios,
 )
 from trainables.metrics.moment import Measured, Moment
+
+if TYPE_CHECKING:
+    from scipy import stats
+    from torch import Tensor
+else:
+    stats = lazily("scipy.stats")
 
 PARTS = ("all", "lower", "upper", "lower-slices", "upper-slices")
 

@@ -15,13 +15,15 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from analysis.command_line import InputError, parse, run
+from trainables.lazily import torch
 from trainables.loco_reg import is_spatial, spatial_convolutions
 from trainables.metrics.locality import PARTS, locality_by_part
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,7 @@ def state_dict(file: Path) -> dict[str, Tensor]:
             content = content[key]
     if not isinstance(content, Mapping):
         raise InputError(f"weights: {file} holds a {type(content).__name__}, allowed is a state dict")
-    return {name: value for name, value in content.items() if isinstance(value, Tensor)}
+    return {name: value for name, value in content.items() if isinstance(value, torch.Tensor)}
 
 
 def network(flags: Flags) -> torch.nn.Module:

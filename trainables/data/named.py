@@ -1,0 +1,154 @@
+"""Named data sets: what they are, and how they are read from scikit-learn and torchvision."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import shutil
+import tempfile
+import urllib.error
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from analysis.command_line import InputError
+from trainables.data.configuration import TASKS, TEST_SEED, DataConfig, stratified
+from trainables.data.pictures import Arrays, as_array, one_line, resized, square
+from trainables.data.splits import InMemory
+
+
+@dataclass(frozen=True)
+class _Named:
+    """A named data set: what it is, and where torchvision keeps it below the data root ("" : comes with a package)."""
+
+    channels: int
+    size: int
+    classes: int
+    train_images: int
+    test_images: int
+    folder: str
+    source: str
+
+
+NAMED = {
+    "digits": _Named(1, 8, 10, 1437, 360, "", "scikit-learn"),
+    "mnist": _Named(1, 28, 10, 60000, 10000, "MNIST/raw", "MNIST"),
+    "fashion-mnist": _Named(1, 28, 10, 60000, 10000, "FashionMNIST/raw", "FashionMNIST"),
+    "kmnist": _Named(1, 28, 10, 60000, 10000, "KMNIST/raw", "KMNIST"),
+    "cifar10": _Named(3, 32, 10, 50000, 10000, "cifar-10-batches-py", "CIFAR10"),
+    "cifar100": _Named(3, 32, 100, 50000, 10000, "cifar-100-python", "CIFAR100"),
+    "imagenette": _Named(3, 320, 10, 9469, 3925, "imagenette2-320", "Imagenette"),
+    "oxford-pets": _Named(3, 224, 37, 3680, 3669, "oxford-iiit-pet", "OxfordIIITPet"),
+    TASKS: _Named(1, 28, 0, 0, 0, "MNIST/raw", "MNIST"),  # how many is for the flags to say: see `Tasks`
+    "imagenet": _Named(3, 224, 1000, 1281167, 50000, "imagenet", "class folders"),
+}
+
+
+def read_digits(config: DataConfig) -> InMemory:
+    """scikit-learn's handwritten digits, 20% of each class to test on."""
+    from sklearn.datasets import load_digits  # here, as it takes most of a second to import
+
+    digits = load_digits()
+    # 17 grey levels, 0 to 16
+    images = np.rint(digits.images * (255 / 16)).astype(np.uint8)[:, None]
+    labels = digits.target.astype(np.int64)
+    held = stratified(labels, NAMED["digits"].test_images, TEST_SEED)
+    rest = np.setdiff1d(np.arange(len(labels)), held)
+    pool = resized(images[rest], config.image_size), labels[rest]
+    test = resized(images[held], config.image_size), labels[held]
+    return InMemory([str(digit) for digit in range(10)], pool, test)
+
+
+def read_torchvision(name: str, root: str, config: DataConfig) -> InMemory:
+    """One of torchvision's data sets below the data root, downloaded to it if it is not there."""
+    from torchvision import datasets  # here, as it takes more than a second to import
+
+    known = NAMED[name]
+    kind = getattr(datasets, known.source)
+    splits: list[dict[str, Any]] = [{"train": True}, {"train": False}]
+    if name == "imagenette":
+        splits = [{"split": "train", "size": "320px"}, {"split": "val", "size": "320px"}]
+    elif name == "oxford-pets":
+        splits = [{"split": "trainval"}, {"split": "test"}]
+    with _unpacked(root, known.folder) as folder:
+        parts = [open_or_download(kind, name, folder, root, options) for options in splits]
+        if known.folder.endswith("raw"):
+            arrays = [(part.data.numpy()[:, None], part.targets.numpy().astype(np.int64)) for part in parts]
+        elif known.folder.startswith("cifar"):
+            arrays = [
+                (np.ascontiguousarray(part.data.transpose(0, 3, 1, 2)), np.asarray(part.targets, dtype=np.int64))
+                for part in parts
+            ]
+        else:
+            size = config.image_size or known.size
+            arrays = [_pictures(part, size) for part in parts]
+        class_names = [name if isinstance(name, str) else name[0] for name in parts[0].classes]
+    pool, test = ((resized(images, config.image_size), labels) for images, labels in arrays)
+    return InMemory(class_names, pool, test)
+
+
+def _pictures(dataset: Any, size: int) -> Arrays:
+    images, labels = [], []
+    for picture, label in dataset:
+        images.append(as_array(square(picture.convert("RGB"), size)))
+        labels.append(label)
+    return np.stack(images), np.asarray(labels, dtype=np.int64)
+
+
+class _unpacked:
+    """A root in which the gzipped files of `folder` lie unpacked: `root` itself, or a temporary copy if only the .gz
+    files are there (the root may be read-only)."""
+
+    def __init__(self, root: str, folder: str) -> None:
+        self.root, self.folder = Path(root), folder
+        self.temporary: tempfile.TemporaryDirectory[str] | None = None
+
+    def __enter__(self) -> str:
+        packed = sorted((self.root / self.folder).glob("*.gz"))
+        if not packed or all(path.with_suffix("").exists() for path in packed):
+            return str(self.root)
+        self.temporary = tempfile.TemporaryDirectory()
+        target = Path(self.temporary.name) / self.folder
+        target.mkdir(parents=True)
+        for path in packed:
+            try:
+                with gzip.open(path) as source, open(target / path.stem, "wb") as copy:
+                    shutil.copyfileobj(source, copy)
+            except (EOFError, gzip.BadGzipFile, OSError) as error:
+                self.temporary.cleanup()
+                raise InputError(f"{path}: damaged ({error}); fetch it again") from None
+        return self.temporary.name
+
+    def __exit__(self, *_: object) -> None:
+        if self.temporary is not None:
+            self.temporary.cleanup()
+
+
+def open_or_download(kind: Any, name: str, folder: str, root: str, options: dict[str, Any]) -> Any:
+    """The torchvision data set, downloaded to the root if it is not there."""
+    try:
+        return kind(folder, download=False, **options)
+    except RuntimeError:
+        looked = f"dataset: {name} not found in {os.path.join(root, NAMED[name].folder)}"
+    except (OSError, ValueError, EOFError, AssertionError) as error:  # torchvision asserts what the files' heads say
+        raise InputError(
+            f"dataset: {name} has damaged files in {root}: {one_line(error)}; remove and fetch them again"
+        ) from None
+    try:
+        os.makedirs(root, exist_ok=True)
+        with tempfile.TemporaryFile(dir=root):
+            pass  # can it be written at all?
+    except OSError as error:
+        raise InputError(
+            f"{looked}, and {root} cannot be written ({error.strerror}); give another --data-root"
+        ) from None
+    try:
+        return kind(root, download=True, **options)
+    except (urllib.error.URLError, RuntimeError, OSError, zipfile.BadZipFile, EOFError) as error:
+        raise InputError(
+            f"{looked}, and the download failed ({one_line(error)}); put torchvision's {NAMED[name].source} files "
+            f"there, or give the folder that has them as --data-root"
+        ) from None
