@@ -14,7 +14,7 @@ from scipy import stats
 
 from analysis import paper
 from analysis.paper import ITEMS, METHODS, check, claims, trends
-from analysis.paper_figures import FIGURES, draw, missing
+from analysis.paper.figures import FIGURES, draw, missing
 from analysis.records import Sweep, read_sweep, write_trial
 from analysis.schema import TABLES
 from tests.analysis.conftest import make_trial

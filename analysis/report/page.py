@@ -501,4 +501,4 @@ def _titled(title: str) -> str:
 
 
 def _resource(name: str) -> str:
-    return resources.files("analysis").joinpath(name).read_text(encoding="utf-8")
+    return resources.files("analysis.report").joinpath(name).read_text(encoding="utf-8")
