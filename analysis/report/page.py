@@ -1,4 +1,5 @@
-"""One HTML page that needs nothing but itself: a small content model, and `render`, which makes the page of it.
+"""One HTML page that needs nothing but itself: a small content model, and `render`, which makes the page of it by
+`page.html`.
 
 Text is shown as it is given, whatever it holds; nothing on the page is loaded from elsewhere or sent anywhere.
 """
@@ -6,6 +7,7 @@ Text is shown as it is given, whatever it holds; nothing on the page is loaded f
 from __future__ import annotations
 
 import base64
+import functools
 import itertools
 import json
 import math
@@ -15,9 +17,10 @@ import struct
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 from importlib import resources
-from typing import Any, Literal
+from typing import Any, Literal, cast
+
+from jinja2 import Environment, StrictUndefined, Template
 
 Kind = Literal["text", "number"]
 Tone = Literal["", "good", "bad", "warn", "muted"]
@@ -201,180 +204,62 @@ def render(
     """
     if not sections:
         raise ValueError("sections: none, allowed is at least one")
-    page = _Page()
-    body = "\n".join(page.section(section) for section in sections)
-    head = "".join(
-        [
-            '<meta charset="utf-8">\n',
-            f'<meta http-equiv="Content-Security-Policy" content="{_CONTENT_SECURITY_POLICY}">\n',
-            '<meta name="viewport" content="width=device-width, initial-scale=1">\n',
-            '<meta name="color-scheme" content="light dark">\n',
-            f'<meta name="description" content="{escape(description)}">\n' if description else "",
-            f"<title>{escape(_titled(title))}</title>\n",
-            '<link rel="icon" href="data:,">\n',  # or a server is asked for one
-            f"<style>\n{_resource('page.css')}</style>\n",
-            f"<script>\n{_resource('page.js')}</script>",
-        ]
+    return _template().render(
+        page=_Page(),
+        title=_titled(title),
+        sections=sections,
+        subtitle=subtitle,
+        footer=footer,
+        description=description,
     )
-    below = f'\n<p class="subtitle">{escape(subtitle)}</p>' if subtitle else ""
-    return f"""<!DOCTYPE html>
-<html lang="en">
-<head>
-{head}
-</head>
-<body>
-<a class="skip" href="#content">Skip to the content</a>
-<header>
-<div>
-<h1>{escape(title)}</h1>{below}
-</div>
-<button type="button" class="theme" hidden></button>
-</header>
-<nav aria-label="Contents">
-<p aria-hidden="true">Contents</p>
-<ol>{"".join(page.contents)}</ol>
-</nav>
-<main id="content" tabindex="-1">
-{body}
-</main>
-<footer>{_paragraphs(footer) if footer else ""}</footer>
-</body>
-</html>
-"""
+
+
+@functools.cache
+def _template() -> Template:
+    """`page.html`, with the kinds of blocks as its tests."""
+    engine = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.do"]
+    )
+    for kind in (Table, Figure, Text, Bullets, Facts, Callout, Subsection):
+        engine.tests[kind.__name__] = lambda block, kind=kind: isinstance(block, kind)
+    engine.globals |= {
+        "LARGE": _LARGE,
+        "LONG": _LONG,
+        "CALLOUTS": _CALLOUTS,
+        "POLICY": _CONTENT_SECURITY_POLICY,
+        "style": _resource("page.css"),
+        "script": _resource("page.js"),
+        "strings": _strings,
+        "keys": lambda cells: json.dumps([_key(cell) for cell in cells]),
+        "styles_of": _styles,
+        "as_json": _json,
+        "source": _source,
+        "size": lambda figure: _png_size(figure.png),
+    }
+    return engine.from_string(_resource("page.html"))
 
 
 class _Page:
     """What the parts of a page have to agree on while it is made: the ids and labels given, the figures counted."""
 
     def __init__(self) -> None:
-        self.contents: list[str] = []
         self._taken = {"content"}
         self._figures = 0
 
-    def section(self, section: Section) -> str:
-        name = self._id(section.title)
-        intro = f'<p class="intro">{escape(section.intro)}</p>\n' if section.intro else ""
-        entries = []
-        blocks = []
-        for block in section.blocks:
-            if isinstance(block, Subsection):
-                inner = self._id(block.title)
-                entries.append(_link(inner, block.title))
-                content = "\n".join(self._block(each) for each in block.blocks)
-                blocks.append(
-                    f'<section aria-labelledby="{inner}">\n<h3 id="{inner}">{escape(block.title)}</h3>\n{content}\n'
-                    "</section>"
-                )
-            else:
-                blocks.append(self._block(block))
-        inside = f"<ol>{''.join(f'<li>{entry}</li>' for entry in entries)}</ol>" if entries else ""
-        self.contents.append(f"<li>{_link(name, section.title)}{inside}</li>")
-        content = "\n".join(blocks)
-        return (
-            f'<section aria-labelledby="{name}">\n<h2 id="{name}">{escape(section.title)}</h2>\n{intro}{content}\n'
-            "</section>"
-        )
+    def next_figure(self) -> int:
+        self._figures += 1
+        return self._figures
 
-    def _id(self, title: str) -> str:
+    def id(self, title: str) -> str:
         """An id made of the title, unlike all others on the page."""
         slug = re.sub(r"\W+", "-", _titled(title).lower()).strip("-") or "part"
-        return self._unique(slug, "{}-{}")
+        return self.unique(slug, "{}-{}")
 
-    def _unique(self, name: str, pattern: str) -> str:
+    def unique(self, name: str, pattern: str) -> str:
         tries = itertools.chain([name], (pattern.format(name, number) for number in itertools.count(2)))
         free = next(each for each in tries if each not in self._taken)
         self._taken.add(free)
         return free
-
-    def _block(self, block: Block) -> str:
-        match block:
-            case Text():
-                return _paragraphs(block.paragraphs)
-            case Bullets():
-                return f"<ul>{''.join(f'<li>{escape(item)}</li>' for item in _strings(block.items))}</ul>"
-            case Facts():
-                return _definitions("facts", [(name, _cell(_checked(entry, "text"))) for name, entry in block.pairs])
-            case Callout():
-                label = f'<strong class="{block.tone}">{_CALLOUTS[block.tone]}</strong>'
-                return f'<p class="callout {block.tone}" role="note">{label} {escape(block.text)}</p>'
-            case Figure():
-                return self._figure(block)
-            case Table():
-                return self._table(block)
-
-    def _figure(self, figure: Figure) -> str:
-        self._figures += 1
-        parts = []
-        if figure.rows is not None:
-            parts.append(self._table(figure.rows))
-        if figure.command:
-            parts.append(
-                '<div class="command"><button type="button" class="copy" hidden>Copy the command</button>'
-                '<span role="status"></span>'
-                f"<pre><code>{escape(figure.command)}</code></pre></div>"
-            )
-        behind = ""
-        if parts:
-            what = " and ".join(["Rows"] * (figure.rows is not None) + ["command"] * bool(figure.command)).capitalize()
-            behind = f"\n<details><summary>{what} behind this figure</summary>\n{''.join(parts)}\n</details>"
-        caption = f" {escape(figure.caption)}" if figure.caption else ""
-        return (
-            f'<figure id="{self._id(figure.title)}">\n<div class="card">{_picture(figure)}</div>\n'
-            f"<figcaption><b>Figure {self._figures}.</b> <strong>{escape(figure.title)}.</strong>{caption}</figcaption>"
-            f"{behind}\n</figure>"
-        )
-
-    def _table(self, table: Table) -> str:
-        name = self._id(table.caption)
-        # regions are told apart by their labels alone
-        label = escape(self._unique(f"Table: {table.caption}", "{} ({})"))
-        rows = [[_checked(entry, "text") for entry in row] for row in table.rows]
-        styles = [_style(column.kind, [row[index] for row in rows]) for index, column in enumerate(table.columns)]
-        heads = "".join(
-            f'<th scope="col" class="{style}"{_attribute("title", column.help)}>{escape(column.name)}</th>'
-            for column, style in zip(table.columns, styles, strict=True)
-        )
-        large = len(rows) > _LARGE
-        body = "" if large else "".join(f"\n{_row(row, styles)}" for row in rows)
-        parts = []
-        if len(rows) > _LONG:
-            parts.append(
-                f'<div class="tools" hidden><label for="{name}-filter">Filter rows</label> '
-                f'<input type="search" id="{name}-filter" aria-describedby="{name}" autocomplete="off"> '
-                f'<span class="count" role="status">showing {len(rows):,} of {len(rows):,}</span></div>'
-            )
-        parts.append(
-            f'<div class="scroll{" long" * (len(rows) > _LONG)}" role="region" tabindex="0" aria-label="{label}">\n'
-            f'<table aria-labelledby="{name}">\n<thead><tr>{heads}</tr></thead>\n<tbody>{body}</tbody>\n</table>'
-            "\n</div>"
-        )
-        if large:
-            content = [
-                [_compact(cell, column.kind) for cell, column in zip(row, table.columns, strict=True)] for row in rows
-            ]
-            parts.append(
-                f'<div class="pages" role="group" aria-label="Pages of {label}" hidden>'
-                '<button type="button">Previous</button> <span role="status"></span> '
-                '<button type="button">Next</button></div>'
-                f"<noscript><p>It takes JavaScript to show these {len(rows):,} rows. They are in this file, as JSON in "
-                f'the element “{name}-rows”.</p></noscript><script type="application/json" id="{name}-rows">'
-                f"{_json(content)}</script>"
-            )
-        if not rows:
-            parts.append('<p class="note">No rows.</p>')
-        if table.note:
-            parts.append(f'<p class="note">{escape(table.note)}</p>')
-        explained = [(column.name, escape(column.help)) for column in table.columns if column.help]
-        if explained:
-            meaning = _definitions("facts", explained)
-            parts.append(f'<details class="help"><summary>What the columns mean</summary>{meaning}</details>')
-        caption, content_html = escape(table.caption), "\n".join(parts)
-        if table.collapsed:
-            return (
-                f'<details class="table">\n<summary><span class="caption" id="{name}">{caption}</span> '
-                f"<small>{len(rows):,} rows</small></summary>\n{content_html}\n</details>"
-            )
-        return f'<div class="table">\n<p class="caption" id="{name}">{caption}</p>\n{content_html}\n</div>'
 
 
 def _checked(entry: Entry, kind: Kind) -> Cell:
@@ -402,22 +287,19 @@ def _checked(entry: Entry, kind: Kind) -> Cell:
     return cell
 
 
-def _style(kind: Kind, cells: Sequence[Cell]) -> str:
-    """The class of a column's cells: texts that are all brief stay on one line."""
-    return f"{kind} brief" if kind == "text" and all(len(cell.text) <= _BRIEF for cell in cells) else kind
+def _cells(table: Table) -> Sequence[Sequence[Cell]]:
+    """A table's rows, whose entries it has made cells of."""
+    return cast(Sequence[Sequence[Cell]], table.rows)
 
 
-def _row(cells: Sequence[Cell], styles: Sequence[str]) -> str:
-    first, *others = zip(cells, styles, strict=True)
-    shown = [f'<th scope="row" class="{first[1]}">{_cell(first[0])}</th>']
-    shown += [f'<td class="{style}">{_cell(cell)}</td>' for cell, style in others]
-    return f'<tr data-keys="{escape(json.dumps([_key(cell) for cell in cells]))}">{"".join(shown)}</tr>'
-
-
-def _cell(cell: Cell) -> str:
-    text = "—" if cell.is_empty else escape(cell.text)
-    shown = f'<span class="{cell.tone}">{text}</span>' if cell.tone else text
-    return f"{shown} <small>{escape(cell.reason)}</small>" if cell.reason else shown
+def _styles(table: Table) -> list[str]:
+    """The class of each column's cells: texts that are all brief stay on one line."""
+    return [
+        f"{column.kind} brief"
+        if column.kind == "text" and all(len(row[index].text) <= _BRIEF for row in _cells(table))
+        else column.kind
+        for index, column in enumerate(table.columns)
+    ]
 
 
 def _compact(cell: Cell, kind: Kind) -> str | list[Any]:
@@ -441,21 +323,20 @@ def _key(cell: Cell) -> float | str | None:
     return math.copysign(sys.float_info.max, key) if math.isinf(key) else float(key)
 
 
-def _json(content: Any) -> str:
-    """JSON that can stand in a script element: nothing in it looks like the element's end or a comment."""
+def _json(table: Table) -> str:
+    """The rows as JSON that can stand in a script element: nothing in it looks like the element's end or a comment."""
+    content = [
+        [_compact(cell, column.kind) for cell, column in zip(row, table.columns, strict=True)] for row in _cells(table)
+    ]
     text = json.dumps(content, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     return text.replace("<", "\\u003c")
 
 
-def _picture(figure: Figure) -> str:
-    """An img, in which no script of the picture runs."""
-    alt = escape(figure.alt)
-    if figure.svg is not None:
-        return f'<img src="data:image/svg+xml;base64,{base64.b64encode(figure.svg).decode()}" alt="{alt}">'
-    assert figure.png is not None
-    width, height = _png_size(figure.png)
-    source = f"data:image/png;base64,{base64.b64encode(figure.png).decode()}"
-    return f'<img src="{source}" alt="{alt}" width="{width}" height="{height}">'
+def _source(figure: Figure) -> str:
+    """The picture for an img, in which no script of it runs."""
+    kind, content = ("svg+xml", figure.svg) if figure.svg is not None else ("png", figure.png)
+    assert content is not None
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
 
 
 def _png_size(png: bytes) -> tuple[int, int]:
@@ -469,29 +350,8 @@ def _png_size(png: bytes) -> tuple[int, int]:
     return round(width * scale), round(height * scale)
 
 
-def _definitions(style: str, pairs: Sequence[tuple[str, str]]) -> str:
-    """A list of names, and of HTML that says what they stand for."""
-    return (
-        f'<dl class="{style}">'
-        + "".join(f"<div><dt>{escape(name)}</dt><dd>{value}</dd></div>" for name, value in pairs)
-        + "</dl>"
-    )
-
-
-def _paragraphs(paragraphs: Sequence[str] | str) -> str:
-    return "\n".join(f"<p>{escape(paragraph)}</p>" for paragraph in _strings(paragraphs))
-
-
 def _strings(values: Sequence[str] | str) -> Sequence[str]:
     return [values] if isinstance(values, str) else values
-
-
-def _link(name: str, title: str) -> str:
-    return f'<a href="#{name}">{escape(title)}</a>'
-
-
-def _attribute(name: str, value: str) -> str:
-    return f' {name}="{escape(value)}"' if value else ""
 
 
 def _titled(title: str) -> str:
