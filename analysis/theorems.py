@@ -29,9 +29,11 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import optimize
 
 from analysis.command_line import print_table, run
+from analysis.lazily import lazily
+
+optimize = lazily("scipy.optimize")
 
 Array = NDArray[np.float64]
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import io
 import math
 from dataclasses import dataclass
 
-import pyarrow.parquet as pq
 from tyro.conf import Positional
 
 from analysis.command_line import InputError, parse, print_table, run
@@ -20,6 +18,7 @@ from analysis.paper.items import ITEMS
 from analysis.paper.printed import claims
 from analysis.paper.verdicts import Table, _check, _Ours, rows_of, summary
 from analysis.records import Sweep, read_sweep, write_file
+from analysis.results import parquet
 
 
 @dataclass
@@ -105,7 +104,7 @@ def main() -> None:
         _print_list(None if flags.sweep is None else read_sweep(flags.sweep))
         return
     if flags.sweep is None:
-        raise InputError("sweep: missing; give the folder or s3:// prefix of a sweep, or --list")
+        raise InputError("no sweep is given: give the folder or s3:// prefix of one, or --list")
     sweep = read_sweep(flags.sweep)
     ours = _Ours(sweep)
     chosen = [flags.table] if flags.table else [name for name in ITEMS if ours.is_of(name)]
@@ -123,9 +122,7 @@ def main() -> None:
     contents = {}
     for table in tables:
         if table.lines:
-            buffer = io.BytesIO()
-            pq.write_table(rows_of(table), buffer)
-            contents[f"{folder}/{table.item.id}.parquet"] = buffer.getvalue()
+            contents[f"{folder}/{table.item.id}.parquet"] = parquet(rows_of(table))
     problems = []
     for name in drawable:
         try:

@@ -9,7 +9,6 @@ from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
-from scipy import stats
 
 from analysis.command_line import InputError
 from analysis.comparisons import compare
@@ -28,14 +27,18 @@ from analysis.groups import (
     replicate,
     values_of,
 )
+from analysis.lazily import lazily
 from analysis.multiplicity import adjust
 from analysis.paper.items import ITEMS, METHODS, Item
 from analysis.paper.printed import Claim, Trend, claims, trends
 from analysis.paper.protocol import _LEVEL_ROUNDED, _configuration, _same, _unlike
 from analysis.records import Sweep
-from analysis.schema import HYPERPARAMETERS, SCHEMA_VERSION
+from analysis.results import arrow
+from analysis.schema import HYPERPARAMETERS
 from analysis.theorems import theorem_quantities
 from analysis.tipping_points import TippingPoints, located, tipping_points
+
+stats = lazily("scipy.stats")
 
 Judgement = Literal["agrees", "differs", "not comparable"]
 SIGNIFICANCE = 0.05
@@ -511,9 +514,8 @@ def rows_of(table: Table) -> pa.Table:
     fields += [pa.field(name, pa.string()) for name in ("order", "verdict", "why")]
     rows = []
     for line in table.lines:
-        row = {"table": table.item.id, **vars(line)}
-        rows.append({name: None if isinstance(v, float) and math.isnan(v) else v for name, v in row.items()})
-    return pa.Table.from_pylist(rows, schema=pa.schema(fields, {"schema_version": str(SCHEMA_VERSION)}))
+        rows.append({"table": table.item.id, **vars(line)})
+    return arrow(fields, rows)
 
 
 def summary(table: Table) -> str:

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 
 from tyro.conf import Positional
 
-from analysis.command_line import InputError, parse, run
+from analysis.command_line import parse, run
 from analysis.groups import (
     check_rows,
 )
 from analysis.records import read_sweep, write_file
 from analysis.report.build import report
+from analysis.results import check_seed
 
 
 @dataclass
@@ -30,8 +31,7 @@ class Flags:
 
 def main() -> None:
     flags = parse(Flags, prog="python -m analysis.report")
-    if flags.seed < 0:
-        raise InputError(f"--seed {flags.seed}: allowed are whole numbers of at least 0")
+    check_seed(flags.seed)
     sweep = read_sweep(flags.sweep)
     check_rows(sweep.trials.to_pylist())
     page = report(sweep, strength=flags.strength, seed=flags.seed)

@@ -470,7 +470,7 @@ def test_the_list(gradreg: Path, command: Command) -> None:
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        ([], "sweep: missing"),
+        ([], "no sweep is given"),
         (["--table", "pilcro-9"], "--table pilcro-9: no such table; there are pilcro-1"),
         (["nowhere"], "no recorded trials"),
     ],
