@@ -512,10 +512,10 @@ def figure_groups(result: TippingPoints) -> list[StrengthGroup]:
 
 
 def main() -> None:
-    from analysis.figures import strength_figure
-
     flags = parse(Flags, prog="python -m analysis.tipping_points")
     flags.check()
+    from analysis.figures import strength_figure  # after what is wrong with the flags
+
     sweep = read_sweep(flags.sweep)
     result = tipping_points(
         sweep,

@@ -7,9 +7,7 @@ import math
 import re
 from typing import Any
 
-from analysis.groups import (
-    Row,
-)
+from analysis.groups import Row
 from analysis.paper.printed import Claim, Trend
 
 # printed strengths are rounded: 1.15e7 for 10^(2 + 31·8/49)

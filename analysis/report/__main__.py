@@ -7,12 +7,6 @@ from dataclasses import dataclass
 from tyro.conf import Positional
 
 from analysis.command_line import parse, run
-from analysis.groups import (
-    check_rows,
-)
-from analysis.records import read_sweep, write_file
-from analysis.report.build import report
-from analysis.results import check_seed
 
 
 @dataclass
@@ -31,6 +25,12 @@ class Flags:
 
 def main() -> None:
     flags = parse(Flags, prog="python -m analysis.report")
+    # what follows needs numpy, pyarrow and matplotlib, which a wrong flag does not
+    from analysis.groups import check_rows
+    from analysis.records import read_sweep, write_file
+    from analysis.report.build import report
+    from analysis.results import check_seed
+
     check_seed(flags.seed)
     sweep = read_sweep(flags.sweep)
     check_rows(sweep.trials.to_pylist())

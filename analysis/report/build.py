@@ -7,31 +7,13 @@ from datetime import UTC
 
 from analysis.command_line import InputError
 from analysis.comparisons import comparisons
-from analysis.correlations import (
-    OF_THE_TASK,
-    Until,
-    correlations,
-)
-from analysis.groups import (
-    Row,
-    about_folds,
-    count,
-    differing,
-    quantities,
-    replicates,
-    strengths_of,
-)
+from analysis.correlations import OF_THE_TASK, Until, correlations
+from analysis.groups import Row, about_folds, count, differing, quantities, replicates, strengths_of
 from analysis.paper import METHODS, check_all, summary
 from analysis.records import Sweep
 from analysis.report.cells import _distinct, _Source
 from analysis.report.costs import _epochs, _pareto
-from analysis.report.page import (
-    Block,
-    Bullets,
-    Callout,
-    Section,
-    Text,
-)
+from analysis.report.page import Block, Bullets, Callout, Section, Text
 from analysis.report.page import render as render_page
 from analysis.report.papers import _papers
 from analysis.report.statistics import (

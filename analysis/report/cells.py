@@ -12,25 +12,11 @@ from typing import Any, Literal
 import numpy as np
 from matplotlib.figure import Figure as Picture
 
-from analysis.correlations import (
-    p_text,
-)
-from analysis.figures import (
-    render,
-)
-from analysis.groups import (
-    Quantity,
-    Row,
-    label,
-)
+from analysis.correlations import p_text
+from analysis.figures import render
+from analysis.groups import Quantity, Row, label
 from analysis.records import Sweep
-from analysis.report.page import (
-    Cell,
-    Column,
-    Entry,
-    Figure,
-    Table,
-)
+from analysis.report.page import Cell, Column, Entry, Figure, Table
 
 # an SVG of more marks than this is larger than the picture of it
 _LARGEST_SVG = 250_000

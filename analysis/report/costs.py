@@ -10,27 +10,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from analysis.figures import (
-    ParetoGroup,
-    axis_name,
-    curves,
-    pareto_figure,
-)
-from analysis.groups import (
-    Row,
-    count,
-    differing,
-    evenly,
-    grouped,
-    quantities,
-    values_of,
-)
+from analysis.figures import ParetoGroup, axis_name, curves, pareto_figure
+from analysis.groups import Row, count, differing, evenly, grouped, quantities, values_of
 from analysis.report.cells import _behind, _named, _Source
-from analysis.report.page import (
-    Block,
-    Column,
-    Table,
-)
+from analysis.report.page import Block, Column, Table
 
 _MAX_CURVES = 12
 

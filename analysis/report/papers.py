@@ -5,22 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from analysis.figures import (
-    axis_name,
-)
+from analysis.figures import axis_name
 from analysis.paper import Table as PaperTable
 from analysis.paper import summary
 from analysis.paper.figures import FIGURES, draw, missing
 from analysis.records import Sweep
 from analysis.report.cells import _behind, _distinct, _interval, _number, _some, _Source, _text
-from analysis.report.page import (
-    Block,
-    Cell,
-    Column,
-    Section,
-    Subsection,
-    Table,
-)
+from analysis.report.page import Block, Cell, Column, Section, Subsection, Table
 
 
 def _papers(source: _Source, tables: Sequence[PaperTable]) -> Section | None:

@@ -9,36 +9,12 @@ from typing import Any
 
 from analysis.comparisons import Comparisons, forest
 from analysis.comparisons import verdict as comparison_verdict
-from analysis.correlations import (
-    Correlations,
-    Test,
-    beyond,
-    images_of,
-    p_text,
-    panels,
-)
-from analysis.figures import (
-    MetricPanel,
-    axis_name,
-    metric_figure,
-    strength_figure,
-)
-from analysis.groups import (
-    count,
-)
+from analysis.correlations import Correlations, Test, beyond, images_of, p_text, panels
+from analysis.figures import MetricPanel, axis_name, metric_figure, strength_figure
+from analysis.groups import count
 from analysis.multiplicity import ADJUSTMENTS
 from analysis.report.cells import _by_strength, _interval, _number, _p, _Source, _strength_flag, _symbol, _text, _tone
-from analysis.report.page import (
-    Block,
-    Cell,
-    Column,
-    Entry,
-    Figure,
-    Section,
-    Subsection,
-    Table,
-    Text,
-)
+from analysis.report.page import Block, Cell, Column, Entry, Figure, Section, Subsection, Table, Text
 from analysis.tipping_points import Curve, TippingPoints, figure_groups, located
 
 _MAX_GROUPS_DRAWN = 24

@@ -9,30 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from analysis.figures import (
-    axis_name,
-)
-from analysis.groups import (
-    Row,
-    count,
-    differing,
-    grouped,
-    replicate,
-    replicates,
-)
+from analysis.figures import axis_name
+from analysis.groups import Row, count, differing, grouped, replicate, replicates
 from analysis.records import read_file
 from analysis.report.cells import _distinct, _named, _number, _some, _Source, _text
-from analysis.report.page import (
-    Block,
-    Bullets,
-    Callout,
-    Cell,
-    Column,
-    Facts,
-    Section,
-    Subsection,
-    Table,
-)
+from analysis.report.page import Block, Bullets, Callout, Cell, Column, Facts, Section, Subsection, Table
 from analysis.schema import SCHEMA_VERSION
 
 _MAX_TRIALS_IN_FULL = 10_000
