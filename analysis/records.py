@@ -22,16 +22,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import fsspec
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from tyro.conf import Positional
 
 from analysis.command_line import InputError, parse, run
+from analysis.lazily import lazily
 from analysis.schema import SCHEMA_VERSION, STATUSES, TABLES
 from analysis.storage import (
     PATIENCE,
@@ -49,6 +47,11 @@ from analysis.storage import (
     read_file,
     write_file,
 )
+
+if TYPE_CHECKING:
+    import fsspec
+
+pc, pq = lazily("pyarrow.compute"), lazily("pyarrow.parquet")
 
 __all__ = [
     "COMPACTED",

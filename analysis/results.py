@@ -9,16 +9,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 from tyro.conf import Positional
 
 from analysis.command_line import InputError
 from analysis.groups import out_folder
+from analysis.lazily import lazily
 from analysis.records import Sweep, write_file
 from analysis.schema import SCHEMA_VERSION
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+pq = lazily("pyarrow.parquet")
 
 
 @dataclass

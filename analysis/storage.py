@@ -8,17 +8,19 @@ import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-import fsspec
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.exceptions import ConnectionError as BotoConnectionError
-from fsspec.implementations.local import LocalFileSystem
 
 from analysis.command_line import InputError
 from analysis.lazily import lazily
 
-s3fs = lazily("s3fs")
+if TYPE_CHECKING:
+    import fsspec
+else:
+    fsspec = lazily("fsspec")
+local, s3fs = lazily("fsspec.implementations.local"), lazily("s3fs")
 
 # how long a store may take to answer the probe of `check_storage`
 ANSWER_SECONDS = 12
@@ -115,19 +117,19 @@ def open_briefly(url: str) -> tuple[fsspec.AbstractFileSystem, str, dict[str, An
 
 def _shown(fs: fsspec.AbstractFileSystem, path: str) -> str:
     """The path as a user would type it."""
-    return path if isinstance(fs, LocalFileSystem) else fs.unstrip_protocol(path)
+    return path if isinstance(fs, local.LocalFileSystem) else fs.unstrip_protocol(path)
 
 
 def _parallel(
     function: Callable[[Item], Result], items: Iterable[Item], fs: fsspec.AbstractFileSystem
 ) -> Iterator[Result]:
     # a disk is bound by decoding, where more threads only get in each other's way; an object store by its latency
-    with ThreadPoolExecutor(4 if isinstance(fs, LocalFileSystem) else 32) as pool:
+    with ThreadPoolExecutor(4 if isinstance(fs, local.LocalFileSystem) else 32) as pool:
         yield from pool.map(function, items)
 
 
 def _bytes(fs: fsspec.AbstractFileSystem, path: str) -> bytes:
-    if isinstance(fs, LocalFileSystem):  # half the time of fsspec's own way, for files this small
+    if isinstance(fs, local.LocalFileSystem):  # half the time of fsspec's own way, for files this small
         with open(path, "rb") as file:
             return file.read()
     content: bytes = fs.cat_file(path)
@@ -136,7 +138,7 @@ def _bytes(fs: fsspec.AbstractFileSystem, path: str) -> bytes:
 
 def put_file(fs: fsspec.AbstractFileSystem, path: str, content: bytes, **limit: float) -> None:
     """The whole file or nothing, whatever happens meanwhile; `limit` as `open_briefly` gives it."""
-    if not isinstance(fs, LocalFileSystem):
+    if not isinstance(fs, local.LocalFileSystem):
         fs.pipe_file(path, content, **limit)
         return
     folder, name = os.path.split(path)
@@ -197,7 +199,7 @@ def check_storage(url: str) -> None:
     fs, path, limit = open_briefly(url)
     probe = f"{path}/.probe-{uuid.uuid4().hex}"
     try:
-        if isinstance(fs, LocalFileSystem):
+        if isinstance(fs, local.LocalFileSystem):
             os.makedirs(path, exist_ok=True)
         fs.pipe_file(probe, b"probe", **limit)
         fs.rm_file(probe, **limit)
