@@ -1,4 +1,4 @@
-"""What the floor may stand on."""
+"""The commands as they are started: what they say without a sweep, and what they load for it."""
 
 from __future__ import annotations
 
@@ -6,25 +6,38 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import analysis
 
+ROOT = Path(analysis.__file__).parent.parent
+WITH_A_SWEEP = ("tipping_points", "correlations", "comparisons", "paper", "report", "records")
+SLOW = ("torch", "ray", "scipy", "matplotlib", "statsmodels", "pandas", "jinja2", "s3fs")
 
-def test_analysis_imports_neither_torch_nor_ray_nor_the_floors_above() -> None:
-    folder = Path(analysis.__file__).parent
-    modules = [f"analysis.{file.stem}" for file in folder.glob("*.py") if file.stem != "__init__"]
-    assert len(modules) >= 5
-    code = f"import sys, {', '.join(modules)}; print(*{{name.partition('.')[0] for name in sys.modules}})"
-    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=folder.parent)
-    assert not {"torch", "ray", "trainables", "sweeps"} & set(loaded.stdout.split())
+LOADED = """
+import atexit, runpy, sys
+atexit.register(lambda: print(*{name.partition('.')[0] for name in sys.modules}))
+module, *sys.argv[1:] = sys.argv[1:]
+runpy.run_module(module, run_name="__main__", alter_sys=True)
+"""
 
 
-def test_the_commands_run_as_modules(tmp_path: Path) -> None:
-    root = Path(analysis.__file__).parent.parent
-    for module in ("records", "tipping_points"):
-        arguments = ["compact"] if module == "records" else []
-        done = subprocess.run(
-            [sys.executable, "-m", f"analysis.{module}", *arguments, str(tmp_path / "none")],
-            capture_output=True, text=True, check=False, cwd=root,
-        )  # fmt: skip
-        assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
-        assert done.stderr.startswith("error: ")
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, check=False, cwd=ROOT)
+
+
+@pytest.mark.parametrize("name", WITH_A_SWEEP)
+def test_the_commands_run_as_modules(name: str, tmp_path: Path) -> None:
+    arguments = ["compact"] if name == "records" else []
+    done = run("-m", f"analysis.{name}", *arguments, str(tmp_path / "none"))
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert done.stderr.startswith("error: ")
+
+
+@pytest.mark.parametrize("name", [*WITH_A_SWEEP, "theorems"])
+@pytest.mark.parametrize(("flag", "code"), [("--help", 0), ("--wrong", 2)])
+def test_help_and_a_wrong_flag_load_nothing_slow(name: str, flag: str, code: int) -> None:
+    done = run("-c", LOADED, f"analysis.{name}", flag)
+    assert done.returncode == code, done.stderr
+    assert "--help" in done.stdout + done.stderr
+    assert not set(SLOW) & set(done.stdout.splitlines()[-1].split())
