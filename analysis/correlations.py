@@ -8,22 +8,17 @@ regularisation paper has it (Section 3.2), and Pearson's r between log₁₀ str
 
 from __future__ import annotations
 
-import io
 import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
-from tyro.conf import Positional
 
 from analysis.command_line import InputError, parse, print_table, run
-from analysis.figures import MetricPanel, files, metric_figure
 from analysis.groups import (
     Group,
     ImageValues,
@@ -40,14 +35,19 @@ from analysis.groups import (
     find_quantity,
     grouped,
     image_values,
-    out_folder,
     quantities,
     values_of,
 )
+from analysis.lazily import lazily
 from analysis.multiplicity import ADJUSTMENTS, Adjustment, adjust
-from analysis.records import Sweep, read_sweep, write_file
-from analysis.schema import SCHEMA_VERSION
-from analysis.tipping_points import Curve, NothingToJudge, TippingPoints, check_rule, tipping_points
+from analysis.records import Sweep, read_sweep
+from analysis.results import StrengthFlags, arrow, finish
+from analysis.tipping_points import Curve, NothingToJudge, TippingPoints, tipping_points
+
+if TYPE_CHECKING:
+    from analysis.figures import MetricPanel
+
+stats = lazily("scipy.stats")
 
 Floats = NDArray[np.float64]
 
@@ -395,30 +395,16 @@ def _tests(
 
 
 @dataclass
-class Flags:
+class Flags(StrengthFlags):
     """Correlation of what was measured with strength, on the models up to the tipping point."""
 
-    sweep: Positional[str]
-    """Folder or s3:// prefix of the sweep."""
-    strength: str = "alpha"
-    """Column with the strength."""
     metrics: tuple[str, ...] | None = None
     """Columns of the trials table, or measurements as metric:component@level; default: all but accuracy and loss."""
-    by: tuple[str, ...] | None = None
-    """One test for each combination of these columns' values; default: all settings that differ."""
     until: Until | None = None
     """The models that count: up to the threshold of the paper's rule, up to t80, or all; default: paper, and all where
     the strength is the task's (deformation_strength)."""
-    share: float = 0.8
-    """The tipping point is where accuracy falls to this share of its plateau."""
-    reference_below: float | None = None
-    """The plateau is that of the strengths below this one (the paper: 1e5); default: of the lowest quarter."""
     adjust: Adjustment = "holm"
     """Of the p-values over all tests: Holm, or Benjamini and Hochberg."""
-    seed: int = 0
-    """Of the permutations and bootstraps."""
-    out: str | None = None
-    """Folder or s3:// prefix for the table and the figure; default: analysis/ in the sweep's folder."""
 
 
 def _print(result: Correlations) -> None:
@@ -503,12 +489,14 @@ def table(result: Correlations, trials: pa.Schema) -> pa.Table:
         row |= {"rho_low": test.images[0], "rho_high": test.images[1]}
         row |= {"r": test.linear.r, "r_low": test.linear.low, "r_high": test.linear.high}
         row |= {"r_p_value": test.linear.p_value, "r_p_adjusted": float(linear_adjusted)}
-        rows.append({name: None if isinstance(v, float) and math.isnan(v) else v for name, v in row.items()})
-    return pa.Table.from_pylist(rows, schema=pa.schema(fields, {"schema_version": str(SCHEMA_VERSION)}))
+        rows.append(row)
+    return arrow(fields, rows)
 
 
 def panels(result: Correlations) -> list[MetricPanel]:
     """A panel of `metric_figure` for each test that can be drawn, at most 24: those of the smallest p."""
+    from analysis.figures import MetricPanel
+
     order = sorted(
         (index for index, test in enumerate(result.tests) if test.trials),
         key=lambda index: np.nan_to_num(result.tests[index].rho.p_value, nan=2.0),
@@ -556,7 +544,9 @@ def words(test: Test, adjusted: float, adjustment: Adjustment) -> str:
 
 def main() -> None:
     flags = parse(Flags, prog="python -m analysis.correlations")
-    check_rule(flags.share, flags.reference_below, flags.seed)
+    flags.check()
+    from analysis.figures import metric_figure  # after what is wrong with the flags
+
     sweep = read_sweep(flags.sweep)
     result = correlations(
         sweep,
@@ -569,18 +559,16 @@ def main() -> None:
         reference_below=flags.reference_below,
         seed=flags.seed,
     )
-    out = f"{out_folder(flags.out, sweep)}/correlations"
-    buffer = io.BytesIO()
-    pq.write_table(table(result, sweep.trials.schema), buffer)
     drawn = panels(result)
     figure = metric_figure(drawn, strength=flags.strength, excluded=beyond(result), columns=2 if len(drawn) <= 6 else 4)
-    contents = {f"{out}.parquet": buffer.getvalue(), **files(figure, out, sweep, images=images_of(result))}
-    written = [write_file(name, content) for name, content in contents.items()]
-    _print(result)
-    if len(drawn) < sum(1 for test in result.tests if test.trials):
-        print(f"the figure shows the {len(drawn)} tests of the smallest p of {len(result.tests)}")
-    for path in written:
-        print(path)
+
+    def say() -> None:
+        _print(result)
+        if len(drawn) < sum(1 for test in result.tests if test.trials):
+            print(f"the figure shows the {len(drawn)} tests of the smallest p of {len(result.tests)}")
+
+    tables = {"": table(result, sweep.trials.schema)}
+    finish(sweep, flags.out, "correlations", tables=tables, figure=figure, say=say, images=images_of(result))
 
 
 if __name__ == "__main__":

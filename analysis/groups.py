@@ -15,11 +15,13 @@ from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from analysis.command_line import InputError
+from analysis.lazily import lazily
 from analysis.records import Sweep
 from analysis.schema import HYPERPARAMETERS, direction, unit
+
+pc = lazily("pyarrow.compute")
 
 # the data and the network: trials that differ in these answer different questions
 PROBLEM = ("dataset", "model", "width")

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 
@@ -33,3 +34,16 @@ class _Lazily:
 def lazily(name: str) -> Any:
     """The module of that name, such as "scipy.stats", imported at the first look at one of its attributes."""
     return _Lazily(name)
+
+
+def exports(package: str, names: Mapping[str, Sequence[str]]) -> Callable[[str], Any]:
+    """The `__getattr__` of a package that has its modules' names too, `{module: names}`; a module is imported when the
+    first of its names is asked for, so that the package's command answers before what it may not need is loaded."""
+    module_of = {name: module for module, those in names.items() for name in those}
+
+    def of(name: str) -> Any:
+        if name not in module_of:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        return getattr(importlib.import_module(f"{package}.{module_of[name]}"), name)
+
+    return of

@@ -6,7 +6,10 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from statsmodels.stats.multitest import multipletests
+
+from analysis.lazily import lazily
+
+multitest = lazily("statsmodels.stats.multitest")
 
 Adjustment = Literal["holm", "bh"]
 
@@ -35,5 +38,5 @@ def adjust(p_values: ArrayLike, method: Adjustment = "holm") -> NDArray[np.float
             raise ValueError(f"p_values: {value}, allowed are numbers between 0 and 1, and nan where there is no test")
     adjusted = np.full(p.shape, np.nan)
     if tested.any():
-        adjusted[tested] = multipletests(p[tested], method=_STATSMODELS[method])[1]
+        adjusted[tested] = multitest.multipletests(p[tested], method=_STATSMODELS[method])[1]
     return adjusted

@@ -11,7 +11,6 @@ any other from the compacted ones. `python -m analysis.records compact <sweep>` 
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import io
 import itertools
@@ -19,229 +18,68 @@ import json
 import numbers
 import os
 import re
-import time
-import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal
 
-import fsspec
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
-import s3fs
-from botocore.exceptions import BotoCoreError, ClientError
-from botocore.exceptions import ConnectionError as BotoConnectionError
-from fsspec.implementations.local import LocalFileSystem
 from tyro.conf import Positional
 
 from analysis.command_line import InputError, parse, run
+from analysis.lazily import lazily
 from analysis.schema import SCHEMA_VERSION, STATUSES, TABLES
+from analysis.storage import (
+    PATIENCE,
+    STORAGE_ERRORS,
+    StorageError,
+    _bytes,
+    _open,
+    _parallel,
+    _reason,
+    _shown,
+    be_patient,
+    check_storage,
+    open_briefly,
+    put_file,
+    read_file,
+    write_file,
+)
+
+if TYPE_CHECKING:
+    import fsspec
+
+pc, pq = lazily("pyarrow.compute"), lazily("pyarrow.parquet")
+
+__all__ = [
+    "COMPACTED",
+    "PATIENCE",
+    "STORAGE_ERRORS",
+    "Scan",
+    "StorageError",
+    "Sweep",
+    "add_measurements",
+    "be_patient",
+    "check_storage",
+    "compact",
+    "content_hash",
+    "open_briefly",
+    "put_file",
+    "read_file",
+    "read_sweep",
+    "read_table",
+    "scan",
+    "write_file",
+    "write_trial",
+]
 
 COMPACTED = "compacted"
-
-# how long a store may take to answer the probe of `check_storage`
-ANSWER_SECONDS = 12
-
-PATIENCE = 120.0
-"""Seconds for which the store may fail before a process that is patient gives up."""
-SENT_WITHIN = 20.0
-"""Seconds that sending a file may take, and a second more for each `SENT_PER_SECOND` bytes of it."""
-SENT_PER_SECOND = 250_000
-_PATIENT = 1_000_000  # s3fs's number of attempts, where the clock decides
-_attempts = s3fs.core._error_wrapper
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
-
-# what a disk or an object store raises; s3fs turns the store's answers into OSErrors, but not a failed connection
-STORAGE_ERRORS = (OSError, BotoCoreError)
-
-
-class StorageError(InputError, OSError):
-    """The storage failed on a file or folder of the record, which the message names: to a command that reads it a wrong
-    input, and to a sweep no failure of a trial's."""
 
 
 class _Damaged(Exception):
     """A file of the record that is missing or cannot be read. The message names the file and what is wrong."""
-
-
-def be_patient() -> None:
-    """From here on this process rides out failures of S3 that pass: it tries for `PATIENCE` where the store answers 5xx
-    or does not answer. For a sweep's driver and workers; a command that only reads says soon what is wrong.
-    """
-    s3fs.S3FileSystem.retries = _PATIENT
-    # botocore's own attempts would multiply these
-    fsspec.config.conf.setdefault("s3", {}).setdefault("config_kwargs", {"retries": {"total_max_attempts": 1}})
-    s3fs.core._error_wrapper = _patiently
-
-
-async def _patiently(
-    function: Callable[..., Any],
-    *,
-    args: Sequence[Any] = (),
-    kwargs: Mapping[str, Any] | None = None,
-    retries: int,
-) -> Any:
-    """What s3fs calls the store through, but by the clock, however long an attempt takes."""
-    if retries != _PATIENT:  # of a file system that was opened not to be
-        return await _attempts(function, args=args, kwargs=kwargs, retries=retries)
-    # what is read has a timeout for every stretch of silence, what is sent has none
-    body = (kwargs or {}).get("Body")
-    allowed = None if body is None else SENT_WITHIN + (len(body) / SENT_PER_SECOND if isinstance(body, bytes) else 0)
-    until, wait = time.monotonic() + PATIENCE, 0.1
-    while True:
-        try:
-            async with asyncio.timeout(allowed):
-                return await _attempts(function, args=args, kwargs=kwargs, retries=1)
-        except Exception as error:
-            # s3fs turns the store's answers into other exceptions, which do not say the status
-            if not _passes(error.__cause__ if isinstance(error.__cause__, ClientError) else error):
-                raise
-            if time.monotonic() + wait > until:
-                if isinstance(error, STORAGE_ERRORS) and str(error):
-                    raise
-                raise OSError(f"no whole answer ({type(error).__name__})") from error
-        await asyncio.sleep(wait)
-        wait = min(1.7 * wait, 15.0)
-
-
-def _passes(error: Exception) -> bool:
-    if isinstance(error, ClientError):
-        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
-        return isinstance(status, int) and status >= 500
-    return isinstance(error, (BotoConnectionError, *s3fs.core.S3_RETRYABLE_ERRORS))
-
-
-# --- storage ----------------------------------------------------------------------------------------------------------
-
-
-def _open(url: str, **options: Any) -> tuple[fsspec.AbstractFileSystem, str]:
-    try:
-        # what other processes write is to be seen at once, and s3fs would answer from its cache
-        fs, path = fsspec.core.url_to_fs(str(url), use_listings_cache=False, **options)
-    except (ValueError, ImportError) as error:
-        raise InputError(f"{url}: {error}; allowed are a folder or s3://bucket/prefix") from None
-    return fs, path.rstrip("/") or path
-
-
-def open_briefly(url: str) -> tuple[fsspec.AbstractFileSystem, str, dict[str, Any]]:
-    """File system and path of what must be answered in seconds, also in a process that is patient; and what is to be
-    given to each call, as a server that takes a request and says nothing is not covered by the others' timeouts."""
-    if not str(url).startswith(("s3://", "s3a://")):
-        return *_open(url), {}
-    # the defaults try for minutes
-    config = {"connect_timeout": 4, "read_timeout": 5, "retries": {"total_max_attempts": 1}}
-    fs, path = _open(url, config_kwargs=config)
-    fs.retries = 2  # s3fs's own, of these instances only
-    return fs, path, {"timeout": ANSWER_SECONDS}
-
-
-def _shown(fs: fsspec.AbstractFileSystem, path: str) -> str:
-    """The path as a user would type it."""
-    return path if isinstance(fs, LocalFileSystem) else fs.unstrip_protocol(path)
-
-
-def _parallel(
-    function: Callable[[Item], Result], items: Iterable[Item], fs: fsspec.AbstractFileSystem
-) -> Iterator[Result]:
-    # a disk is bound by decoding, where more threads only get in each other's way; an object store by its latency
-    with ThreadPoolExecutor(4 if isinstance(fs, LocalFileSystem) else 32) as pool:
-        yield from pool.map(function, items)
-
-
-def _bytes(fs: fsspec.AbstractFileSystem, path: str) -> bytes:
-    if isinstance(fs, LocalFileSystem):  # half the time of fsspec's own way, for files this small
-        with open(path, "rb") as file:
-            return file.read()
-    content: bytes = fs.cat_file(path)
-    return content
-
-
-def put_file(fs: fsspec.AbstractFileSystem, path: str, content: bytes, **limit: float) -> None:
-    """The whole file or nothing, whatever happens meanwhile; `limit` as `open_briefly` gives it."""
-    if not isinstance(fs, LocalFileSystem):
-        fs.pipe_file(path, content, **limit)
-        return
-    folder, name = os.path.split(path)
-    os.makedirs(folder, exist_ok=True)
-    # readers pass over names with a leading dot, so what a crash leaves behind disturbs nobody
-    temporary = os.path.join(folder, f".{name}.{uuid.uuid4().hex}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        if os.path.exists(temporary):
-            os.remove(temporary)
-        raise
-    directory = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(directory)  # the order of the four tables shall survive a power cut, too
-    finally:
-        os.close(directory)
-
-
-def write_file(url: str, content: bytes) -> str:
-    """Write a file atomically, to a folder (made when missing) or to S3; its path as a user would type it.
-
-    Raises `StorageError` if it cannot be written.
-    """
-    fs, path = _open(url)
-    try:
-        put_file(fs, path, content)
-    except STORAGE_ERRORS as error:
-        raise StorageError(f"{url}: cannot be written ({_reason(error)})") from None
-    return _shown(fs, path)
-
-
-def read_file(url: str) -> bytes | None:
-    """A file's content, from a folder or S3; None if it does not exist. Raises `StorageError` if it cannot be read."""
-    fs, path = _open(url)
-    try:
-        return _bytes(fs, path)
-    except FileNotFoundError:
-        return None
-    except STORAGE_ERRORS as error:
-        raise StorageError(f"{url}: cannot be read ({_reason(error)})") from None
-
-
-def _reason(error: BaseException) -> str:
-    return " ".join(str(getattr(error, "strerror", None) or error).split()) or type(error).__name__
-
-
-def check_storage(url: str) -> None:
-    """Find out in seconds whether a sweep could be recorded under `url` (made when it is a missing folder).
-
-    Writes and deletes a probe. Raises `InputError` if that fails: a folder without permission, a missing bucket,
-    missing credentials, an endpoint that does not answer.
-    """
-    fs, path, limit = open_briefly(url)
-    probe = f"{path}/.probe-{uuid.uuid4().hex}"
-    try:
-        if isinstance(fs, LocalFileSystem):
-            os.makedirs(path, exist_ok=True)
-        fs.pipe_file(probe, b"probe", **limit)
-        fs.rm_file(probe, **limit)
-    except STORAGE_ERRORS as error:
-        place = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-        at = f" at {place}" if limit and place else ""
-        reason = _reason(error)
-        if limit and isinstance(error, FileNotFoundError):
-            reason = "the bucket does not exist"
-        elif isinstance(error, TimeoutError):
-            reason = "no answer"
-        raise InputError(
-            f"storage {url}{at}: cannot be written ({reason}); "
-            + ("check the bucket, AWS_ENDPOINT_URL and the credentials" if limit else "choose another --storage")
-        ) from None
 
 
 def _listing(fs: fsspec.AbstractFileSystem, path: str, table: str) -> set[str]:
@@ -265,9 +103,6 @@ def _listing(fs: fsspec.AbstractFileSystem, path: str, table: str) -> set[str]:
             )
         names.add(name.removesuffix(".parquet"))
     return names
-
-
-# --- write ------------------------------------------------------------------------------------------------------------
 
 
 def _encode(table: pa.Table, *, compacted: bool = False) -> bytes:
@@ -480,9 +315,6 @@ def _recorded_status(fs: fsspec.AbstractFileSystem, path: str, trial_id: str) ->
     trials = _compacted(fs, path, "trials", ["trial_id", "status"])
     found = trials.filter(pc.equal(trials["trial_id"], trial_id))["status"].to_pylist()
     return found[0] if found else None
-
-
-# --- read -------------------------------------------------------------------------------------------------------------
 
 
 def _decode(fs: fsspec.AbstractFileSystem, path: str, table: str, name: str, columns: list[str] | None) -> pa.Table:
@@ -702,9 +534,6 @@ def read_sweep(path: str) -> Sweep:
 def content_hash(path: str) -> str:
     """12 hex digits that change when a trial of the sweep does, and not by compaction; raises as `read_table` does."""
     return read_sweep(path).content_hash
-
-
-# --- compact ----------------------------------------------------------------------------------------------------------
 
 
 def compact(path: str) -> list[str]:

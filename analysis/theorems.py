@@ -29,9 +29,11 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import optimize
 
-from analysis.command_line import print_table, run
+from analysis.command_line import parse, print_table, run
+from analysis.lazily import lazily
+
+optimize = lazily("scipy.optimize")
 
 Array = NDArray[np.float64]
 
@@ -168,7 +170,13 @@ def theorem_quantities() -> dict[str, float]:
     return found
 
 
+@dataclass
+class Flags:
+    """The two theorems of LOCO-REG's paper, checked numerically; it takes no flags."""
+
+
 def main() -> None:
+    parse(Flags, prog="python -m analysis.theorems")
     print("Theorem 1: the greatest ε for which a derivative of the cohesion is the larger for all masses")
     paper = {"c-n": "0.675", "c-co": "0.675 (subsumed)", "n-co-near": "0.725…", "n-co-far": "0.75"}
     values = theorem_quantities()

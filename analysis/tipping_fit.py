@@ -16,7 +16,10 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import optimize, stats
+
+from analysis.lazily import lazily
+
+optimize, stats = lazily("scipy.optimize"), lazily("scipy.stats")
 
 Status = Literal["tipping point", "none in range", "inconclusive", "below range"]
 Floats = NDArray[np.float64]
@@ -89,7 +92,8 @@ def fit_curve(
     Raises `ValueError` for lengths that differ, strengths that are negative or not finite, scores that are not finite,
     fewer than two distinct strengths above zero, a share outside (0, 1), and a baseline that is not finite.
     """
-    x, y, group = _checked(strength, score, seed, share)
+    x, y, group = check_scores(strength, score, seed, share)
+    x = np.log10(x)
     unregularised = np.asarray(baseline, dtype=float)
     if not np.isfinite(unregularised).all():
         raise ValueError("baseline: not finite somewhere, allowed are finite scores")
@@ -163,23 +167,30 @@ def fit_curve(
     return answer("tipping point", p_value, (float(where), float(min(ends)), float(max(ends))), bracket, effects)
 
 
-def _checked(
+def check_scores(
     strength: ArrayLike, score: ArrayLike, seed: ArrayLike | None, share: float
 ) -> tuple[Floats, Floats, NDArray[np.int64]]:
+    """The strengths above 0, their scores, and the number of each one's seed, (n,) each. Raises `ValueError` that names
+    the argument for lengths that differ or are zero, numbers that are not finite, strengths below 0 or fewer than two
+    of them, and a share outside (0, 1)."""
     x, y = np.asarray(strength, dtype=float), np.asarray(score, dtype=float)
-    named = np.zeros(len(x)) if seed is None else np.asarray(seed)
-    if x.ndim != 1 or x.shape != y.shape or x.shape != named.shape:
-        raise ValueError(f"strength, score, seed: shapes {x.shape}, {y.shape}, {named.shape}, allowed are equal ones")
+    named = np.zeros(x.shape) if seed is None else np.asarray(seed)
+    for name, other in (("score", y), ("seed", named)):
+        if x.ndim != 1 or x.shape != other.shape:
+            raise ValueError(f"{name}: {other.size} values for {x.size} strengths, allowed is one each")
+    if len(x) == 0:
+        raise ValueError("strength: empty, allowed is at least one trial")
     if not 0 < share < 1:
         raise ValueError(f"share: {share}, allowed are numbers between 0 and 1")
-    if not (np.isfinite(x).all() and (x >= 0).all()):
-        raise ValueError("strength: negative or not finite somewhere, allowed are finite numbers of at least 0")
-    if not np.isfinite(y).all():
-        raise ValueError("score: not finite somewhere, allowed are finite numbers; leave failed trials out")
+    for value in x[~(np.isfinite(x) & (x >= 0))]:
+        raise ValueError(f"strength: {value}, allowed are finite numbers of at least 0")
+    for value in y[~np.isfinite(y)]:
+        raise ValueError(f"score: {value}, allowed are finite numbers; leave failed trials out")
     positive = x > 0
-    if len(np.unique(x[positive])) < 2:
-        raise ValueError(f"strength: {len(np.unique(x[positive]))} distinct above 0, allowed are at least 2")
-    return np.log10(x[positive]), y[positive], np.unique(named[positive], return_inverse=True)[1]
+    distinct = len(np.unique(x[positive]))
+    if distinct < 2:
+        raise ValueError(f"strength: {distinct} distinct values above 0, allowed are at least 2")
+    return x[positive], y[positive], np.unique(named[positive], return_inverse=True)[1]
 
 
 def _plateau(
@@ -410,7 +421,8 @@ def resampled_locations(
     Two settings that ran the same seeds are paired by equally seeded generators: the same seeds are drawn then.
     Raises `ValueError` as `fit_curve` does.
     """
-    x, y, group = _checked(strength, score, seed, share)
+    x, y, group = check_scores(strength, score, seed, share)
+    x = np.log10(x)
     rng = np.random.default_rng() if rng is None else rng
     swept = np.unique(x)
     at, seeds = np.searchsorted(swept, x), len(np.unique(group))

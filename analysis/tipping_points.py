@@ -13,21 +13,17 @@ they were independent (see `groups.replicate`).
 from __future__ import annotations
 
 import dataclasses
-import io
 import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import ArrayLike
-from tyro.conf import Positional
 
 from analysis.command_line import InputError, parse, print_table, run
-from analysis.figures import StrengthGroup, files, strength_figure
 from analysis.groups import (
     Group,
     Quantity,
@@ -43,20 +39,23 @@ from analysis.groups import (
     differing,
     find_quantity,
     grouped,
-    out_folder,
     quantities,
     replicate,
     values_of,
 )
-from analysis.records import Sweep, read_sweep, write_file
-from analysis.schema import SCHEMA_VERSION
+from analysis.records import Sweep, read_sweep
+from analysis.results import StrengthFlags, arrow, finish
 from analysis.tipping_fit import (
     Difference,
     TippingPoint,
+    check_scores,
     fit_curve,
     location_difference,
     resampled_locations,
 )
+
+if TYPE_CHECKING:
+    from analysis.figures import StrengthGroup
 
 # means that are equal on paper may differ by rounding
 _ROUNDING = 1e-12
@@ -102,25 +101,11 @@ def paper_threshold(
     not finite, a share outside (0, 1), fewer than two distinct strengths above zero, no strength below
     `reference_below`, and a reference level that is not above zero.
     """
-    if len(strength) != len(score):
-        raise ValueError(f"score: {len(score)} values for {len(strength)} strengths, allowed is one each")
-    if len(strength) == 0:
-        raise ValueError("strength: empty, allowed is at least one trial")
-    if not 0 < share < 1:
-        raise ValueError(f"share: {share}, allowed are numbers between 0 and 1")
-    for value in strength:
-        if not (math.isfinite(value) and value >= 0):
-            raise ValueError(f"strength: {value}, allowed are finite numbers of at least 0")
-    for value in score:
-        if not math.isfinite(value):
-            raise ValueError(f"score: {value}, allowed are finite numbers; leave failed trials out")
+    above_zero, their_scores, _ = check_scores(strength, score, None, share)
     scores: dict[float, list[float]] = {}
-    for x, y in zip(strength, score, strict=True):
-        if x > 0:
-            scores.setdefault(float(x), []).append(float(y))
+    for x, y in zip(above_zero.tolist(), their_scores.tolist(), strict=True):
+        scores.setdefault(x, []).append(y)
     swept = sorted(scores)
-    if len(swept) < 2:
-        raise ValueError(f"strength: {len(swept)} distinct values above 0, allowed are at least 2")
     own = reference_below is None
     if reference_below is None:
         reference_below = swept[math.ceil(len(swept) / 4)]
@@ -142,7 +127,7 @@ def paper_threshold(
         share=share,
         n=sum(len(values) for values in scores.values()),
         n_reference=len(below),
-        n_zero=sum(1 for x in strength if x == 0),
+        n_zero=len(strength) - len(above_zero),
     )
 
 
@@ -317,7 +302,7 @@ def _judge(
             rng=np.random.default_rng(seed),
         )
     except ValueError as error:
-        raise InputError(f"{group.label()}: {error}") from None
+        raise InputError(f"{error} ({group.label()})") from None
     rule = None
     if not math.isnan(fit.plateau) and max(scores) > 0:
         try:
@@ -370,25 +355,11 @@ def _differences(
 
 
 @dataclass
-class Flags:
+class Flags(StrengthFlags):
     """Where a sweep's accuracy tips over as the strength grows, with a 95% interval, and by the rule of the paper."""
 
-    sweep: Positional[str]
-    """Folder or s3:// prefix of the sweep."""
     metric: str = "top1"
     """What to judge by, more of it better: a column of the trials table, or a measurement as metric:component@level."""
-    strength: str = "alpha"
-    """Column with the strength."""
-    by: tuple[str, ...] | None = None
-    """One curve for each combination of these columns' values; default: all settings that differ."""
-    share: float = 0.8
-    """The tipping point is where the curve falls to this share of its plateau."""
-    reference_below: float | None = None
-    """The plateau is that of the strengths below this one; default: of the lowest quarter of the strengths."""
-    seed: int = 0
-    """Of the permutations and bootstraps."""
-    out: str | None = None
-    """Folder or s3:// prefix for the tables and the figure; default: analysis/ in the sweep's folder."""
 
 
 def located(fit: TippingPoint | None, strength: str) -> str:
@@ -491,8 +462,8 @@ def table(result: TippingPoints, trials: pa.Schema) -> pa.Table:
         if curve.rule is not None:
             rule = curve.rule
             row |= {"reference_below": rule.reference_below, "reference": rule.reference, "threshold": rule.strength}
-        rows.append({name: None if isinstance(v, float) and math.isnan(v) else v for name, v in row.items()})
-    return pa.Table.from_pylist(rows, schema=pa.schema(fields, {"schema_version": str(SCHEMA_VERSION)}))
+        rows.append(row)
+    return arrow(fields, rows)
 
 
 def differences_table(result: TippingPoints) -> pa.Table:
@@ -506,11 +477,13 @@ def differences_table(result: TippingPoints) -> pa.Table:
         if not difference.reason:
             row |= {"difference": difference.value, "low": difference.low, "high": difference.high}
         rows.append(row)
-    return pa.Table.from_pylist(rows, schema=pa.schema(fields, {"schema_version": str(SCHEMA_VERSION)}))
+    return arrow(fields, rows)
 
 
 def figure_groups(result: TippingPoints) -> list[StrengthGroup]:
     """The curves as `strength_figure` draws them."""
+    from analysis.figures import StrengthGroup
+
     drawn = []
     for curve in result.curves:
         if not curve.trials:
@@ -538,19 +511,11 @@ def figure_groups(result: TippingPoints) -> list[StrengthGroup]:
     return drawn
 
 
-def check_rule(share: float, reference_below: float | None, seed: int) -> None:
-    """Raises `InputError` naming the flag that is out of range."""
-    if not 0 < share < 1:
-        raise InputError(f"--share {share}: allowed are numbers between 0 and 1")
-    if reference_below is not None and not (math.isfinite(reference_below) and reference_below > 0):
-        raise InputError(f"--reference-below {reference_below}: allowed are finite numbers above 0")
-    if seed < 0:
-        raise InputError(f"--seed {seed}: allowed are whole numbers of at least 0")
-
-
 def main() -> None:
     flags = parse(Flags, prog="python -m analysis.tipping_points")
-    check_rule(flags.share, flags.reference_below, flags.seed)
+    flags.check()
+    from analysis.figures import strength_figure  # after what is wrong with the flags
+
     sweep = read_sweep(flags.sweep)
     result = tipping_points(
         sweep,
@@ -561,23 +526,13 @@ def main() -> None:
         reference_below=flags.reference_below,
         seed=flags.seed,
     )
-    out = f"{out_folder(flags.out, sweep)}/tipping_points"
-    tables = {out: table(result, sweep.trials.schema)}
+    tables = {"": table(result, sweep.trials.schema)}
     if result.differences:
-        tables[f"{out}_differences"] = differences_table(result)
-    contents = {}
-    for stem, content in tables.items():
-        buffer = io.BytesIO()
-        pq.write_table(content, buffer)
-        contents[f"{stem}.parquet"] = buffer.getvalue()
+        tables["_differences"] = differences_table(result)
     figure = strength_figure(
         figure_groups(result), strength=flags.strength, metric=result.metric.name, share=flags.share
     )
-    contents |= files(figure, out, sweep)
-    written = [write_file(name, content) for name, content in contents.items()]
-    _print(result)
-    for path in written:
-        print(path)
+    finish(sweep, flags.out, "tipping_points", tables=tables, figure=figure, say=lambda: _print(result))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The papers' numbers in `analysis/claims.csv`: each stands in its paper, each of a table's is there, and each connects
+"""The papers' numbers, `analysis/paper/claims.csv`: each stands in its paper, each of a table is there, each connects
 to the record by names that exist. The papers' texts are read where they are (SWEEPS_TEST_PAPERS)."""
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import pytest
 from analysis.schema import TABLES
 
 ROOT = Path(__file__).resolve().parents[2]
-CLAIMS = ROOT / "analysis" / "claims.csv"
+CLAIMS = ROOT / "analysis" / "paper" / "claims.csv"
 PAPERS = Path(os.environ.get("SWEEPS_TEST_PAPERS", ROOT.parent / "shared" / "papers"))
 FILES = {"pilcro": "000_*", "loco": "001_*", "topgap": "002_*", "deform": "003_*", "gradreg": "004_*"}
 

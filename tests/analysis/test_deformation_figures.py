@@ -11,7 +11,7 @@ import pytest
 
 from analysis.command_line import InputError
 from analysis.correlations import correlations
-from analysis.paper_figures import Drawn, draw
+from analysis.paper.figures import Drawn, draw
 from analysis.records import Sweep, read_sweep, write_trial
 from tests.analysis.conftest import make_trial
 

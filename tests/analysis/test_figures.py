@@ -16,7 +16,7 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
 from analysis import figures, records
-from analysis.figures import MetricPanel, ParetoGroup, StrengthGroup
+from analysis.figures import MetricPanel, ParetoGroup, StrengthGroup, maps, style
 
 
 def group(label: str, threshold: float = math.nan, baseline: tuple[float, ...] = (0.9,)) -> StrengthGroup:
@@ -239,7 +239,7 @@ def test_strength_figure_leaves_nan_out_and_refuses_what_it_cannot_draw() -> Non
 def test_intervals_are_written_with_the_digits_that_tell_their_ends_apart(
     values: tuple[float, float, float], text: str
 ) -> None:
-    assert figures._interval_text(*values) == text
+    assert style._interval_text(*values) == text
 
 
 @pytest.mark.parametrize(
@@ -365,7 +365,7 @@ def test_class_activation_maps_lie_over_the_whole_image_on_one_scale() -> None:
     assert len(figure.axes) == 5
     assert figure.axes[4].get_ylabel() == "class activation"
     # bilinear: centres of 2 cells at 0.5 and 2.5 of 4 pixels, the ends held
-    np.testing.assert_allclose(figures._upsampled(np.array([[0.0, 1.0]]), 1, 4), [[0, 0.25, 0.75, 1]])
+    np.testing.assert_allclose(maps._upsampled(np.array([[0.0, 1.0]]), 1, 4), [[0, 0.25, 0.75, 1]])
     for wrong, message in (
         ([], "at least one"),
         ([("k", [(image, cam)])], "k: 1 panels for 2 titles"),

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from analysis.page import (
+from analysis.report.page import (
     Bullets,
     Callout,
     Cell,

@@ -14,7 +14,7 @@ from scipy import stats
 
 from analysis import paper
 from analysis.paper import ITEMS, METHODS, check, claims, trends
-from analysis.paper_figures import FIGURES, draw, missing
+from analysis.paper.figures import FIGURES, draw, missing
 from analysis.records import Sweep, read_sweep, write_trial
 from analysis.schema import TABLES
 from tests.analysis.conftest import make_trial
@@ -470,7 +470,7 @@ def test_the_list(gradreg: Path, command: Command) -> None:
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        ([], "sweep: missing"),
+        ([], "no sweep is given"),
         (["--table", "pilcro-9"], "--table pilcro-9: no such table; there are pilcro-1"),
         (["nowhere"], "no recorded trials"),
     ],

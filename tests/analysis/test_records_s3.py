@@ -16,7 +16,7 @@ import pytest
 import s3fs
 from aiohttp import ClientPayloadError
 
-from analysis import records, tipping_points
+from analysis import records, storage, tipping_points
 from analysis.command_line import InputError
 from analysis.schema import TABLES
 
@@ -118,7 +118,7 @@ def test_an_endpoint_that_nobody_listens_at_is_noticed_in_seconds(s3: str, monke
 
 def test_a_server_that_says_nothing_is_noticed_in_seconds(s3: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        monkeypatch.setattr(records, "ANSWER_SECONDS", 1)
+        monkeypatch.setattr(storage, "ANSWER_SECONDS", 1)
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{silent.getsockname()[1]}")
         s3fs.S3FileSystem.clear_instance_cache()
         with pytest.raises(InputError, match=r"cannot be written \(no answer\)"):
@@ -160,8 +160,8 @@ class Server:
 @pytest.fixture
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """For seconds, several attempts also on a machine in use, and no longer than the test."""
-    monkeypatch.setattr(records, "PATIENCE", 5.0)
-    monkeypatch.setattr(records, "SENT_WITHIN", 0.5)
+    monkeypatch.setattr(storage, "PATIENCE", 5.0)
+    monkeypatch.setattr(storage, "SENT_WITHIN", 0.5)
     monkeypatch.setattr(s3fs.core, "_error_wrapper", s3fs.core._error_wrapper)
     monkeypatch.setattr(s3fs.S3FileSystem, "retries", s3fs.S3FileSystem.retries)
     monkeypatch.setattr(s3fs.S3FileSystem, "read_timeout", 0.5)
@@ -193,7 +193,7 @@ def test_patience_ends_by_the_clock(answer: str, s3: str, patient: None, monkeyp
     """However the store fails: the attempts of s3fs and botocore do not multiply, and what is sent waits no longer."""
     server = Server((lambda one: one.close()) if answer == "closes" else (lambda one: None))
     monkeypatch.setenv("AWS_ENDPOINT_URL", server.url)
-    fs, path = records._open(f"{s3}/demo")
+    fs, path = storage._open(f"{s3}/demo")
     for call in (lambda: records.put_file(fs, f"{path}/x", b"content"), lambda: fs.cat_file(f"{path}/x")):
         before = len(server.accepted)
         assert isinstance(ended(call), records.STORAGE_ERRORS)
@@ -202,10 +202,10 @@ def test_patience_ends_by_the_clock(answer: str, s3: str, patient: None, monkeyp
 
 
 def test_patience_outlasts_what_passes(s3: str, patient: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(records, "PATIENCE", 60.0)
-    fs, path = records._open(f"{s3}/demo")
+    monkeypatch.setattr(storage, "PATIENCE", 60.0)
+    fs, path = storage._open(f"{s3}/demo")
     failures = 3
-    whole = records._attempts
+    whole = storage._attempts
 
     async def fails(*args: Any, **options: Any) -> Any:
         nonlocal failures
@@ -214,12 +214,12 @@ def test_patience_outlasts_what_passes(s3: str, patient: None, monkeypatch: pyte
             raise ClientPayloadError("cut short")
         return await whole(*args, **options)
 
-    monkeypatch.setattr(records, "_attempts", fails)
+    monkeypatch.setattr(storage, "_attempts", fails)
     records.put_file(fs, f"{path}/x", b"content")
     assert failures == -1
     assert fs.cat_file(f"{path}/x") == b"content"
     failures = 1_000
-    monkeypatch.setattr(records, "PATIENCE", 0.5)
+    monkeypatch.setattr(storage, "PATIENCE", 0.5)
     with pytest.raises(OSError, match="no whole answer"):  # what a driver and a worker take for the storage's
         fs.cat_file(f"{path}/x")
     failures = 0

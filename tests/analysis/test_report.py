@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from analysis import report
-from analysis.records import write_trial
+from analysis.records import read_sweep, write_trial
 from tests.analysis.browser import browser_fixture, chromium_fixture, emulate, open_page, resize  # noqa: F401
 from tests.analysis.conftest import make_trial
 
@@ -60,7 +60,7 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def page(sweep: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("page") / "report.html"
-    path.write_text(report.report(report.read_sweep(str(sweep))), encoding="utf-8")
+    path.write_text(report.report(read_sweep(str(sweep))), encoding="utf-8")
     return path
 
 
@@ -178,7 +178,7 @@ def test_on_s3(s3: str, record: Record, command: Command) -> None:
 )
 def test_our_reproductions(name: str, browser: Any, tmp_path: Path) -> None:
     made = tmp_path / "report.html"
-    made.write_text(report.report(report.read_sweep(str(ROOT / "analysis" / "reproductions" / name))), encoding="utf-8")
+    made.write_text(report.report(read_sweep(str(ROOT / "analysis" / "reproductions" / name))), encoding="utf-8")
     assert made.stat().st_size < 10_000_000
     open_page(browser, made)
     assert browser.get_log("browser") == []

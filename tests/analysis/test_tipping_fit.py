@@ -245,13 +245,13 @@ def test_differences_cover_the_truth() -> None:
 @pytest.mark.parametrize(
     ("strength", "score", "options", "named"),
     [
-        ([1, 10], [0.9], {}, "shapes"),
-        ([1, 1, 0], [0.9, 0.9, 0.9], {}, "distinct above 0"),
-        ([-1, 1, 10], [0.9, 0.9, 0.9], {}, "strength: negative"),
-        ([1, 10], [0.9, math.nan], {}, "score: not finite"),
+        ([1, 10], [0.9], {}, "score: 1 values for 2 strengths"),
+        ([1, 1, 0], [0.9, 0.9, 0.9], {}, "distinct values above 0"),
+        ([-1, 1, 10], [0.9, 0.9, 0.9], {}, "strength: -1"),
+        ([1, 10], [0.9, math.nan], {}, "score: nan"),
         ([1, 10], [0.9, 0.8], {"share": 1.0}, "share"),
         ([1, 10], [0.9, 0.8], {"reference_below": 1.0}, "reference_below"),
-        ([1, 10], [0.9, 0.8], {"seed": [0]}, "shapes"),
+        ([1, 10], [0.9, 0.8], {"seed": [0]}, "seed: 1 values for 2 strengths"),
     ],
 )
 def test_refuses(strength: Any, score: Any, options: Any, named: str) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from analysis import paper
 from analysis.command_line import InputError
-from analysis.paper_figures import FIGURES, missing
+from analysis.paper.figures import FIGURES, missing
 from analysis.records import read_sweep
 from sweeps.deformation import PRESETS, DeformationSweep
 from sweeps.flags import read_flags

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from analysis.command_line import InputError
-from analysis.paper_figures import draw
+from analysis.paper.figures import draw
 from analysis.records import read_sweep, write_trial
 from tests.analysis.conftest import make_trial
 from trainables.data import DataConfig, Images, load

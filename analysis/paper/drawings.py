@@ -1,19 +1,15 @@
-"""The papers' figures, drawn from a record: which of its data each is of, and how it is drawn."""
+"""How the figures of the papers are drawn from a record: one function for each kind."""
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.compute as pc
-from matplotlib.figure import Figure
 
-from analysis.command_line import InputError
 from analysis.correlations import correlations, panels
 from analysis.figures import (
     cam_panels,
@@ -26,171 +22,29 @@ from analysis.figures import (
     saliency_figure,
     strength_figure,
 )
-from analysis.groups import Row, differing, evenly, grouped, label, quantities, replicate
+from analysis.groups import evenly, quantities
+from analysis.paper.choice import (
+    Drawn,
+    Rows,
+    _by_layer,
+    _first,
+    _maps,
+    _mean,
+    _mean_maps,
+    _means,
+    _of,
+    _parts,
+    _ranges,
+    _rows,
+    _settings,
+    _some_settings,
+    _Spec,
+    _stem,
+)
 from analysis.records import Sweep
 from analysis.tipping_points import figure_groups, tipping_points
 
-
-@dataclass(frozen=True)
-class Drawn:
-    """A figure, and the rows it shows."""
-
-    suffix: str
-    """Its name after the table's ID."""
-    figure: Figure
-    columns: tuple[tuple[str, bool], ...]
-    """Names of the rows' entries, and whether they are numbers."""
-    rows: Sequence[tuple[str | float, ...]]
-    images: int | None = None
-    """How many images its numbers are of; None: the whole split."""
-
-
 _COLUMNS = 6
-_MAX_SETTINGS = 12
-
-
-@dataclass(frozen=True)
-class _Spec:
-    """What a figure needs of the record, and how it is drawn."""
-
-    method: str
-    """Trials of this method, besides the baseline's."""
-    table: str
-    """Where its data lie: "trials", "epochs", "measurements" or "maps"."""
-    names: tuple[str, ...]
-    """The epochs' columns, the measurements' metrics, or the first part of the maps' names."""
-    draw: Callable[[Sweep, _Spec], Iterator[Drawn]]
-    crop: bool | None = None
-    """Trials with random crops only, or without only; None: either."""
-    labels: str | None = None
-    """Trials with these labels only."""
-    swept: str | None = None
-    """Trials with a value of this column only; None: any."""
-    parts: tuple[str, ...] = ()
-    """Columns whose values have a figure each, where there are several."""
-
-
-def missing(sweep: Sweep, name: str) -> str:
-    """Why a figure cannot be drawn from this record; "" if it can."""
-    spec = FIGURES[name]
-    rows = _rows(sweep, spec)
-    if not any(row["method"] == spec.method for row in rows):
-        where = {None: "", True: " with random crops", False: " without random crops"}[spec.crop]
-        labels = f", labels={spec.labels}" if spec.labels else ""
-        swept = f" and a {spec.swept}" if spec.swept else ""
-        return f"no finished trial with method={spec.method}{where}{labels}{swept}"
-    if spec.swept and len({row[spec.swept] for row in rows}) < 2:
-        return f"one {spec.swept} only"
-    if spec.table == "trials":
-        return ""
-    ids = {row["trial_id"] for row in rows}
-    table = _of(sweep, spec.table, ids)
-    if spec.table == "epochs":
-        lacking = [column for column in spec.names if table[column].null_count == len(table)]
-        return f"no values of {', '.join(lacking)} by epoch" if len(lacking) == len(spec.names) else ""
-    column = "metric" if spec.table == "measurements" else "name"
-    known = {value.split("/")[0] for value in table[column].unique().to_pylist() if " on " not in value}
-    lacking = [value for value in spec.names if value not in known]
-    enough = len(lacking) < len(spec.names) if spec.table == "measurements" else not lacking
-    if not enough:
-        return f"no {spec.table} of {', '.join(lacking)}"
-    if spec.draw is _trajectories:
-        own = table.filter(pc.is_in(table["metric"], pa.array(spec.names)))
-        if len(own["epoch"].unique()) < 3:
-            return "no measurements between initialisation and the end, which --measure-every makes"
-    return ""
-
-
-def draw(sweep: Sweep, name: str) -> list[Drawn]:
-    """A paper's figure from this record, in one or several parts.
-
-    Raises `InputError` if the record has not what it needs.
-    """
-    lacking = missing(sweep, name)
-    if lacking:
-        raise InputError(f"--table {name}: {sweep.path} has {lacking}")
-    return list(FIGURES[name].draw(sweep, FIGURES[name]))
-
-
-def _rows(sweep: Sweep, spec: _Spec) -> list[Row]:
-    return [
-        row
-        for row in sweep.trials.to_pylist()
-        if row["status"] != "failed"
-        and row["method"] in (spec.method, "baseline")
-        and (spec.crop is None or bool(row["crop"]) == spec.crop)
-        and (spec.labels is None or (row["labels"] or "real") == spec.labels)
-        and (spec.swept is None or row[spec.swept] is not None)
-    ]
-
-
-def _first(rows: Sequence[Row]) -> list[Row]:
-    """Those of the first seed (and fold, which has images of its own)."""
-    first = min(map(replicate, rows), default=())
-    return [row for row in rows if replicate(row) == first]
-
-
-def _of(sweep: Sweep, table: str, ids: set[str]) -> pa.Table:
-    whole: pa.Table = getattr(sweep, table)
-    return whole.filter(pc.is_in(whole["trial_id"], pa.array(sorted(ids), pa.string())))
-
-
-def _settings(rows: Sequence[Row]) -> list[tuple[str, list[Row]]]:
-    """The settings by name, the unregularised one first."""
-    plain = [row for row in rows if row["method"] == "baseline"]
-    others = [row for row in rows if row["method"] != "baseline"]
-    found = []
-    for start, part, columns in (("baseline", plain, differing(plain)), ("", others, differing(others))):
-        for group in grouped(part, columns):
-            values = {name: value for name, value in group.values.items() if value is not None}
-            parts = [start, label(values) if values else ""]
-            name = ", ".join(part for part in parts if part) or group.trials[0]["method"]
-            found.append((name, list(group.trials)))
-    return found
-
-
-def _parts(rows: Sequence[Row], spec: _Spec) -> list[tuple[str, list[Row]]]:
-    """The rows that each figure shows, by what they have in common; the baseline is in all of them."""
-    plain = [row for row in rows if row["method"] == "baseline"]
-    others = [row for row in rows if row["method"] != "baseline"]
-    columns = [name for name in spec.parts if name in differing(others)]
-    if not columns:
-        return [("", list(rows))]
-    return [(label(group.values), [*group.baseline, *group.trials]) for group in grouped(others, columns, plain)]
-
-
-def _stem(*parts: str) -> str:
-    """The end of a figure's name: its parts that are not empty, without the signs that file names should not have."""
-    return "".join(f"-{re.sub(r'[^A-Za-z0-9_.=]+', '-', part)}" for part in parts if part)
-
-
-def _some_settings(rows: Sequence[Row]) -> list[tuple[str, list[Row]]]:
-    """As many settings as one figure can tell apart: the first, usually the unregularised one, and an even choice."""
-    return evenly(_settings(rows), _MAX_SETTINGS)
-
-
-Columns = tuple[tuple[str, bool], ...]
-Rows = list[tuple[str | float, ...]]
-
-
-def _means(groups: Mapping[str, tuple[Any, np.ndarray]], place: str, metric: str) -> tuple[Columns, Rows]:
-    """The mean over seeds at each place of each group, as rows."""
-    rows: Rows = []
-    for name, (places, values) in groups.items():
-        for index, at in enumerate(places):
-            known = values[:, index][np.isfinite(values[:, index])]
-            mean = float(known.mean()) if len(known) else math.nan
-            rows.append((name, at if isinstance(at, str) else float(at), mean, float(len(known))))
-    return (("setting", False), (place, place != "layer"), (f"mean {metric}", True), ("seeds", True)), rows
-
-
-def _ranges(maps: Sequence[tuple[str, np.ndarray]]) -> tuple[Columns, Rows]:
-    """What numbers say of maps: the least, the mean, the greatest."""
-    rows: Rows = [(title, float(np.nanmin(m)), float(np.nanmean(m)), float(np.nanmax(m))) for title, m in maps]
-    return (("map", False), ("least", True), ("mean", True), ("greatest", True)), rows
-
-
-# --- over epochs ------------------------------------------------------------------------------------------------------
 
 
 def _epochs(sweep: Sweep, spec: _Spec) -> Iterator[Drawn]:
@@ -265,34 +119,6 @@ def _trajectories(sweep: Sweep, spec: _Spec) -> Iterator[Drawn]:
 _MAX_LINES = 6
 
 
-# --- maps -------------------------------------------------------------------------------------------------------------
-
-
-def _maps(sweep: Sweep, rows: Sequence[Row], name: str, epoch: int | None = None) -> dict[str, np.ndarray]:
-    """A map of each trial (H, W), at its last epoch or the one given."""
-    table = _of(sweep, "maps", {row["trial_id"] for row in rows})
-    found: dict[str, tuple[int, np.ndarray]] = {}
-    for row in table.filter(pc.equal(table["name"], name)).to_pylist():
-        if epoch is not None and row["epoch"] != epoch:
-            continue
-        if row["trial_id"] not in found or row["epoch"] > found[row["trial_id"]][0]:
-            values = np.asarray(row["values"], dtype=float).reshape(row["height"], row["width"])
-            found[row["trial_id"]] = row["epoch"], values
-    return {trial: values for trial, (_, values) in found.items()}
-
-
-def _mean_maps(sweep: Sweep, rows: Sequence[Row], name: str, epoch: int | None = None) -> list[tuple[str, np.ndarray]]:
-    """The mean over seeds of each setting, its title."""
-    maps = _maps(sweep, rows, name, epoch)
-    found = []
-    for title, trials in _some_settings(rows):
-        own = [maps[row["trial_id"]] for row in trials if row["trial_id"] in maps]
-        own = [values for values in own if np.isfinite(values).any()]
-        if own:
-            found.append((title, np.mean(own, axis=0)))
-    return found
-
-
 def _paths(sweep: Sweep, spec: _Spec) -> Iterator[Drawn]:
     rows = _rows(sweep, spec)
     shown = []
@@ -354,9 +180,6 @@ def _cams(sweep: Sweep, spec: _Spec) -> Iterator[Drawn]:
     yield Drawn("", cam_panels(shown, numbers), *_ranges(panels_of), images=len(numbers))
 
 
-# --- against strength -------------------------------------------------------------------------------------------------
-
-
 def _accuracy(sweep: Sweep, spec: _Spec) -> Iterator[Drawn]:
     result = tipping_points(sweep)
     groups = figure_groups(result)
@@ -383,32 +206,6 @@ def _by_pixels(sweep: Sweep, spec: _Spec) -> Iterator[Drawn]:
 def _by_deformation(sweep: Sweep, spec: _Spec) -> Iterator[Drawn]:
     yield from _profile(sweep, spec, (_END,), ordered=True, start=True)
     yield from _metrics(sweep, spec, "deformation_strength")
-
-
-# --- by component and level -------------------------------------------------------------------------------------------
-
-
-Profiles = dict[str, dict[int, dict[str, float]]]
-
-
-def _by_layer(sweep: Sweep, rows: Sequence[Row], metric: str) -> Profiles:
-    """Values by trial, epoch and layer, which is the measurement's component; their mean, which has none, is "". What
-    was measured on another data set is left out."""
-    table = _of(sweep, "measurements", {row["trial_id"] for row in rows})
-    found: Profiles = {}
-    for row in table.filter(pc.and_(pc.equal(table["metric"], metric), pc.is_null(table["level"]))).to_pylist():
-        layer = row["component"] or ""
-        if re.search(r"(?:^| )on ", layer):
-            continue
-        value = math.nan if row["value"] is None else row["value"]
-        found.setdefault(row["trial_id"], {}).setdefault(row["epoch"], {})[layer] = value
-    return found
-
-
-def _mean(values: Iterable[float]) -> float:
-    """The mean of the finite ones; nan without any."""
-    known = [value for value in values if math.isfinite(value)]
-    return float(np.mean(known)) if known else math.nan
 
 
 _START, _END = "initialisation", "trained"
@@ -570,57 +367,3 @@ def _corruptions(sweep: Sweep, spec: _Spec) -> Iterator[Drawn]:
     ]
     columns = (("setting", False), ("corruption", False), ("severity", True), (spec.names[0], True))
     yield Drawn("", corruption_table(settings, metric=spec.names[0]), columns, shown)
-
-
-FIGURES = {
-    "pilcro-3": _Spec("pilcro", "epochs", ("top1", "total_variation"), _epochs_and_landscapes, crop=False),
-    "pilcro-4": _Spec("pilcro", "epochs", ("top1", "total_variation"), _epochs_and_landscapes, crop=True),
-    "pilcro-5": _Spec("pilcro", "epochs", ("top1",), _first_epochs),
-    "pilcro-6": _Spec("pilcro", "measurements", ("salience_ablation",), _levels),
-    "pilcro-e": _Spec("pilcro", "measurements", ("corruption_accuracy",), _corruptions),
-    "pilcro-p1": _Spec("pilcro", "maps", ("path_importance", "initial_landscape"), _paths),
-    "loco-4": _Spec("loco_reg", "measurements", ("locality",), _locality),
-    "loco-6": _Spec("loco_reg", "measurements", ("gamma", "eta"), _profile_at_start),
-    "topgap-f1": _Spec("top_gap", "maps", ("cam", "image"), _cams),
-    "topgap-f3": _Spec("top_gap", "measurements", ("cam_sparsity",), _by_pixels),
-    "topgap-f4": _Spec("top_gap", "maps", ("cam", "image"), _cams),
-    "topgap-f5": _Spec("top_gap", "maps", ("cam", "image"), _cams),
-    "topgap-fa3": _Spec("top_gap", "measurements", ("robust_accuracy",), _steps),
-    "deform-3": _Spec(
-        "deformation", "measurements", ("deformation_sensitivity",), _profile, labels="real", parts=("sigma",)
-    ),
-    "deform-4": _Spec(
-        "deformation",
-        "measurements",
-        ("deformation_sensitivity",),
-        _profile_at_start,
-        parts=("downsampling", "labels", "deformation_strength"),
-    ),
-    "deform-5": _Spec(
-        "deformation",
-        "measurements",
-        ("filter_total_variation",),
-        _by_deformation,
-        swept="deformation_strength",
-        parts=("downsampling", "sigma"),
-    ),
-    "deform-6": _Spec(
-        "deformation", "measurements", ("filter_total_variation",), _profile_at_end, parts=("labels", "sigma")
-    ),
-    "deform-7": _Spec(
-        "deformation", "measurements", ("deformation_sensitivity",), _profile, labels="random", parts=("sigma",)
-    ),
-    "deform-t": _Spec(
-        "deformation",
-        "measurements",
-        ("deformation_sensitivity", "filter_total_variation"),
-        _trajectories,
-        parts=("labels", "sigma"),
-    ),
-    "gradreg-1": _Spec("gradient_reg", "trials", (), _accuracy),
-    "gradreg-2": _Spec("gradient_reg", "measurements", ("faithfulness",), _metrics),
-    "gradreg-3": _Spec("gradient_reg", "measurements", ("local_lipschitz", "max_sensitivity"), _metrics),
-    "gradreg-4": _Spec("gradient_reg", "measurements", ("entropy",), _metrics),
-    "gradreg-b": _Spec("gradient_reg", "maps", ("saliency", "image"), _saliency),
-}
-"""The IDs of the papers' figures that are drawn, beside or instead of a table."""

@@ -1,44 +1,18 @@
-"""The papers' tables and figures beside ours.
-
-    python -m analysis.paper results/pilcro                      every table the sweep has something of
-    python -m analysis.paper results/pilcro --table pilcro-1     one table or figure
-    python -m analysis.paper [results/pilcro] --list             every ID, what it needs, and whether the sweep has it
-
-The papers' numbers are in `claims.csv` (one row each: paper, table, row, column, value, …, and which trials and which
-quantity of a record they are about), what they say without a number in `trends.csv`. A number of ours is a mean over
-seeds with its 95% t interval; with cross-validation over the runs of all folds and seeds, as if they were independent
-(see `groups.replicate`). The verdict is
-
-- `agrees`: the paper's value lies in our interval, or the order of settings that it claims holds (one-sided paired or
-  Welch t-test, p < .05 after Holm's adjustment over the table); for a trend, Spearman's ρ has its sign (p < .05, Holm);
-- `differs`: neither;
-- `not comparable`: another data set, network, number of epochs or the like than the paper's (it says which), or too few
-  seeds for an interval.
-"""
+"""The papers' tables beside a sweep's, and the verdict on each line: see `analysis.paper`."""
 
 from __future__ import annotations
 
-import csv
-import functools
-import importlib.resources
-import io
-import json
 import math
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
-from scipy import stats
-from tyro.conf import Positional
 
-from analysis.command_line import InputError, parse, print_table, run
+from analysis.command_line import InputError
 from analysis.comparisons import compare
 from analysis.correlations import Correlations, correlations
-from analysis.figures import files
 from analysis.groups import (
     GROUPING,
     Group,
@@ -46,194 +20,31 @@ from analysis.groups import (
     Row,
     check_finished,
     check_rows,
-    count,
     differing,
     grouped,
     label,
-    out_folder,
     quantities,
     replicate,
     values_of,
 )
+from analysis.lazily import lazily
 from analysis.multiplicity import adjust
-from analysis.paper_figures import FIGURES, draw, missing
-from analysis.records import Sweep, read_sweep, write_file
-from analysis.schema import HYPERPARAMETERS, SCHEMA_VERSION, TABLES
+from analysis.paper.items import ITEMS, METHODS, Item
+from analysis.paper.printed import Claim, Trend, claims, trends
+from analysis.paper.protocol import _LEVEL_ROUNDED, _configuration, _same, _unlike
+from analysis.records import Sweep
+from analysis.results import arrow
+from analysis.schema import HYPERPARAMETERS
 from analysis.theorems import theorem_quantities
 from analysis.tipping_points import TippingPoints, located, tipping_points
+
+stats = lazily("scipy.stats")
 
 Judgement = Literal["agrees", "differs", "not comparable"]
 SIGNIFICANCE = 0.05
 
-# printed strengths are rounded: 1.15e7 for 10^(2 + 31·8/49)
-_ROUNDED = 0.01
-_LEVEL_ROUNDED = 0.02
-
 # of which Spearman's ρ = 0.5 has a two-sided p of .05
 _MODELS_FOR_NO_TREND = 16
-
-
-@dataclass(frozen=True)
-class Item:
-    """A table or figure of a paper, and what of a record it needs."""
-
-    id: str
-    title: str
-    needs: str
-
-
-ITEMS = {
-    item.id: item
-    for item in (
-        Item("pilcro-1", "CIFAR-100, ResNet-50, RC− and RC+: Top-1, Top-5, TV, loss", "sweep over variant × α × crop"),
-        Item("pilcro-2", "ImageNet, ResNet-50: the same without RC", "sweep over variant × α"),
-        Item("pilcro-3", "CIFAR-100, RC−: curves over epochs of Top-1 and TV; landscapes", "epochs, maps"),
-        Item("pilcro-4", "CIFAR-100, RC+: curves over epochs of Top-1 and TV; landscapes", "epochs, maps"),
-        Item("pilcro-5", "ImageNet: convergence, first epochs zoomed", "epochs"),
-        Item("pilcro-6", "top-K ablation by Integrated Gradients, AUC", "measurements salience_ablation"),
-        Item("pilcro-e", "corruption robustness by category and severity", "measurements corruption_accuracy"),
-        Item("pilcro-p1", "Proposition 1: importance at initialisation and path counts", "--measure paths; maps"),
-        Item("loco-1", "distributions of filter weights (illustration)", "nothing: settings of the paper"),
-        Item("loco-3", "architectures of VGG13 and MobileNet", "nothing: settings of the paper"),
-        Item("loco-4", "locality m(c, n), m(n, co): all, lower, upper half of the layers", "measurements locality"),
-        Item("loco-5", "test errors, plain and LOCO-REG", "two-stage sweep of LOCO-REG, 20 seeds"),
-        Item("loco-6", "(γ_l, η_l) per layer for c", "first-stage sweep of LOCO-REG"),
-        Item("loco-5x5", "distance classes of 5×5 filters", "sweep of LOCO-REG with 5×5 filters"),
-        Item("loco-t1", "Theorem 1: bound on ε", "nothing: computed, see `python -m analysis.theorems`"),
-        Item(
-            "loco-t2", "Theorem 2: expectation against variance", "nothing: computed, see `python -m analysis.theorems`"
-        ),
-        Item("topgap-1", "parameter counts of the modified models", "measurements parameters"),
-        Item("topgap-2", "ERF distance", "measurements erf_distance"),
-        Item("topgap-3", "FGSM, PGD and clean accuracy", "sweep of Top-GAP over k, 5 folds"),
-        Item("topgap-4", "CIFAR-10: PGD-20, PGD-50, clean", "sweep of Top-GAP over k, 5 seeds"),
-        Item("topgap-5", "CUB, ResNet-18, beside non-adversarial defences", "sweep of Top-GAP"),
-        Item("topgap-6", "accuracy under shift", "measurements shift_accuracy"),
-        Item("topgap-7", "2³ ablation of FPN, ℓ1, Top-GAP", "sweep of Top-GAP over its switches"),
-        Item("topgap-a1", "ERF at the centre", "measurements erf"),
-        Item("topgap-a2", "ERF in the corner", "measurements erf"),
-        Item("topgap-a3", "sparsity ‖X‖₁ of the CAM", "measurements cam_sparsity"),
-        Item("topgap-a4", "IoU with masks", "measurements iou"),
-        Item("topgap-a5", "CIFAR-10 over seeds, chosen for robustness", "sweep of Top-GAP over k, 5 seeds"),
-        Item("topgap-a6", "combination with adversarial training", "nothing: other authors' methods"),
-        Item("topgap-a7", "ℓ1 on the last or all activations: ERF, accuracy", "sweep over λ and its place"),
-        Item("topgap-a8", "sparsity by ℓ1 alone and ours", "sweep over λ and k"),
-        Item("topgap-a9", "ℓ1 on the last or all activations: robustness", "sweep over λ and its place"),
-        Item("topgap-f1", "class activation maps as k grows", "maps cam"),
-        Item("topgap-f3", "sparsity as k grows", "measurements cam_sparsity"),
-        Item("topgap-f4", "class activation maps, Top-GAP and standard", "maps cam"),
-        Item("topgap-f5", "class activation maps of the ablation", "maps cam"),
-        Item("topgap-fa3", "robust accuracy as PGD steps grow", "measurements robust_accuracy by level"),
-        Item("deform-3", "sensitivity by layer, before and after training", "measurements deformation_sensitivity"),
-        Item("deform-4", "sensitivity by layer at initialisation as σ grows", "measurements deformation_sensitivity"),
-        Item("deform-5", "smoothness of trained filters as C grows", "measurements filter_total_variation"),
-        Item("deform-6", "smoothness by layer, real and random labels", "measurements filter_total_variation"),
-        Item("deform-7", "sensitivity by layer with random labels", "measurements deformation_sensitivity"),
-        Item("deform-t", "both along the epochs (future work there)", "both measurements by epoch"),
-        Item("gradreg-1", "accuracy against α, with the tipping point", "sweep of gradient_reg over α"),
-        Item("gradreg-2", "Faithfulness Estimate against α", "--measure faithfulness"),
-        Item("gradreg-3", "local Lipschitz, Max-Sensitivity against α", "--measure local_lipschitz max_sensitivity"),
-        Item("gradreg-4", "entropy against α", "--measure entropy"),
-        Item("gradreg-b", "saliency panels along α", "--measure saliency_maps"),
-    )
-}
-
-
-METHODS = {
-    "pilcro": "pilcro",
-    "loco": "loco_reg",
-    "topgap": "top_gap",
-    "deform": "deformation",
-    "gradreg": "gradient_reg",
-}
-"""The method of each paper, as in the trials table."""
-
-
-# --- the papers -------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Claim:
-    """A number of a paper: the columns of `claims.csv`."""
-
-    paper: str
-    table: str
-    row: str
-    column: str
-    value: float
-    printed: str
-    std: float | None
-    unit: str
-    n: int | None
-    note: str
-    protocol: dict[str, Any]
-    """Columns of the trials table that make a trial of ours comparable."""
-    settings: dict[str, Any]
-    """Columns of the trials table that say which trials the number is about."""
-    quantity: str
-    direction: str
-    against: str
-    """`row`, or `row || column`, of the number that it is compared with."""
-
-
-@dataclass(frozen=True)
-class Trend:
-    """What a paper says without a number: the columns of `trends.csv`."""
-
-    paper: str
-    table: str
-    statement: str
-    trend: Literal["up", "down", "none", "tips"]
-    strength: str
-    quantity: str
-    protocol: dict[str, Any]
-    settings: dict[str, Any]
-
-
-def _typed(words: str) -> dict[str, Any]:
-    """ "alpha=1 fpn=true variant=target" with values of the columns' types."""
-    return {name: _value(name, text) for name, _, text in (word.partition("=") for word in words.split())}
-
-
-def _value(name: str, text: str) -> Any:
-    kind = TABLES["trials"].field(name).type
-    if pa.types.is_boolean(kind):
-        return {"true": True, "false": False}[text]
-    return float(text) if pa.types.is_floating(kind) else int(text) if pa.types.is_integer(kind) else text
-
-
-def _read(name: str) -> list[dict[str, str]]:
-    text = importlib.resources.files("analysis").joinpath(name).read_text(encoding="utf-8")
-    return list(csv.DictReader(io.StringIO(text, newline="")))
-
-
-@functools.cache
-def claims() -> tuple[Claim, ...]:
-    """Every number of the papers' tables."""
-    found = []
-    for row in _read("claims.csv"):
-        typed: dict[str, Any] = {
-            "value": float(row["value"]),
-            "std": float(row["std"]) if row["std"] else None,
-            "n": int(row["n"]) if row["n"] else None,
-            "protocol": _typed(row["protocol"]),
-            "settings": _typed(row["settings"]),
-        }
-        found.append(Claim(**{**row, **typed}, printed=row["value"]))
-    return tuple(found)
-
-
-@functools.cache
-def trends() -> tuple[Trend, ...]:
-    """What the papers say about the effect of strength without a number."""
-    found = []
-    for row in _read("trends.csv"):
-        typed: dict[str, Any] = {"protocol": _typed(row["protocol"]), "settings": _typed(row["settings"])}
-        found.append(Trend(**{**row, **typed}))
-    return tuple(found)
-
-
-# --- ours -------------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -258,130 +69,6 @@ class Line:
     order_p: float
     verdict: Judgement | Literal[""]
     why: str
-
-
-def _same(name: str, ours: Any, theirs: Any) -> bool:
-    if isinstance(theirs, float) and isinstance(ours, float):
-        return math.isclose(ours, theirs, rel_tol=_ROUNDED, abs_tol=0)
-    if name == "dataset" and isinstance(ours, str):
-        return theirs in (ours, _short(ours))
-    return bool(ours == theirs)
-
-
-def _short(dataset: str) -> str:
-    """ "pets" of a folder's or a Parquet set's name in the record, "folder:pets@1a2b3c4d"."""
-    kind, separator, rest = dataset.partition(":")
-    return rest.rpartition("@")[0] or rest if separator and kind in ("folder", "parquet") else dataset
-
-
-def _unlike(row: Row, claim: Claim | Trend) -> list[str]:
-    """In what a trial is not as in the paper: "dataset is digits (paper: cifar100)"."""
-    found = [
-        f"{name} is {'not set' if row[name] is None else _shown(row[name])} (paper: {_shown(theirs)})"
-        for name, theirs in claim.protocol.items()
-        if not _same(name, row[name], theirs)
-    ]
-    if claim.protocol:
-        # no paper trains on a part of its data set, or holds a part of it out
-        data = json.loads(_configuration(row)).get("data", {}) if (row["config"] or "").startswith("{") else {}
-        if data.get("train_images"):
-            found.append(f"{data['train_images']} training images (paper: all)")
-        if data.get("validation"):
-            found.append(f"{100 * data['validation']:g}% of the training images held out (paper: none, --validation 0)")
-        if data.get("folds") and claim.paper != "topgap":
-            found.append(f"cross-validation over {data['folds']} folds (paper: none)")
-        if claim.quantity == "parameters":
-            found += _unlike_classes(row, claim.protocol.get("model", ""))
-        else:
-            found += _unlike_images(row, claim, data.get("image_size"))
-        found += _unlike_attack(row, claim)
-    return found
-
-
-# pixels a side of the sets' own images, to which no paper resizes them but LOCO-REG's Fashion-MNIST
-_OWN_SIZE = {
-    "digits": 8,
-    **dict.fromkeys(("mnist", "mnist-tasks", "fashion-mnist", "kmnist"), 28),
-    **dict.fromkeys(("cifar10", "cifar100"), 32),
-}
-_RESIZED = {("loco", "fashion-mnist"): 32}
-_LARGE = 224
-
-
-def _unlike_images(row: Row, claim: Claim | Trend, size: int | None) -> list[str]:
-    """Of another size than the paper's, or a network that did not begin with ImageNet's weights."""
-    theirs = claim.protocol.get("dataset")
-    found = []
-    expected = _RESIZED.get((claim.paper, theirs or ""), _OWN_SIZE.get(theirs or ""))
-    if expected is None and claim.paper == "topgap" and theirs is not None:
-        expected = _LARGE
-    # a set's own size where there is none; a folder's is not known, and 224 where its images differ in size
-    own = _OWN_SIZE.get(theirs or "") if size is None and _same("dataset", row["dataset"], theirs) else size
-    if expected is not None and own not in (None, expected):
-        found.append(f"images of {own} pixels (paper: {expected})")
-    if claim.paper == "topgap" and theirs not in (None, "cifar10") and not row["pretrained"]:
-        found.append("not pretrained (paper: with ImageNet's weights)")
-    return found
-
-
-_CLASSES = {
-    **dict.fromkeys(("digits", "mnist", "fashion-mnist", "kmnist", "cifar10", "imagenette"), 10),
-    "cifar100": 100,
-    "oxford-pets": 37,
-    "cub-200-2011": 200,
-    "imagenet": 1000,
-}
-
-
-def _unlike_classes(row: Row, model: str) -> list[str]:
-    """Parameters are counted with the last layer: the paper's counts are those with so many classes."""
-    theirs = 53 if model == "efficientnet-b0" else 1000
-    ours = _CLASSES.get(_short(row["dataset"] or ""))
-    if ours == theirs:
-        return []
-    return [f"{'number of classes not known' if ours is None else f'{ours} classes'} (paper: {theirs})"]
-
-
-def _unlike_attack(row: Row, claim: Claim | Trend) -> list[str]:
-    """PGD by other steps than ε/30, Foolbox's default and so Top-GAP's."""
-    match = re.fullmatch(r"robust_accuracy:pgd\d*@(\d+(?:\.\d+)?)", claim.quantity)
-    if match is None or not row["measured"]:
-        return []
-    try:
-        options = json.loads(row["measured"]).get("attacks")
-        step = None if options is None else str(options.get("step_size", "eps/4"))
-    except (ValueError, AttributeError):
-        return []
-    if step is None or _is_thirtieth(step, float(match[1])):
-        return []
-    return [f"PGD by steps of {step} (paper: eps/30)"]
-
-
-def _is_thirtieth(step: str, epsilon: float) -> bool:
-    try:
-        if step.startswith("eps/"):
-            return math.isclose(float(step.removeprefix("eps/")), 30)
-        number, _, divisor = step.partition("/")
-        return math.isclose(30 * float(number) / float(divisor or 1), epsilon, rel_tol=_LEVEL_ROUNDED)
-    except (ValueError, ZeroDivisionError):
-        return False
-
-
-def _shown(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def _configuration(row: Row) -> str:
-    """The whole configuration but the seed and the fold, and what comes of the fold."""
-    try:
-        whole = json.loads(row["config"] or "{}")
-    except ValueError:
-        return str(row["config"])
-    whole.pop("seed", None)
-    if "fold" in whole.get("data", {}):
-        del whole["data"]["fold"]
-        whole["method"].pop("layers", None)  # LOCO-REG's coefficients are those of the fold's own networks
-    return json.dumps(whole, sort_keys=True)
 
 
 class _Ours:
@@ -647,9 +334,6 @@ def _setting(group: Group, claim: Claim) -> str:
     return label(rest) if rest else ""
 
 
-# --- what a paper says without a number -------------------------------------------------------------------------------
-
-
 def _statements(ours: _Ours, table: str) -> list[Line]:
     told = [trend for trend in trends() if trend.table == table]
     drafts: list[tuple[Trend, Line]] = []
@@ -776,9 +460,6 @@ def _judged(trend: Trend, line: Line, p_value: float) -> Line:
     return Line(**columns)
 
 
-# --- tables -----------------------------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class Table:
     """A table of a paper beside ours; where the sweep has nothing of it, `lines` is empty and `why` says why."""
@@ -833,57 +514,8 @@ def rows_of(table: Table) -> pa.Table:
     fields += [pa.field(name, pa.string()) for name in ("order", "verdict", "why")]
     rows = []
     for line in table.lines:
-        row = {"table": table.item.id, **vars(line)}
-        rows.append({name: None if isinstance(v, float) and math.isnan(v) else v for name, v in row.items()})
-    return pa.Table.from_pylist(rows, schema=pa.schema(fields, {"schema_version": str(SCHEMA_VERSION)}))
-
-
-# --- command ----------------------------------------------------------------------------------------------------------
-
-
-@dataclass
-class Flags:
-    """The papers' tables and figures beside ours."""
-
-    sweep: Positional[str | None] = None
-    """Folder or s3:// prefix of the sweep; may be left out with --list."""
-    table: str | None = None
-    """ID of one table or figure; default: all that the sweep has something of."""
-    list: bool = False
-    """Every ID, what it needs, and whether the sweep has it; nothing is written."""
-    out: str | None = None
-    """Folder or s3:// prefix for the tables and figures; default: analysis/ in the sweep's folder."""
-
-
-def _number(value: float, unit: str = "") -> str:
-    return "" if math.isnan(value) else f"{value:.2f}" if unit == "%" else f"{value:.4g}"
-
-
-def _print(table: Table) -> None:
-    print(f"{table.item.id}: {table.item.title}")
-    if not table.lines:
-        print(f"  {table.why}")
-        return
-    rows = []
-    # what makes a sweep not comparable is the same for many lines
-    reasons: dict[str, int] = {}
-    for line in table.lines:
-        ours = _number(line.ours, line.unit)
-        if not math.isnan(line.low):
-            ours += f" [{_number(line.low, line.unit)}, {_number(line.high, line.unit)}]"
-        where = f"{line.row} | {line.column}" + (f" ({line.setting})" if line.setting else "")
-        verdict = f"{line.verdict}: {line.why}" if line.why else line.verdict
-        if line.verdict == "not comparable":
-            verdict = f"{line.verdict} ({reasons.setdefault(line.why, len(reasons) + 1)})"
-        rows.append((where, line.paper, ours, str(line.n), _number(line.difference, line.unit), line.order, verdict))
-    print_table(
-        ("the paper's row | column", "paper", "ours [95%]", "n", "difference", "order", "verdict"),
-        rows,
-        wrap=(0, 1, 2, 5, 6),
-    )
-    for reason, number in reasons.items():
-        print(f"({number}) {reason}")
-    print(f"{summary(table)}; {count(len(table.lines), 'line')} for {table.of} numbers and statements of the paper")
+        rows.append({"table": table.item.id, **vars(line)})
+    return arrow(fields, rows)
 
 
 def summary(table: Table) -> str:
@@ -897,90 +529,3 @@ def summary(table: Table) -> str:
         f"{counts['not comparable']} not comparable",
     ]
     return ", ".join(part for part, n in zip(parts, counts.values(), strict=True) if n)
-
-
-def _print_list(sweep: Sweep | None) -> None:
-    ours = None if sweep is None else _Ours(sweep)
-    tables = {} if ours is None else {name: _check(ours, name) for name in ITEMS}
-    rows = []
-    for item in ITEMS.values():
-        numbers = sum(claim.table == item.id for claim in claims())
-        row: tuple[str, ...] = (item.id, item.title, item.needs, str(numbers))
-        if sweep is not None and ours is not None:
-            row += (_has(sweep, tables[item.id], ours.is_of(item.id)),)
-        rows.append(row)
-    columns: tuple[str, ...] = ("ID", "table or figure", "needs", "numbers")
-    if sweep is not None:
-        columns += (f"in {sweep.name}",)
-    print_table(columns, rows, wrap=(0, 1, 2, 4))
-
-
-def _has(sweep: Sweep, table: Table, is_of: bool) -> str:
-    figure = table.item.id in FIGURES
-    lacking = missing(sweep, table.item.id) if figure else ""
-    parts = []
-    if table.lines:
-        what = "yes" if is_of else "unregularised trials only"
-        parts.append(f"{what}: {count(len(table.lines), 'line')}, {summary(table)}")
-    elif table.of:
-        parts.append(f"no: {table.why}")
-    if figure:
-        parts.append(f"figure: {lacking}" if lacking else "figure: yes")
-    return "; ".join(parts) or "nothing to check in a sweep"
-
-
-def main() -> None:
-    flags = parse(Flags, prog="python -m analysis.paper")
-    if flags.table is not None and flags.table not in ITEMS:
-        raise InputError(f"--table {flags.table}: no such table; there are {', '.join(ITEMS)}")
-    if flags.list:
-        _print_list(None if flags.sweep is None else read_sweep(flags.sweep))
-        return
-    if flags.sweep is None:
-        raise InputError("sweep: missing; give the folder or s3:// prefix of a sweep, or --list")
-    sweep = read_sweep(flags.sweep)
-    ours = _Ours(sweep)
-    chosen = [flags.table] if flags.table else [name for name in ITEMS if ours.is_of(name)]
-    tables = [_check(ours, name) for name in chosen]
-    drawable = [name for name in chosen if name in FIGURES and not missing(sweep, name)]
-    if not drawable and not any(table.lines for table in tables):
-        table = tables[0] if tables else _check(ours, "pilcro-1")
-        lacking = missing(sweep, table.item.id) if table.item.id in FIGURES and not table.of else table.why
-        if flags.table:
-            raise InputError(
-                f"--table {flags.table}: {sweep.path} has nothing of it ({lacking}); needs {table.item.needs}"
-            )
-        raise InputError(f"{sweep.path}: has nothing of any paper's tables; --list says what each needs")
-    folder = out_folder(flags.out, sweep)
-    contents = {}
-    for table in tables:
-        if table.lines:
-            buffer = io.BytesIO()
-            pq.write_table(rows_of(table), buffer)
-            contents[f"{folder}/{table.item.id}.parquet"] = buffer.getvalue()
-    problems = []
-    for name in drawable:
-        try:
-            parts = draw(sweep, name)
-        except InputError as error:
-            if flags.table:
-                raise
-            problems.append(f"no figure {name}: {error}")
-            continue
-        for drawn in parts:
-            contents |= files(drawn.figure, f"{folder}/{name}{drawn.suffix}", sweep, images=drawn.images)
-    written = [write_file(name, whole) for name, whole in contents.items()]
-    for table in tables:
-        if table.lines:
-            _print(table)
-    rest = [table.item.id for table in tables if not table.lines and table.item.id not in drawable]
-    if rest and not flags.table:
-        print(f"nothing of {', '.join(rest)}: --list says what each needs")
-    for problem in problems:
-        print(problem)
-    for path in written:
-        print(path)
-
-
-if __name__ == "__main__":
-    run(main)

@@ -1,0 +1,181 @@
+"""Which of a record's data a figure of a paper is of."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from matplotlib.figure import Figure
+
+from analysis.groups import Row, differing, evenly, grouped, label, replicate
+from analysis.records import Sweep
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A figure, and the rows it shows."""
+
+    suffix: str
+    """Its name after the table's ID."""
+    figure: Figure
+    columns: tuple[tuple[str, bool], ...]
+    """Names of the rows' entries, and whether they are numbers."""
+    rows: Sequence[tuple[str | float, ...]]
+    images: int | None = None
+    """How many images its numbers are of; None: the whole split."""
+
+
+_MAX_SETTINGS = 12
+
+
+@dataclass(frozen=True)
+class _Spec:
+    """What a figure needs of the record, and how it is drawn."""
+
+    method: str
+    """Trials of this method, besides the baseline's."""
+    table: str
+    """Where its data lie: "trials", "epochs", "measurements" or "maps"."""
+    names: tuple[str, ...]
+    """The epochs' columns, the measurements' metrics, or the first part of the maps' names."""
+    draw: Callable[[Sweep, _Spec], Iterator[Drawn]]
+    crop: bool | None = None
+    """Trials with random crops only, or without only; None: either."""
+    labels: str | None = None
+    """Trials with these labels only."""
+    swept: str | None = None
+    """Trials with a value of this column only; None: any."""
+    parts: tuple[str, ...] = ()
+    """Columns whose values have a figure each, where there are several."""
+
+
+def _rows(sweep: Sweep, spec: _Spec) -> list[Row]:
+    return [
+        row
+        for row in sweep.trials.to_pylist()
+        if row["status"] != "failed"
+        and row["method"] in (spec.method, "baseline")
+        and (spec.crop is None or bool(row["crop"]) == spec.crop)
+        and (spec.labels is None or (row["labels"] or "real") == spec.labels)
+        and (spec.swept is None or row[spec.swept] is not None)
+    ]
+
+
+def _first(rows: Sequence[Row]) -> list[Row]:
+    """Those of the first seed (and fold, which has images of its own)."""
+    first = min(map(replicate, rows), default=())
+    return [row for row in rows if replicate(row) == first]
+
+
+def _of(sweep: Sweep, table: str, ids: set[str]) -> pa.Table:
+    whole: pa.Table = getattr(sweep, table)
+    return whole.filter(pc.is_in(whole["trial_id"], pa.array(sorted(ids), pa.string())))
+
+
+def _settings(rows: Sequence[Row]) -> list[tuple[str, list[Row]]]:
+    """The settings by name, the unregularised one first."""
+    plain = [row for row in rows if row["method"] == "baseline"]
+    others = [row for row in rows if row["method"] != "baseline"]
+    found = []
+    for start, part, columns in (("baseline", plain, differing(plain)), ("", others, differing(others))):
+        for group in grouped(part, columns):
+            values = {name: value for name, value in group.values.items() if value is not None}
+            parts = [start, label(values) if values else ""]
+            name = ", ".join(part for part in parts if part) or group.trials[0]["method"]
+            found.append((name, list(group.trials)))
+    return found
+
+
+def _parts(rows: Sequence[Row], spec: _Spec) -> list[tuple[str, list[Row]]]:
+    """The rows that each figure shows, by what they have in common; the baseline is in all of them."""
+    plain = [row for row in rows if row["method"] == "baseline"]
+    others = [row for row in rows if row["method"] != "baseline"]
+    columns = [name for name in spec.parts if name in differing(others)]
+    if not columns:
+        return [("", list(rows))]
+    return [(label(group.values), [*group.baseline, *group.trials]) for group in grouped(others, columns, plain)]
+
+
+def _stem(*parts: str) -> str:
+    """The end of a figure's name: its parts that are not empty, without the signs that file names should not have."""
+    return "".join(f"-{re.sub(r'[^A-Za-z0-9_.=]+', '-', part)}" for part in parts if part)
+
+
+def _some_settings(rows: Sequence[Row]) -> list[tuple[str, list[Row]]]:
+    """As many settings as one figure can tell apart: the first, usually the unregularised one, and an even choice."""
+    return evenly(_settings(rows), _MAX_SETTINGS)
+
+
+Columns = tuple[tuple[str, bool], ...]
+Rows = list[tuple[str | float, ...]]
+
+
+def _means(groups: Mapping[str, tuple[Any, np.ndarray]], place: str, metric: str) -> tuple[Columns, Rows]:
+    """The mean over seeds at each place of each group, as rows."""
+    rows: Rows = []
+    for name, (places, values) in groups.items():
+        for index, at in enumerate(places):
+            known = values[:, index][np.isfinite(values[:, index])]
+            mean = float(known.mean()) if len(known) else math.nan
+            rows.append((name, at if isinstance(at, str) else float(at), mean, float(len(known))))
+    return (("setting", False), (place, place != "layer"), (f"mean {metric}", True), ("seeds", True)), rows
+
+
+def _ranges(maps: Sequence[tuple[str, np.ndarray]]) -> tuple[Columns, Rows]:
+    """What numbers say of maps: the least, the mean, the greatest."""
+    rows: Rows = [(title, float(np.nanmin(m)), float(np.nanmean(m)), float(np.nanmax(m))) for title, m in maps]
+    return (("map", False), ("least", True), ("mean", True), ("greatest", True)), rows
+
+
+def _maps(sweep: Sweep, rows: Sequence[Row], name: str, epoch: int | None = None) -> dict[str, np.ndarray]:
+    """A map of each trial (H, W), at its last epoch or the one given."""
+    table = _of(sweep, "maps", {row["trial_id"] for row in rows})
+    found: dict[str, tuple[int, np.ndarray]] = {}
+    for row in table.filter(pc.equal(table["name"], name)).to_pylist():
+        if epoch is not None and row["epoch"] != epoch:
+            continue
+        if row["trial_id"] not in found or row["epoch"] > found[row["trial_id"]][0]:
+            values = np.asarray(row["values"], dtype=float).reshape(row["height"], row["width"])
+            found[row["trial_id"]] = row["epoch"], values
+    return {trial: values for trial, (_, values) in found.items()}
+
+
+def _mean_maps(sweep: Sweep, rows: Sequence[Row], name: str, epoch: int | None = None) -> list[tuple[str, np.ndarray]]:
+    """The mean over seeds of each setting, its title."""
+    maps = _maps(sweep, rows, name, epoch)
+    found = []
+    for title, trials in _some_settings(rows):
+        own = [maps[row["trial_id"]] for row in trials if row["trial_id"] in maps]
+        own = [values for values in own if np.isfinite(values).any()]
+        if own:
+            found.append((title, np.mean(own, axis=0)))
+    return found
+
+
+Profiles = dict[str, dict[int, dict[str, float]]]
+
+
+def _by_layer(sweep: Sweep, rows: Sequence[Row], metric: str) -> Profiles:
+    """Values by trial, epoch and layer, which is the measurement's component; their mean, which has none, is "". What
+    was measured on another data set is left out."""
+    table = _of(sweep, "measurements", {row["trial_id"] for row in rows})
+    found: Profiles = {}
+    for row in table.filter(pc.and_(pc.equal(table["metric"], metric), pc.is_null(table["level"]))).to_pylist():
+        layer = row["component"] or ""
+        if re.search(r"(?:^| )on ", layer):
+            continue
+        value = math.nan if row["value"] is None else row["value"]
+        found.setdefault(row["trial_id"], {}).setdefault(row["epoch"], {})[layer] = value
+    return found
+
+
+def _mean(values: Iterable[float]) -> float:
+    """The mean of the finite ones; nan without any."""
+    known = [value for value in values if math.isfinite(value)]
+    return float(np.mean(known)) if known else math.nan

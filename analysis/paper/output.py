@@ -1,0 +1,121 @@
+"""What `python -m analysis.paper` prints and writes."""
+
+from __future__ import annotations
+
+import math
+
+from analysis.command_line import InputError, print_table
+from analysis.figures import files
+from analysis.groups import count, out_folder
+from analysis.paper.figures import FIGURES, draw, missing
+from analysis.paper.items import ITEMS
+from analysis.paper.printed import claims
+from analysis.paper.verdicts import Table, _check, _Ours, rows_of, summary
+from analysis.records import Sweep, write_file
+from analysis.results import parquet
+
+
+def _number(value: float, unit: str = "") -> str:
+    return "" if math.isnan(value) else f"{value:.2f}" if unit == "%" else f"{value:.4g}"
+
+
+def _print(table: Table) -> None:
+    print(f"{table.item.id}: {table.item.title}")
+    if not table.lines:
+        print(f"  {table.why}")
+        return
+    rows = []
+    # what makes a sweep not comparable is the same for many lines
+    reasons: dict[str, int] = {}
+    for line in table.lines:
+        ours = _number(line.ours, line.unit)
+        if not math.isnan(line.low):
+            ours += f" [{_number(line.low, line.unit)}, {_number(line.high, line.unit)}]"
+        where = f"{line.row} | {line.column}" + (f" ({line.setting})" if line.setting else "")
+        verdict = f"{line.verdict}: {line.why}" if line.why else line.verdict
+        if line.verdict == "not comparable":
+            verdict = f"{line.verdict} ({reasons.setdefault(line.why, len(reasons) + 1)})"
+        rows.append((where, line.paper, ours, str(line.n), _number(line.difference, line.unit), line.order, verdict))
+    print_table(
+        ("the paper's row | column", "paper", "ours [95%]", "n", "difference", "order", "verdict"),
+        rows,
+        wrap=(0, 1, 2, 5, 6),
+    )
+    for reason, number in reasons.items():
+        print(f"({number}) {reason}")
+    print(f"{summary(table)}; {count(len(table.lines), 'line')} for {table.of} numbers and statements of the paper")
+
+
+def print_list(sweep: Sweep | None) -> None:
+    """Every table and figure, what it needs, and whether the sweep has it."""
+    ours = None if sweep is None else _Ours(sweep)
+    tables = {} if ours is None else {name: _check(ours, name) for name in ITEMS}
+    rows = []
+    for item in ITEMS.values():
+        numbers = sum(claim.table == item.id for claim in claims())
+        row: tuple[str, ...] = (item.id, item.title, item.needs, str(numbers))
+        if sweep is not None and ours is not None:
+            row += (_has(sweep, tables[item.id], ours.is_of(item.id)),)
+        rows.append(row)
+    columns: tuple[str, ...] = ("ID", "table or figure", "needs", "numbers")
+    if sweep is not None:
+        columns += (f"in {sweep.name}",)
+    print_table(columns, rows, wrap=(0, 1, 2, 4))
+
+
+def _has(sweep: Sweep, table: Table, is_of: bool) -> str:
+    figure = table.item.id in FIGURES
+    lacking = missing(sweep, table.item.id) if figure else ""
+    parts = []
+    if table.lines:
+        what = "yes" if is_of else "unregularised trials only"
+        parts.append(f"{what}: {count(len(table.lines), 'line')}, {summary(table)}")
+    elif table.of:
+        parts.append(f"no: {table.why}")
+    if figure:
+        parts.append(f"figure: {lacking}" if lacking else "figure: yes")
+    return "; ".join(parts) or "nothing to check in a sweep"
+
+
+def write_tables(sweep: Sweep, table_id: str | None, out: str | None) -> None:
+    """Write and print the tables and figures that the sweep has something of, or the one asked for. Raises `InputError`
+    if it has nothing."""
+    ours = _Ours(sweep)
+    chosen = [table_id] if table_id else [name for name in ITEMS if ours.is_of(name)]
+    tables = [_check(ours, name) for name in chosen]
+    drawable = [name for name in chosen if name in FIGURES and not missing(sweep, name)]
+    if not drawable and not any(table.lines for table in tables):
+        table = tables[0] if tables else _check(ours, "pilcro-1")
+        lacking = missing(sweep, table.item.id) if table.item.id in FIGURES and not table.of else table.why
+        if table_id:
+            raise InputError(
+                f"--table {table_id}: {sweep.path} has nothing of it ({lacking}); needs {table.item.needs}"
+            )
+        raise InputError(f"{sweep.path}: has nothing of any paper's tables; --list says what each needs")
+    folder = out_folder(out, sweep)
+    contents = {}
+    for table in tables:
+        if table.lines:
+            contents[f"{folder}/{table.item.id}.parquet"] = parquet(rows_of(table))
+    problems = []
+    for name in drawable:
+        try:
+            parts = draw(sweep, name)
+        except InputError as error:
+            if table_id:
+                raise
+            problems.append(f"no figure {name}: {error}")
+            continue
+        for drawn in parts:
+            contents |= files(drawn.figure, f"{folder}/{name}{drawn.suffix}", sweep, images=drawn.images)
+    written = [write_file(name, whole) for name, whole in contents.items()]
+    for table in tables:
+        if table.lines:
+            _print(table)
+    rest = [table.item.id for table in tables if not table.lines and table.item.id not in drawable]
+    if rest and not table_id:
+        print(f"nothing of {', '.join(rest)}: --list says what each needs")
+    for problem in problems:
+        print(problem)
+    for path in written:
+        print(path)

@@ -1,0 +1,42 @@
+"""A sweep on one page: see `analysis.report`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tyro.conf import Positional
+
+from analysis.command_line import parse, run
+
+
+@dataclass
+class Flags:
+    """A sweep on one self-contained page of HTML."""
+
+    sweep: Positional[str]
+    """Folder or s3:// prefix of the sweep."""
+    out: str | None = None
+    """File or s3:// key of the page; default: analysis/report.html in the sweep's folder."""
+    strength: str | None = None
+    """Column with the strength; default: the hyperparameter with the most values."""
+    seed: int = 0
+    """Of the permutations and bootstraps."""
+
+
+def main() -> None:
+    flags = parse(Flags, prog="python -m analysis.report")
+    # what follows needs numpy, pyarrow and matplotlib, which a wrong flag does not
+    from analysis.groups import check_rows
+    from analysis.records import read_sweep, write_file
+    from analysis.report.build import report
+    from analysis.results import check_seed
+
+    check_seed(flags.seed)
+    sweep = read_sweep(flags.sweep)
+    check_rows(sweep.trials.to_pylist())
+    page = report(sweep, strength=flags.strength, seed=flags.seed)
+    print(write_file(flags.out or f"{sweep.path}/analysis/report.html", page.encode()))
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,145 @@
+"""What the sections of the report have in common: the sweep on a command line, figures, cells, the rows behind."""
+
+from __future__ import annotations
+
+import math
+import os
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from matplotlib.figure import Figure as Picture
+
+from analysis.correlations import p_text
+from analysis.figures import render
+from analysis.groups import Quantity, Row, label
+from analysis.records import Sweep
+from analysis.report.page import Cell, Column, Entry, Figure, Table
+
+# an SVG of more marks than this is larger than the picture of it
+_LARGEST_SVG = 250_000
+_MOST_AXES_AS_SVG = 6
+_DPI = 130
+_MAX_ROWS_BEHIND = 2_000
+
+
+@dataclass(frozen=True)
+class _Source:
+    """What figures and commands need to know of the sweep."""
+
+    sweep: Sweep
+
+    @property
+    def path(self) -> str:
+        """The sweep's path, as it is best typed from here."""
+        path = self.sweep.path
+        if "://" in path:
+            return path
+        relative = os.path.relpath(path)
+        return path if relative.startswith("..") else relative
+
+    def command(self, module: str, *flags: str) -> str:
+        return " ".join(["python -m", f"analysis.{module}", shlex.quote(self.path), *flags])
+
+    def figure(
+        self,
+        picture: Picture,
+        title: str,
+        alt: str,
+        *,
+        command: str,
+        rows: Table,
+        caption: str = "",
+        images: Any = None,
+    ) -> Figure:
+        if len(picture.axes) <= _MOST_AXES_AS_SVG:
+            svg = render(picture, self.sweep, title, "svg", images)
+            if len(svg) <= _LARGEST_SVG:
+                return Figure(title, alt, svg=svg, caption=caption, rows=rows, command=command)
+        png = render(picture, self.sweep, title, "png", images, dpi=_DPI)
+        return Figure(title, alt, png=png, caption=caption, rows=rows, command=command)
+
+
+def _strength_flag(strength: str) -> tuple[str, ...]:
+    return () if strength == "alpha" else (f"--strength {strength}",)
+
+
+def _interval(low: float, high: float, reason: str, form: str) -> Cell:
+    """An interval, sorted by its lower end."""
+    return Cell("", reason=reason) if math.isnan(low) else Cell(f"[{low:{form}}, {high:{form}}]", low)
+
+
+def _number(value: float | None, reason: str, form: str = ".4g") -> Cell:
+    if value is None or math.isnan(value):
+        return Cell("", reason=reason)
+    return Cell(f"{value:{form}}", value)
+
+
+def _text(value: str | None, reason: str = "none") -> Cell:
+    return Cell(value) if value else Cell("", reason=reason)
+
+
+def _some(values: Sequence[Any], most: int = 6) -> str:
+    shown = [f"{value:.4g}" if isinstance(value, float) else str(value) for value in values]
+    if len(shown) <= most:
+        return ", ".join(shown)
+    return f"{', '.join(shown[:2])} … {shown[-1]} ({len(shown)} values)"
+
+
+def _distinct(rows: Sequence[Row], name: str) -> list[Any]:
+    return sorted({row[name] for row in rows if row[name] is not None})
+
+
+def _named(row: Row, columns: Sequence[str]) -> str:
+    if row["method"] == "baseline":
+        return "baseline"
+    values = {name: row[name] for name in columns if row[name] is not None}
+    return label(values) if values else str(row["method"])
+
+
+def _by_strength(
+    groups: Sequence[tuple[str, Sequence[float], Sequence[float]]], strength: str, metric: str, caption: str
+) -> Table:
+    """What a figure against strength shows: mean, deviation and n by group and strength."""
+    rows = []
+    for name, x, y in groups:
+        values = np.asarray(y, dtype=float)
+        for one in sorted(set(x)):
+            own = values[np.asarray(x) == one]
+            spread = _number(float(own.std(ddof=1)), "", ".4g") if len(own) > 1 else Cell("", reason="one trial")
+            mean = float(own.mean())
+            rows.append(
+                (name, Cell(f"{one:.6g}", one), _number(mean, "not measured"), spread, Cell(str(len(own)), len(own)))
+            )
+    columns = (
+        Column("setting"),
+        Column(strength, "number"),
+        Column(f"mean {metric}", "number"),
+        Column("standard deviation", "number"),
+        Column("trials", "number"),
+    )
+    return _behind(caption, columns, rows)
+
+
+def _behind(caption: str, columns: Sequence[Column], rows: Sequence[Sequence[Entry]]) -> Table:
+    """The rows behind a figure, no more than keep the page small."""
+    most = _MAX_ROWS_BEHIND
+    note = f"The first {most} of {len(rows)} rows; the record has all." if len(rows) > most else ""
+    return Table(caption, columns, rows[:most], note=note)
+
+
+def _symbol(strength: str) -> str:
+    return {"alpha": "α", "sigma": "σ", "gamma": "γ", "eta": "η", "sparsity": "λ"}.get(strength, strength)
+
+
+def _p(value: float, reason: str, tone: Any = "") -> Cell:
+    return Cell("", reason=reason) if math.isnan(value) else Cell(p_text(value), value, tone=tone)
+
+
+def _tone(change: float, p_value: float, quantity: Quantity) -> Literal["", "good", "bad"]:
+    """Whether a change that was shown is for the better."""
+    if math.isnan(p_value) or p_value >= 0.05 or quantity.direction not in ("max", "min"):
+        return ""
+    return "good" if (change > 0) == (quantity.direction == "max") else "bad"

@@ -1,0 +1,119 @@
+"""A section of the report: accuracy, and what it costs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from analysis.figures import ParetoGroup, axis_name, curves, pareto_figure
+from analysis.groups import Row, count, differing, evenly, grouped, quantities, values_of
+from analysis.report.cells import _behind, _named, _Source
+from analysis.report.page import Block, Column, Table
+
+_MAX_CURVES = 12
+
+
+def _pareto(source: _Source, rows: Sequence[Row], strength: str) -> list[Block]:
+    """Accuracy against each thing that was measured: which settings no other beats in both."""
+    sweep = source.sweep
+    known = quantities(sweep)
+    others = [q for name, q in known.items() if name not in ("top1", "top5", "loss") and q.direction in ("max", "min")]
+    accuracy = {trial: value.value for trial, value in values_of(sweep, known["top1"]).items()}
+    blocks: list[Block] = []
+    for quantity in others[:6]:
+        value = {trial: one.value for trial, one in values_of(sweep, quantity).items() if math.isfinite(one.value)}
+        usable = [row for row in rows if row["trial_id"] in value and row["trial_id"] in accuracy]
+        regular = [row for row in usable if row["method"] != "baseline"]
+        columns = [name for name in differing(regular) if name != strength]
+        groups, data = [], []
+        plain = [row for row in usable if row["method"] == "baseline"]
+        for group in [*grouped(regular, columns)]:
+            settings = grouped(group.trials, [strength])
+            name = group.label() if columns else axis_name(strength)
+            xs = [[value[row["trial_id"]] for row in setting.trials] for setting in settings]
+            ys = [[accuracy[row["trial_id"]] for row in setting.trials] for setting in settings]
+            names = [
+                f"{setting.values[strength]:.3g}" if setting.values[strength] is not None else ""
+                for setting in settings
+            ]
+            groups.append(ParetoGroup(name, xs, ys, names))
+            data += [
+                (f"{name}, {strength}={n}", float(np.mean(x)), float(np.mean(y)), len(x))
+                for n, x, y in zip(names, xs, ys, strict=True)
+            ]
+        if plain:
+            xs = [[value[row["trial_id"]] for row in plain]]
+            ys = [[accuracy[row["trial_id"]] for row in plain]]
+            groups.append(ParetoGroup("baseline", xs, ys, ["baseline"]))
+            data.append(("baseline", float(np.mean(xs)), float(np.mean(ys)), len(plain)))
+        if not regular or len(groups) > 6 or len(data) < 2:
+            continue
+        direction: Any = quantity.direction
+        spread = [x for _, x, _, _ in data if x > 0]
+        bars: Any = "ci" if min(n for *_, n in data) > 2 else "range"  # the t interval of two seeds has no end
+        log_x = len(spread) == len(data) and max(spread) / min(spread) > 100
+        picture = pareto_figure(
+            groups, x=quantity.metric, y="top1", x_direction=direction, y_direction="max", bars=bars, log_x=log_x
+        )
+        columns_of = (
+            Column("setting"),
+            Column(quantity.name, "number"),
+            Column("top1", "number"),
+            Column("trials", "number"),
+        )
+        table = _behind(f"Accuracy and {quantity.name} by setting", columns_of, data)
+        better = "more" if direction == "max" else "less"
+        title = f"Accuracy against {quantity.name}"
+        alt = (
+            f"Top-1 accuracy against {quantity.name} ({better} is better) by setting; the settings that no other beats "
+            "in both are joined."
+        )
+        blocks.append(source.figure(picture, title, alt, command=source.command("report"), rows=table))
+    return blocks
+
+
+def _epochs(source: _Source, rows: Sequence[Row], columns: Sequence[str]) -> list[Block]:
+    """Accuracy over the epochs by setting: all of them, or as many as can be told apart, evenly over the strengths."""
+    finished = [row for row in rows if row["status"] != "failed"]
+    groups = grouped(finished, columns)
+    chosen = evenly(groups, _MAX_CURVES)
+    ids = {row["trial_id"]: index for index, group in enumerate(chosen) for row in group.trials}
+    table = source.sweep.epochs
+    table = table.filter(pc.is_in(table["trial_id"], value_set=pa.array(list(ids), pa.string())))
+    table = table.filter(pc.is_valid(table["top1"])).select(["trial_id", "epoch", "top1"])
+    by_trial: dict[str, dict[int, float]] = {}
+    for row in table.to_pylist():
+        by_trial.setdefault(row["trial_id"], {})[row["epoch"]] = row["top1"]
+    shown, data = {}, []
+    for group in chosen:
+        series = [by_trial[row["trial_id"]] for row in group.trials if row["trial_id"] in by_trial]
+        epochs = sorted({epoch for one in series for epoch in one})
+        if not epochs:
+            continue
+        values = np.array([[one.get(epoch, math.nan) for epoch in epochs] for one in series])
+        name = _named(group.trials[0], columns)
+        shown[name] = np.array(epochs), values
+        for index in evenly(range(len(epochs)), 12):
+            known = values[:, index][np.isfinite(values[:, index])]
+            data.append((name, epochs[index], float(known.mean()), len(known)))
+    if not shown:
+        return []
+    picture = curves(shown, band="range")
+    names = (Column("setting"), Column("epoch", "number"), Column("mean top1", "number"), Column("seeds", "number"))
+    note = "" if len(chosen) == len(groups) else f"{len(chosen)} of {len(groups)} settings, evenly chosen. "
+    return [
+        source.figure(
+            picture,
+            "Accuracy over the epochs",
+            f"Top-1 accuracy on the validation split over the epochs, {count(len(shown), 'setting')}, mean and range "
+            "of the seeds.",
+            command=source.command("report"),
+            rows=Table("Accuracy by epoch (up to 12 of them)", names, data),
+            caption=f"{note}Band: from the smallest to the largest seed.",
+        )
+    ]

@@ -1,0 +1,113 @@
+"""A section of the report: the papers' tables and figures beside the sweep's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from analysis.figures import axis_name
+from analysis.paper import Table as PaperTable
+from analysis.paper import summary
+from analysis.paper.figures import FIGURES, draw, missing
+from analysis.records import Sweep
+from analysis.report.cells import _behind, _distinct, _interval, _number, _some, _Source, _text
+from analysis.report.page import Block, Cell, Column, Section, Subsection, Table
+
+
+def _papers(source: _Source, tables: Sequence[PaperTable]) -> Section | None:
+    blocks: list[Block | Subsection] = []
+    drawable = [
+        name for name in FIGURES if any(table.item.id == name for table in tables) and not missing(source.sweep, name)
+    ]
+    for table in tables:
+        inner: list[Block] = []
+        if table.lines:
+            inner.append(_paper_table(table))
+        if table.item.id in drawable:
+            inner += _paper_figures(source, table)
+        if inner:
+            blocks.append(Subsection(f"{table.item.id}: {table.item.title}", inner))
+    nothing = [table for table in tables if not table.lines and table.item.id not in drawable]
+    if nothing:
+        rows = [
+            (table.item.id, table.item.title, table.item.needs, _text(_lacking(source.sweep, table), "nothing of it"))
+            for table in nothing
+        ]
+        columns = (Column("ID"), Column("table or figure"), Column("needs"), Column("what is missing"))
+        blocks.append(Table("What this sweep has nothing of", columns, rows, collapsed=True))
+    if not blocks:
+        return None
+    intro = (
+        "The papers' numbers beside ours. agrees: the paper's value lies in our 95% interval over seeds, or the order "
+        "of settings that it claims holds (p < .05, Holm); not comparable: data, network or protocol differ."
+    )
+    return Section("Beside the papers", blocks, intro)
+
+
+def _lacking(sweep: Sweep, table: PaperTable) -> str:
+    name = table.item.id
+    return missing(sweep, name) if name in FIGURES and not table.of else table.why
+
+
+def _paper_table(table: PaperTable) -> Table:
+    tones: dict[str, Any] = {"agrees": "good", "differs": "bad", "not comparable": "muted"}
+    reasons: dict[str, int] = {}  # what makes a sweep not comparable is the same for many lines
+    rows = []
+    for line in table.lines:
+        percent = line.unit == "%"
+        interval = _interval(line.low, line.high, "one seed" if line.n == 1 else "none", ".4g")
+        verdict: str = line.verdict or "not judged"
+        why = line.why
+        if line.verdict == "not comparable":
+            verdict, why = f"{verdict} ({reasons.setdefault(why, len(reasons) + 1)})", ""
+        rows.append(
+            (
+                f"{line.row} | {line.column}" + (f" ({line.setting})" if line.setting else ""),
+                line.paper,
+                _number(line.ours, line.why or "no number", ".2f" if percent else ".4g"),
+                interval,
+                Cell(str(line.n), line.n),
+                _number(line.difference, "a statement without a number", "+.4g"),
+                Cell(f"{verdict}: {why}" if why else verdict, tone=tones.get(line.verdict, "")),
+                _text(line.order, "none claimed"),
+            )
+        )
+    columns = (
+        Column("the paper's row | column", help="in brackets: our setting, where the paper's words leave it open"),
+        Column("paper"),
+        Column("ours", "number", "mean over seeds; of a trend, ρ or log10 of the tipping point"),
+        Column("95% interval", "number"),
+        Column("n", "number", "seeds; of a trend, models"),
+        Column("difference", "number"),
+        Column("verdict"),
+        Column("order", help="the order of settings that the paper claims, in ours; p one-sided, Holm"),
+    )
+    note = "; ".join(f"({number}) {reason}" for reason, number in reasons.items())
+    return Table(f"{table.item.id}: {summary(table)}", columns, rows, note=note and f"Not comparable: {note}.")
+
+
+def _paper_figures(source: _Source, table: PaperTable) -> list[Block]:
+    blocks: list[Block] = []
+    rows_of = source.sweep.trials.to_pylist()
+    ours = f"{_some(_distinct(rows_of, 'dataset'))}; {_some(_distinct(rows_of, 'model'))}"
+    for drawn in draw(source.sweep, table.item.id):
+        what = axis_name(drawn.suffix.lstrip("-"))
+        name = f"As the paper's {table.item.id}{f': {what}' if what else ''}, of this record"
+        rows = _behind(
+            f"What this figure shows{f': {what}' if what else ''}",
+            [Column(column, "number" if numeric else "text") for column, numeric in drawn.columns],
+            [[entry if isinstance(entry, str) else _number(entry, "no value") for entry in row] for row in drawn.rows],
+        )
+        blocks.append(
+            source.figure(
+                drawn.figure,
+                name,
+                f"{what[:1].upper()}{what[1:] or 'Panels'} of this record ({ours}), drawn as the paper's "
+                f"{table.item.id} is, which is of: {table.item.title}.",
+                command=source.command("paper", "--table", table.item.id),
+                rows=rows,
+                images=drawn.images,
+                caption=f"Data and network here: {ours}; in the paper: {table.item.title}.",
+            )
+        )
+    return blocks

@@ -1,0 +1,106 @@
+"""What the commands of the statistics have in common: their flags, tables that are null for nan, the files written."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+from tyro.conf import Positional
+
+from analysis.command_line import InputError
+from analysis.groups import out_folder
+from analysis.lazily import lazily
+from analysis.records import Sweep, write_file
+from analysis.schema import SCHEMA_VERSION
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+pq = lazily("pyarrow.parquet")
+
+
+@dataclass
+class SweepFlags:
+    """What each of them is told."""
+
+    sweep: Positional[str]
+    """Folder or s3:// prefix of the sweep."""
+    by: tuple[str, ...] | None = None
+    """One curve or test for each combination of these columns' values; default: all settings that differ."""
+    out: str | None = None
+    """Folder or s3:// prefix for the tables and the figure; default: analysis/ in the sweep's folder."""
+
+
+@dataclass
+class StrengthFlags(SweepFlags):
+    """What those are told that look at scores against strength."""
+
+    strength: str = "alpha"
+    """Column with the strength."""
+    share: float = 0.8
+    """The tipping point is where accuracy falls to this share of its plateau."""
+    reference_below: float | None = None
+    """The plateau is that of the strengths below this one (the paper: 1e5); default: of the lowest quarter of them."""
+    seed: int = 0
+    """Of the permutations and bootstraps."""
+
+    def check(self) -> None:
+        """Raises `InputError` naming the flag that is out of range."""
+        if not 0 < self.share < 1:
+            raise InputError(f"--share {self.share}: allowed are numbers between 0 and 1")
+        limit = self.reference_below
+        if limit is not None and not (math.isfinite(limit) and limit > 0):
+            raise InputError(f"--reference-below {limit}: allowed are finite numbers above 0")
+        check_seed(self.seed)
+
+
+def check_seed(seed: int) -> None:
+    """Raises `InputError` if no generator can be seeded by it."""
+    if seed < 0:
+        raise InputError(f"--seed {seed}: allowed are whole numbers of at least 0")
+
+
+def arrow(fields: Iterable[pa.Field], rows: Iterable[Mapping[str, Any]]) -> pa.Table:
+    """Rows as a table of these columns, null where a number is nan."""
+    known = [
+        {name: None if isinstance(value, float) and math.isnan(value) else value for name, value in row.items()}
+        for row in rows
+    ]
+    return pa.Table.from_pylist(known, schema=pa.schema(fields, {"schema_version": str(SCHEMA_VERSION)}))
+
+
+def parquet(table: pa.Table) -> bytes:
+    """The table as a Parquet file."""
+    content = io.BytesIO()
+    pq.write_table(table, content)
+    return content.getvalue()
+
+
+def finish(
+    sweep: Sweep,
+    out: str | None,
+    name: str,
+    *,
+    tables: Mapping[str, pa.Table],
+    figure: Figure,
+    say: Callable[[], None],
+    images: int | None = None,
+) -> None:
+    """The end of a command: write the tables, by what their names have after the command's `name`, and the figure (its
+    numbers are of so many `images`), then `say` what was found, and where it was written.
+
+    Nothing is written before all of it is made. Raises `InputError` if it cannot be written.
+    """
+    from analysis.figures import files
+
+    stem = f"{out_folder(out, sweep)}/{name}"
+    contents = {f"{stem}{end}.parquet": parquet(table) for end, table in tables.items()}
+    contents |= files(figure, stem, sweep, images=images)
+    written = [write_file(path, content) for path, content in contents.items()]
+    say()
+    for path in written:
+        print(path)
