@@ -118,6 +118,8 @@ class SweepFlags(MetricFlags, ABC):
     starts a process of its own, which takes seconds."""
     dry_run: bool = False
     """Print the plan and run nothing."""
+    estimate: bool = False
+    """With --dry-run: time a training step now; else the cost is estimated from what was trained here before."""
 
     @abstractmethod
     def methods(self) -> Iterator[Method]:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from analysis import records
 from analysis.command_line import InputError, run
 from sweeps.driver.address import check_address_form
+from sweeps.driver.estimates import keep_steps, recorded_steps
 from sweeps.driver.lease import Lease
 from sweeps.driver.manifest import check_contents, contents, sweep_url, write_contents
 from sweeps.driver.meanwhile import meanwhile
@@ -115,10 +116,21 @@ def launch(flags: SweepFlags, plan: Plan) -> int:
         done = len({trial.id for trial in pending} & set(records.scan(url).statuses))
         console.print(f"{done} of {len(pending)} trials in {time.monotonic() - started:.0f} s")
         console.print(cost_line("used", used))
+        _keep_speed(plan, url, {trial.id for trial in pending})
     else:
         console.print("every planned trial is recorded: nothing to run")
     print_total(url, console, at_least=2 if pending else 1)
     return summarise(flags, plan, url, console)
+
+
+def _keep_speed(plan: Plan, url: str, run: set[str]) -> None:
+    """What a training step took in the trials of this run, for the estimates of plans."""
+    columns = ["trial_id", "host", "device", "cpus", "status", "images_per_second", "batch_size"]
+    rows = [row for row in records.read_table(url, "trials", columns).to_pylist() if row["trial_id"] in run]
+    try:
+        keep_steps(recorded_steps(plan, rows))
+    except OSError as error:
+        print(f"how fast this machine trained is not kept for --dry-run: {error}", file=sys.stderr)
 
 
 def _run_on_ray(

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from analysis import records
-from sweeps.driver.estimates import estimated_seconds
+from sweeps.driver.estimates import estimated_seconds, keep_steps, known_steps, step_name, time_steps
 from sweeps.driver.manifest import check_contents, contents, sweep_url
 from sweeps.driver.pending import absolute, selected, with_checkpoints
 from sweeps.driver.usage import Used, of_all_runs
@@ -184,10 +184,27 @@ def print_plan(flags: SweepFlags, plan: Plan) -> None:
     if not pending:
         console.print("estimated cost: none, everything is recorded")
         return
-    seconds = sum(estimated_seconds(flags, plan, trial) for trial in pending)
+    steps = known_steps()
+    if flags.estimate:
+        measured = time_steps(plan, pending)
+        steps |= measured
+        try:
+            keep_steps(measured)
+        except OSError as error:
+            print(f"the speed measured is not kept for other plans: {error}", file=sys.stderr)
+    lacking = sorted({step_name(plan, trial) for trial in pending} - steps.keys())
+    if lacking:
+        console.print(
+            f"estimated cost: not known, as nothing like it was trained on this machine ({'; '.join(lacking)}); "
+            "--dry-run --estimate measures it",
+            soft_wrap=True,
+        )
+        return
+    seconds = sum(estimated_seconds(flags, plan, trial, steps) for trial in pending)
+    cores = len(os.sched_getaffinity(0))
     console.print(
         f"estimated cost: {seconds / 3600:.2g} core-hours at this machine's speed with one core a trial "
-        f"(about {_duration(seconds / max(1, os.cpu_count() or 1))} on its {os.cpu_count()} cores)"
+        f"(about {_duration(seconds / cores)} on its {cores} cores)"
     )
 
 
