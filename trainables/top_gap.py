@@ -28,8 +28,8 @@ from typing import TYPE_CHECKING, ClassVar, Literal, get_args
 from analysis.command_line import InputError
 from trainables.lazily import nn, torch
 from trainables.method import Method, Penalty, Step
-from trainables.models import build_model
-from trainables.models.class_maps import class_activation_map, top_gap
+from trainables.models import MODELS, build_model, check_model, check_size
+from trainables.models.class_maps import PYRAMID_MAPS, class_activation_map, largest_side, top_gap
 from trainables.models.feature_maps import averages
 
 if TYPE_CHECKING:
@@ -47,6 +47,18 @@ def map_side(model: str, width: int, channels: int, size: int, fpn: bool) -> int
 
     Raises `ValueError` as `build_model` does.
     """
+    check_model(model, width, False)
+    check_size(model, size)
+    sides_of = MODELS[model].sides
+    if sides_of is not None:
+        sides = sides_of(size)
+        small_enough = [side for side in sides if side <= largest_side(size)]
+        return (small_enough[-PYRAMID_MAPS:] or sides[-1:])[0] if fpn else sides[-1]
+    return built_map_side(model, width, channels, size, fpn)
+
+
+def built_map_side(model: str, width: int, channels: int, size: int, fpn: bool) -> int:
+    """The same by building the network, without its numbers."""
     from trainables.models.top_gap import pyramid_of
 
     with torch.device("meta"):
@@ -58,6 +70,8 @@ def map_side(model: str, width: int, channels: int, size: int, fpn: bool) -> int
 def is_baseline(model: str, width: int, channels: int, size: int) -> bool:
     """Whether a network without the three parts is the network itself: whether it ends in global average pooling and a
     linear layer."""
+    if MODELS[model].sides is not None:
+        return MODELS[model].averages
     with torch.device("meta"):
         return averages(build_model(model, channels=channels, size=size, classes=2, width=width, seed=0))
 

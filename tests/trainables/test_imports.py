@@ -24,12 +24,14 @@ from trainables.data import describe
 from trainables.metrics import METRICS, needs_masks
 from trainables.metrics.flags import MetricFlags
 from trainables.models import check_model, check_size
+from trainables.top_gap import is_baseline, map_side
 
 assert needs_masks(["iou"])
 assert len(MetricFlags().metric_options((name for name in METRICS if name != "shift"), "measure")) == len(METRICS) - 1
 assert describe("digits", "data").train_images == 1437
 check_model("resnet18-imagenet", 64, True)
 check_size("lenet5", 28)
+assert (map_side("preact-resnet18", 64, 3, 32, True), is_baseline("resnet8", 16, 1, 8)) == (16, True)
 """
 
 PLANNED = """

@@ -14,8 +14,9 @@ from trainables.configuration import ModelConfig, TrainingConfig, TrialConfig
 from trainables.data import DataConfig, Images
 from trainables.method import Step
 from trainables.models import MODELS, build_model
+from trainables.models.feature_maps import averages
 from trainables.models.top_gap import TopGapNetwork
-from trainables.top_gap import TopGap, class_activation_map, map_side, top_gap
+from trainables.top_gap import TopGap, built_map_side, class_activation_map, is_baseline, map_side, top_gap
 from trainables.training import Run, build_network
 
 DATA = DataConfig("digits", train_images=200)
@@ -290,3 +291,15 @@ def test_sizes_of_the_papers_class_maps() -> None:
         assert map_side(name, MODELS[name].width, 3, 224, False) == 7
     for name in ("preact-resnet18", "resnet18", "resnet34", "resnet50", "wide-resnet40-4"):
         assert map_side(name, MODELS[name].width, 3, 32, True) == 16
+
+
+@pytest.mark.parametrize("model", [name for name, known in MODELS.items() if known.sides is not None])
+def test_maps_are_known_without_building_the_network(model: str) -> None:
+    """A plan asks how large they are: it is told what building the network would tell."""
+    smallest = MODELS[model].smallest
+    for size in sorted({smallest, smallest + 1, 31, 32, 33, 45, 64, 65, 224} - set(range(smallest))):
+        for fpn in (True, False):
+            assert map_side(model, 4, 1, size, fpn) == built_map_side(model, 4, 1, size, fpn), (size, fpn)
+    with torch.device("meta"):
+        network = build_model(model, channels=1, size=smallest, classes=2, width=4, seed=0)
+    assert is_baseline(model, 4, 1, smallest) == averages(network)

@@ -29,6 +29,21 @@ class Architecture:
     timm: str | None = None
     """timm's name of the network whose ImageNet weights it can take, at its default width."""
     any_width: bool = True
+    sides: Callable[[int], list[int]] | None = None
+    """Pixels a side of its feature maps for images of so many, the largest first (see `feature_maps.py`); None: they
+    are known once it is built."""
+    averages: bool = False
+    """Of a network with `sides`: whether global average pooling and a linear layer classify its last feature map."""
+
+
+def halved(times: int) -> Callable[[int], list[int]]:
+    """A side, and what so many convolutions of stride 2 leave of it."""
+    return lambda size: list(dict.fromkeys(-(-size // 2**time) for time in range(times + 1)))
+
+
+def pooled(times: int) -> Callable[[int], list[int]]:
+    """A side, and what pooling over 2×2 pixels, so many times, leaves of it."""
+    return lambda size: list(dict.fromkeys(size // 2**time for time in range(times + 1)))
 
 
 def _small_stem(channels: int, width: int) -> list[nn.Module]:
@@ -98,6 +113,11 @@ def _lenet5(channels: int, size: int, classes: int, width: int) -> nn.Module:
         nn.ReLU(),
         nn.Linear(scaled(84), classes),
     )
+
+
+def _lenet5_sides(size: int) -> list[int]:
+    first = size if size < 32 else size - 4
+    return [first, first // 2 - 4]
 
 
 def _normalised(inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1) -> list[nn.Module]:
@@ -176,27 +196,49 @@ def create(name: str, **options: Any) -> nn.Module:
 
 
 MODELS: dict[str, Architecture] = {
-    "lenet5": Architecture(_lenet5, width=6, smallest=12, channels_last=True),
-    "resnet8": Architecture(_resnet((1, 1, 1)), width=16, smallest=4),
-    "resnet20": Architecture(_resnet((3, 3, 3)), width=16, smallest=4),
-    "resnet18": Architecture(_resnet((2, 2, 2, 2)), width=64, smallest=8),
-    "resnet34": Architecture(_resnet((3, 4, 6, 3)), width=64, smallest=8),
-    "resnet50": Architecture(_resnet((3, 4, 6, 3), bottleneck=True), width=64, smallest=8),
-    "vgg13": Architecture(_vgg13(3), width=64, smallest=32, channels_last=True),
-    "vgg13-5x5": Architecture(_vgg13(5), width=64, smallest=32, channels_last=True),
+    "lenet5": Architecture(_lenet5, width=6, smallest=12, channels_last=True, sides=_lenet5_sides),
+    "resnet8": Architecture(_resnet((1, 1, 1)), width=16, smallest=4, sides=halved(2), averages=True),
+    "resnet20": Architecture(_resnet((3, 3, 3)), width=16, smallest=4, sides=halved(2), averages=True),
+    "resnet18": Architecture(_resnet((2, 2, 2, 2)), width=64, smallest=8, sides=halved(3), averages=True),
+    "resnet34": Architecture(_resnet((3, 4, 6, 3)), width=64, smallest=8, sides=halved(3), averages=True),
+    "resnet50": Architecture(
+        _resnet((3, 4, 6, 3), bottleneck=True), width=64, smallest=8, sides=halved(3), averages=True
+    ),
+    "vgg13": Architecture(_vgg13(3), width=64, smallest=32, channels_last=True, sides=pooled(4)),
+    "vgg13-5x5": Architecture(_vgg13(5), width=64, smallest=32, channels_last=True, sides=pooled(4)),
     "vgg-cifar": Architecture(
-        downsampled_vgg((2, 1), (2, 2), (2, 4), (2, 8)), width=32, smallest=16, channels_last=True
+        downsampled_vgg((2, 1), (2, 2), (2, 4), (2, 8)),
+        width=32,
+        smallest=16,
+        channels_last=True,
+        sides=pooled(3),
     ),
     "vgg-imagenet": Architecture(
         downsampled_vgg((2, 1), (2, 2), (3, 4), (3, 8), (3, 8)),
         width=64,
         smallest=32,
         channels_last=True,
+        sides=pooled(4),
     ),
-    "mobilenet": Architecture(_mobilenet, width=64, smallest=17, channels_last=True),
-    "preact-resnet18": Architecture(preactivation_resnet((2, 2, 2, 2)), width=64, smallest=8),
-    "wide-resnet40-4": Architecture(preactivation_resnet((6, 6, 6), widening=4), width=64, smallest=4),
-    "resnet18-imagenet": Architecture(_resnet((2, 2, 2, 2), large=True), width=64, smallest=32, timm="resnet18"),
+    "mobilenet": Architecture(_mobilenet, width=64, smallest=17, channels_last=True, sides=halved(4)),
+    "preact-resnet18": Architecture(
+        preactivation_resnet((2, 2, 2, 2)), width=64, smallest=8, sides=halved(3), averages=True
+    ),
+    "wide-resnet40-4": Architecture(
+        preactivation_resnet((6, 6, 6), widening=4),
+        width=64,
+        smallest=4,
+        sides=halved(2),
+        averages=True,
+    ),
+    "resnet18-imagenet": Architecture(
+        _resnet((2, 2, 2, 2), large=True),
+        width=64,
+        smallest=32,
+        timm="resnet18",
+        sides=lambda size: halved(5)(size)[1:],
+        averages=True,
+    ),
     "resnet50-imagenet": Architecture(_torchvision_resnet50, width=64, smallest=32, timm="resnet50"),
     "vgg11-bn": Architecture(_timm("vgg11_bn"), width=64, smallest=32, timm="vgg11_bn", any_width=False),
     "efficientnet-b0": Architecture(

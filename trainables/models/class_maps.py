@@ -13,6 +13,14 @@ from trainables.lazily import F, torch
 if TYPE_CHECKING:
     from torch import Tensor
 
+PYRAMID_MAPS = 4
+"""The most feature maps that class maps are made of."""
+
+
+def largest_side(size: int) -> int:
+    """Pixels a side that the feature maps of the pyramid have at most, for images of so many."""
+    return size // (4 if size > 64 else 2)
+
 
 def top_gap(class_maps: Tensor, pixels: int) -> Tensor:
     """Top-GAP pooling (Definition 3.5): the mean of the k = `pixels` largest values of each map, (B, D, h, w) to

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from analysis.command_line import InputError
-from trainables.models.class_maps import class_activation_map
+from trainables.models.class_maps import PYRAMID_MAPS, class_activation_map, largest_side
 from trainables.models.feature_maps import activations, cut
 from trainables.models.pooling import TopGapPooling
 from trainables.models.pyramid import Pyramid
@@ -85,8 +85,8 @@ class TopGapNetwork(nn.Module):
 
 def pyramid_of(network: nn.Module, image: tuple[int, int, int], fpn: bool) -> Pyramid:
     """The feature maps that class maps are made of: see `trainables/top_gap.py`."""
-    side = image[-1]
-    return Pyramid(network, image, largest=side // (4 if side > 64 else 2), maps=4) if fpn else Pyramid(network, image)
+    largest = largest_side(image[-1])
+    return Pyramid(network, image, largest=largest, maps=PYRAMID_MAPS) if fpn else Pyramid(network, image)
 
 
 def _classes(network: nn.Module, image: tuple[int, int, int]) -> int:
