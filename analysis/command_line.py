@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import io
 import os
 import re
@@ -16,6 +17,9 @@ from rich.console import Console
 from rich.table import Table
 
 Flags = TypeVar("Flags")
+
+_fields: dict[str, bool] = {}
+"""The flags of this process's command line, by their fields' names, and whether each takes several values."""
 
 
 class InputError(ValueError):
@@ -32,8 +36,12 @@ def parse(
 ) -> Flags:
     """`argv` (default: the process's) as an instance of the dataclass `flags`, `default` supplying what is not given.
 
-    Raises `InputError` for an unknown flag or value; `--help` prints and exits 0.
+    Raises `InputError` for an unknown flag or value; `--help` prints and exits 0. From here on `run` names a flag as it
+    is typed where a message begins with its field.
     """
+    assert dataclasses.is_dataclass(flags)
+    _fields.clear()
+    _fields.update({entry.name: "tuple" in str(entry.type) for entry in dataclasses.fields(flags)})
     errors = io.StringIO()
     width = os.environ.get("COLUMNS")
     os.environ["COLUMNS"] = "2000" if not _asks_for_help(argv) else width or "110"
@@ -44,7 +52,9 @@ def parse(
     except SystemExit as stop:
         if stop.code in (0, None):
             raise
-        raise InputError(_one_line(errors.getvalue())) from None
+        message = _one_line(errors.getvalue())
+        several = _second_value(flags, sys.argv[1:] if argv is None else argv, message)
+        raise InputError(several or message) from None
     finally:
         if width is None:
             del os.environ["COLUMNS"]
@@ -54,6 +64,43 @@ def parse(
 
 def _asks_for_help(argv: Sequence[str] | None) -> bool:
     return bool({"-h", "--help"} & set(sys.argv[1:] if argv is None else argv))
+
+
+def _second_value(flags: type, argv: Sequence[str], message: str) -> str:
+    """What is wrong where a flag that takes one value, or none, has more of them; else empty."""
+    types = {entry.name: str(entry.type) for entry in dataclasses.fields(flags)}
+    given: dict[str, list[str]] = {}
+    flag = ""
+    for word in argv:
+        if word.startswith("--"):
+            flag, _, value = word.partition("=")
+            given[flag] = [value] if value else []
+        elif flag:
+            given[flag].append(word)
+    unknown = message.removeprefix("Unrecognized options: ").split(" (see")[0].split(", ")
+    has_positional = any("Positional" in kind for kind in types.values())
+    for flag, values in given.items():
+        if has_positional and not set(values[1:]) & set(unknown):
+            continue  # a value after the flag's own is the command's
+        kind = types.get(flag.removeprefix("--").replace("-", "_"), "")
+        other = types.get(flag.removeprefix("--no-").replace("-", "_"), "")
+        if "bool" in (kind, other) and values:
+            return f"{flag} takes no value, given is {' '.join(values)} (see --help)"
+        if kind and "tuple" not in kind and len(values) > 1:
+            return f"{flag} takes one value, given are {' '.join(values)} (see --help)"
+    return ""
+
+
+def as_typed(message: str) -> str:
+    """A message that begins with fields of the flags (`train_images: 5, …`), with the flags instead (`--train-images`).
+
+    The mathematics and the configurations name what they refuse by its field, as whoever calls them from Python does.
+    """
+    names, colon, rest = message.partition(":")
+    fields = names.split(", ")
+    if not colon or not all(name in _fields for name in fields):
+        return message
+    return ", ".join(f"--{name.replace('_', '-')}" for name in fields) + colon + rest
 
 
 def _one_line(box: str) -> str:
@@ -73,7 +120,8 @@ def _one_line(box: str) -> str:
     for section in sections[1:]:
         if section and section[0].startswith("Perhaps you meant"):
             message += "; " + " ".join(section).replace("Perhaps you meant:", "perhaps you meant")
-    return (message or " ".join(box.split())) + " (see --help)"
+    checked = re.fullmatch(r"Error parsing \w+: (\w+: .*)", message)  # a dataclass's own check of its fields
+    return checked[1] if checked else (message or " ".join(box.split())) + " (see --help)"
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, wrap: Sequence[int] = (0,)) -> None:
@@ -102,5 +150,5 @@ def run(main: Callable[[], None]) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(141) from None
     except InputError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"error: {as_typed(' '.join(str(error).split()))}", file=sys.stderr)
         raise SystemExit(2) from None

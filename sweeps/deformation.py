@@ -23,7 +23,7 @@ from analysis.command_line import InputError
 from sweeps.flags import Setting, SweepFlags
 from sweeps.launch import main
 from trainables.data import DataInfo
-from trainables.data.configuration import TASKS, Labels
+from trainables.data.configuration import TASKS, DataConfig, Labels
 from trainables.deformation import Deformation
 
 EXCHANGEABLE = ("vgg-cifar", "vgg-imagenet")
@@ -52,6 +52,12 @@ class DeformationSweep(SweepFlags):
     """mnist-tasks: deformations of each class to test on."""
     baseline: bool = False
     """Whether to run the unregularised baseline, too; σ = 0 with the network's own layers is the same."""
+
+    def __post_init__(self) -> None:
+        # also where other data are trained on
+        sizes = {name: getattr(self, name) for name in ("task_classes", "task_images", "task_tests")}
+        for strength in self.deformation_strength:
+            DataConfig(TASKS, deformation_strength=strength, **sizes)
 
     def methods(self) -> Iterator[Deformation]:
         for sigma, layer in itertools.product(self.sigma, self.downsampling):

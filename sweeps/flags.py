@@ -13,10 +13,10 @@ import numpy as np
 import tyro
 
 from analysis.command_line import InputError, parse
+from sweeps.help import metrics_help, sweep_help
 from trainables.configuration import ModelConfig, Optimizer, Precision, Schedule, TrainingConfig
 from trainables.data import DataConfig, DataInfo
 from trainables.method import Method
-from trainables.metrics import METRICS
 from trainables.metrics.flags import MetricFlags
 
 
@@ -30,9 +30,6 @@ class Setting(NamedTuple):
     training: TrainingConfig
 
 
-_MEASURE = f"What to measure besides accuracy and loss: {', '.join(METRICS)}. Default: what the method's paper reports."
-
-
 @dataclass(frozen=True)
 class SweepFlags(MetricFlags, ABC):
     """The flags that every sweep has. Flags that take several values make a grid of all their combinations."""
@@ -44,78 +41,87 @@ class SweepFlags(MetricFlags, ABC):
     dataset: tuple[str, ...] = ("digits",)
     """Data sets by name, or folder:/path, parquet:/path, parquet:s3://bucket/prefix."""
     model: tuple[str, ...] = ("resnet8",)
-    """Networks by name."""
+    """Networks by name (trainables/README.md)."""
     width: tuple[int, ...] | None = None
     """Channels of the first stage; default: the network's own."""
     pretrained: bool = False
     """Begin with timm's weights for ImageNet, for networks that have them."""
     epochs: tuple[int, ...] = (30,)
+    """How often every training image is seen."""
     batch_size: tuple[int, ...] = (128,)
+    """Images a step."""
     optimizer: tuple[Optimizer, ...] = ("sgd",)
+    """Stochastic gradient descent, or Adam."""
     learning_rate: tuple[float, ...] = (0.1,)
-    """Initial learning rate."""
+    """Learning rate at the start."""
     momentum: float = 0.9
+    """Of SGD, in [0, 1)."""
     weight_decay: tuple[float, ...] = (0.0,)
+    """Added to the gradients, as a multiple of the weights."""
     decay_normalisation: bool = True
-    """Whether weight decay also applies to the parameters of normalisation layers."""
+    """Whether weight decay also applies to normalisation layers."""
     schedule: Schedule = "cosine"
+    """How the learning rate falls: to 0 by a cosine, in steps, not at all."""
     milestones: tuple[int, ...] = ()
     """Epochs after which the step schedule multiplies the learning rate by --decay."""
     decay: float = 0.1
+    """What the step schedule multiplies the learning rate by."""
     label_smoothing: float = 0.0
+    """Share of a label spread over all classes, in [0, 1)."""
     precision: Precision = "float32"
     """bf16: mixed precision where the device has it."""
     flip: bool = False
-    """Random horizontal flips."""
+    """Flip training images horizontally at random."""
     crop: bool = False
-    """Random crops after padding by --crop-pixels (the RC+ of PILCRO's tables; --no-crop is RC-)."""
+    """Crop training images at random after padding (the RC+ of PILCRO's tables)."""
     crop_pixels: int = 4
+    """Pixels that --crop pads on each side."""
     padding: str = "reflect"
     """What --crop pads with: reflect or zero."""
     zoom: bool = False
     """Random resized crops (streamed data sets)."""
     image_size: int | None = None
-    """Images are resized to this many pixels; default: the data set's own size."""
+    """Pixels a side that images are resized to; default: the data set's own."""
     evaluation_size: int | None = None
-    """Size of validation and test images where it differs (streamed data sets)."""
+    """The same for validation and test images where it differs (streamed data sets)."""
     train_images: int | None = None
-    """Use only so many training images (a fixed stratified draw)."""
+    """Use so many training images, a fixed stratified draw; default: all."""
     validation: float = 0.1
-    """Share of the training images held out for validation; 0: the test split serves as it, as in the papers."""
+    """Share of training images held out; 0: validation on the test split, as in the papers."""
     scaling: str = "standardise"
-    """Network input: standardise (per-channel mean and deviation), unit ([0, 1]) or symmetric ([-1, 1])."""
+    """Network input: standardise (per-channel mean and deviation), unit ([0, 1]), symmetric ([-1, 1])."""
     seeds: int = 2
-    """Number of seeds: 0, 1, …; a seed decides initialisation, order of the data and every other random draw."""
+    """Number of seeds (0, 1, …) of each setting; a seed decides every random draw of its trial."""
     folds: int | None = None
-    """Stratified cross-validation: all images, also those of the test split, in so many parts; each seed trains once
-    for each part, which it is tested on, and on the others."""
+    """Stratified cross-validation in so many parts, each tested on once a seed; default: the test split."""
     baseline: bool = True
-    """Whether to run the unregularised baseline, one trial a seed and fold."""
+    """Also train the unregularised network, one trial a seed and fold."""
 
-    measure: Annotated[tuple[str, ...] | None, tyro.conf.arg(help=_MEASURE)] = None
+    measure: tuple[str, ...] | None = None
+    """What to measure besides accuracy and loss (--help-metrics); default: what the method's paper reports."""
     storage: str = "results"
     """Folder or s3://bucket/prefix for the record."""
     name: str | None = None
     """The sweep's name, a folder below --storage; default: the script's."""
     data_root: str = "data"
-    """Where named data sets are, or are downloaded to."""
+    """Folder where named data sets are, or are downloaded to."""
     cpus_per_trial: float = 1.0
+    """Processors of a trial."""
     gpus_per_trial: float | None = None
-    """GPUs of a trial, fractions allowed; default: 0 where the cluster has no GPUs, else the preset's share: 0.25 or
-    0.5 for small networks, 1 for others, and with another data set, network, size or batch than the preset's."""
+    """GPUs of a trial, or a fraction of one; default: 0 where there are none, else the preset's share, or 1 where data,
+    network or batch are not the preset's."""
     gpu_share: Annotated[float, tyro.conf.Fixed, tyro.conf.Suppress] = 1.0
     """The preset's default of --gpus-per-trial where the cluster has GPUs; no flag."""
     checkpoint_seconds: float = 10.0
-    """A trial writes a checkpoint at the end of an epoch when the last one is at least so old."""
+    """Seconds after which the end of an epoch writes a checkpoint again."""
     keep_models: bool = False
-    """Keep the trained networks of completed trials as models/<trial_id>.safetensors, to be measured later."""
+    """Keep trained networks (models/<trial_id>.safetensors), to measure them later."""
     keep_checkpoints: bool = False
     """Keep the checkpoints of recorded trials."""
     retry_failed: bool = False
-    """Run failed trials, and those whose record or checkpoint is damaged, again."""
+    """Run failed trials again, and those whose record or checkpoint is damaged."""
     dashboard: bool = False
-    """Start the Ray dashboard with a local Ray, on 127.0.0.1; a cluster that is found has its own. With one each trial
-    starts a process of its own, which takes seconds."""
+    """Start Ray's dashboard with a local Ray, on 127.0.0.1; trials begin seconds later."""
     dry_run: bool = False
     """Print the plan and run nothing."""
     estimate: bool = False
@@ -184,14 +190,18 @@ def read_flags(
         elif word.startswith("--preset="):
             chosen = word.removeprefix("--preset=")
     if chosen not in presets:
-        raise InputError(f"preset: {chosen!r}, allowed are {', '.join(presets)}")
+        raise InputError(f"--preset: {chosen!r}, allowed are {', '.join(presets)}")
     default = presets[chosen]
     given = {word.split("=")[0].replace("_", "-") for word in argv if word.startswith("--")}
     if {"--alpha", "--alpha-range"} <= given:
         raise InputError("--alpha, --alpha-range: both given, allowed is one of them")
     if "--alpha" in given and isinstance(default, StrengthFlags):
         default = dataclasses.replace(default, alpha_range=())
-    flags = parse(kind, argv, default=default, prog=f"{kind.NAME}.py", description=description)
+    for asked, page in (("-h", sweep_help), ("--help", sweep_help), ("--help-metrics", metrics_help)):
+        if asked in argv:
+            print(page(kind, presets, default, description))
+            raise SystemExit(0)
+    flags = parse(kind, argv, default=default, prog=f"{kind.NAME}.py")
     if "--alpha-range" in given and isinstance(flags, StrengthFlags) and not flags.alpha_range:
         raise InputError("--alpha-range: no value, allowed are LOW HIGH N")  # the default strengths were not asked for
     if any(getattr(flags, name) != getattr(default, name) for name in _SIZE):

@@ -82,7 +82,7 @@ class LocoSweep(SweepFlags):
         if self.stages == "two":
             if not self.baseline:
                 raise InputError(
-                    "no-baseline: given, allowed with --stages two is --baseline: the second stage needs it"
+                    "--no-baseline: given, allowed with --stages two is --baseline: the second stage needs it"
                 )
             if "locality" not in self.metrics():
                 raise InputError("measure: without locality, which the second stage needs; add it")

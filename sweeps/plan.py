@@ -119,9 +119,11 @@ def _check_grid(flags: SweepFlags) -> None:
         raise InputError(f"seeds: {flags.seeds}, allowed are whole numbers of at least 1")
     if flags.crop_pixels < 1:
         raise InputError(f"crop_pixels: {flags.crop_pixels}, allowed are whole numbers of at least 1")
-    for flag in ("storage", "name"):
+    for flag in ("storage", "name", "data_root"):
         if getattr(flags, flag) == "":
             raise InputError(f"{flag}: empty, allowed is a name")
+    if flags.estimate and not flags.dry_run:
+        raise InputError("estimate: given, allowed with --dry-run")
     if not (math.isfinite(flags.cpus_per_trial) and flags.cpus_per_trial > 0):
         raise InputError(f"cpus_per_trial: {flags.cpus_per_trial}, allowed are numbers above 0")
     if flags.gpus_per_trial is not None and not (math.isfinite(flags.gpus_per_trial) and flags.gpus_per_trial >= 0):

@@ -14,10 +14,11 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-import fsspec
-
+from analysis.lazily import lazily
 from analysis.records import put_file
 from trainables.lazily import torch
+
+fsspec = lazily("fsspec")
 
 _NAME = re.compile(r"^(\d{6})-([0-9a-f]{16})\.pt$")
 KEPT = 2

@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import fsspec
 from safetensors import SafetensorError
 
 from analysis.command_line import InputError
@@ -21,6 +20,8 @@ if TYPE_CHECKING:
     from trainables.data import Images, StreamedImages
 else:
     safetensors = lazily("safetensors.torch")
+
+fsspec = lazily("fsspec")
 
 
 @dataclass(frozen=True)

@@ -54,9 +54,8 @@ def step_name(plan: Plan, trial: PlannedTrial) -> str:
     """What a step's time depends on, for a plain network."""
     info, config = _info(plan, trial), trial.config
     size = config.data.image_size or info.size
-    return (
-        f"{config.model.model} width {config.model.width}, {info.channels}×{size}×{size}, {config.training.batch_size}"
-    )
+    images = f"{info.channels}×{size}×{size} images"
+    return f"{config.model.model} of width {config.model.width}, batches of {config.training.batch_size} {images}"
 
 
 def estimated_seconds(flags: SweepFlags, plan: Plan, trial: PlannedTrial, steps: Mapping[str, float]) -> float:

@@ -22,11 +22,11 @@ import uuid
 from datetime import UTC, datetime
 from typing import Any
 
-import fsspec
-from fsspec.implementations.local import LocalFileSystem
-
 from analysis.command_line import InputError
+from analysis.lazily import lazily
 from analysis.records import PATIENCE, STORAGE_ERRORS, open_briefly, put_file
+
+fsspec = lazily("fsspec")
 
 RENEWED_EVERY = 5.0
 """Seconds between renewals."""
@@ -87,7 +87,7 @@ class Lease:
 
     def _create(self) -> bool:
         """Make the file; False if it is there."""
-        if isinstance(self.fs, LocalFileSystem):
+        if "file" in self.fs.protocol:
             os.makedirs(os.path.dirname(self.path), exist_ok=True)
             try:
                 with open(self.path, "xb") as file:

@@ -7,13 +7,14 @@ from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import Any
 
-import fsspec
-
 from analysis.command_line import InputError
+from analysis.lazily import lazily
 from analysis.records import write_file
 from analysis.schema import SCHEMA_VERSION
 from sweeps.flags import SweepFlags
 from sweeps.plan import Plan
+
+fsspec = lazily("fsspec")
 
 # what may be extended under the same name: more strengths, seeds or settings of training belong to one sweep
 _EXTENSIBLE = {

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 
-import fsspec
-
 from analysis import records
 from analysis.command_line import InputError
+from analysis.lazily import lazily
 from sweeps.flags import SweepFlags
 from sweeps.plan import Plan, PlannedTrial
 from trainables.checkpoints import CheckpointError, checkpoints_of
+
+fsspec = lazily("fsspec")
 
 GOES_ON = "mend that and give the same command again: it goes on where it was"
 

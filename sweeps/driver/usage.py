@@ -11,13 +11,14 @@ from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from typing import Any
 
-import fsspec
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from analysis.lazily import lazily
 from analysis.records import STORAGE_ERRORS, open_briefly, put_file
 from analysis.schema import RUNS
+
+fsspec = lazily("fsspec")
+pq = lazily("pyarrow.parquet")
 
 ray = lazily("ray")
 

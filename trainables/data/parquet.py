@@ -6,17 +6,19 @@ import hashlib
 from collections.abc import Sequence
 from typing import Any
 
-import fsspec
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from analysis.command_line import InputError
+from analysis.lazily import lazily
 from trainables.data.configuration import DataConfig
 from trainables.data.memory import check_memory
 from trainables.data.pictures import FOLDER_SIZE, decode, in_threads, one_line
 from trainables.data.splits import InMemory
+
+fsspec = lazily("fsspec")
+pq = lazily("pyarrow.parquet")
 
 
 def _storage_errors() -> tuple[type[Exception], ...]:

@@ -125,7 +125,10 @@ class MetricFlags:
 
     def shifted(self) -> list[str]:
         """The names in the record of the data sets of --shift."""
-        return [_identified(spec, getattr(self, "data_root", "data")) for spec in self.shift]
+        try:
+            return [_identified(spec, getattr(self, "data_root", "data")) for spec in self.shift]
+        except InputError as error:
+            raise InputError(str(error).replace("dataset:", "shift:", 1)) from None
 
     def metric_options(self, names: Iterable[str], flag: str) -> dict[str, dict[str, Any]]:
         """Options of each metric by its name, as JSON values; `flag` is what the names were given by.
