@@ -19,7 +19,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import ray
-import torch
 from ray import tune
 from ray.exceptions import RayActorError
 
@@ -29,6 +28,7 @@ from trainables.checkpoints import CheckpointError, checkpoints_of
 from trainables.configuration import TrialConfig
 from trainables.data import DataConfig, Images, SharedData, StreamedImages
 from trainables.kept_models import model_file, write_model
+from trainables.lazily import torch
 from trainables.metrics import METRICS
 from trainables.training import Run
 

@@ -51,18 +51,35 @@ def connected(dashboard: bool, trials: float = 0.0) -> Iterator[bool]:
             ) from None
     if started_here:
         # without --dashboard the cores are the trials' alone
-        ray.init(
-            address="local",
-            include_dashboard=dashboard,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            _system_config={"preload_python_modules": list(PRELOADED)} if _all_are_used(trials) else None,
-        )
+        with _lean(dashboard):
+            ray.init(
+                address="local",
+                include_dashboard=dashboard,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                _system_config={"preload_python_modules": list(PRELOADED)} if _all_are_used(trials) else None,
+            )
     signal.signal(signal.SIGTERM, terminate)  # Ray's own would abort with a dump
     try:
         yield started_here
     finally:
         ray.shutdown()
+
+
+@contextlib.contextmanager
+def _lean(dashboard: bool) -> Iterator[None]:
+    """While the context is open, Ray starts without what a local one has no use for, and waits for seconds: an
+    autoscaler, what brings logs to the driver, and a dashboard's server even where there is to be none."""
+    node = ray._private.node.Node
+    idle = ["start_monitor", "start_log_monitor", *([] if dashboard else ["start_api_server"])]
+    before = {name: getattr(node, name) for name in idle if hasattr(node, name)}
+    for name in before:
+        setattr(node, name, lambda self, **_: None)
+    try:
+        yield
+    finally:
+        for name, function in before.items():
+            setattr(node, name, function)
 
 
 def _all_are_used(trials: float) -> bool:

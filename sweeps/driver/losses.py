@@ -10,7 +10,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import ray
-import torch
 from ray import tune
 from ray.air.execution._internal.actor_manager import RayActorManager
 from ray.exceptions import RayActorError, RayError, RayTaskError
@@ -22,6 +21,7 @@ from sweeps.driver.failures import told
 from sweeps.driver.pending import GOES_ON
 from sweeps.plan import PlannedTrial
 from trainables.checkpoints import checkpoints_of
+from trainables.lazily import torch
 from trainables.trainable import StorageFailure, TrialOptions, trial_row
 
 GOES_WITHIN = 2.0
