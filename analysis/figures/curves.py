@@ -22,12 +22,14 @@ from analysis.figures.style import (
     _LEVEL,
     STYLE,
     Band,
+    _handle,
     _legend,
     _log_ticks,
     _look,
     _name_axes,
     _panels,
     _summary,
+    _width,
     _wrapped,
     axis_name,
 )
@@ -106,9 +108,7 @@ def panel_curves(
             axes.xaxis.set_major_locator(MaxNLocator(integer=x == "epoch", nbins=5))
         handles = []
         for index, name in enumerate(names):
-            colour, marker, line = _look(index)
-            text = f"{_wrapped(name, 60)} (n = {counts[name]})"
-            handles.append(Line2D([], [], color=colour, marker=marker, linestyle=line, label=text))
+            handles.append(_handle(index, f"{_wrapped(name, 60)} (n = {counts[name]})"))
         _legend(figure, handles, "outside upper center", _band_title(title, band))
         _name_axes(figure, grid, axis_name(x), axis_name(metric))
     return figure
@@ -150,7 +150,7 @@ def _draw_bands(
         axes.fill_between(x, low, high, color=colour, alpha=0.18, linewidth=0)
         every = max(1, len(x) // 8)
         axes.plot(x, mean, linestyle=line, color=colour, marker=marker, markevery=(look % every, every))
-        handles.append(Line2D([], [], color=colour, marker=marker, linestyle=line, label=labels[label]))
+        handles.append(_handle(look, labels[label], color=colour, linestyle=line))
     if log:
         for axes in panels:
             axes.set_yscale("log")
@@ -168,8 +168,7 @@ def _draw_bands(
         _legend(figure, handles, "outside upper center", title)
         _legend(figure, key, "outside lower center")
     else:
-        colour, marker, line = _look(0)
-        own = Line2D([], [], color=colour, marker=marker, linestyle=line, label=title)
+        own = _handle(0, title)
         others = Line2D([], [], color="0.8", linewidth=0.7, label="means of the other panels")
         _legend(figure, [own, others, *key], "outside lower center")
 
@@ -269,10 +268,7 @@ def _short_layers(order: Sequence[str]) -> list[str]:
 
 
 def _layer_axis(panels: Sequence[Axes], names: Sequence[str]) -> None:
-    figure, spec = panels[0].figure, panels[0].get_subplotspec()
-    assert isinstance(figure, Figure)
-    assert spec is not None
-    room = (figure.get_figwidth() / spec.get_gridspec().ncols - 0.8) / len(names)
+    room = (_width(panels[0]) - 0.8) / len(names)
     # as wide as the longest name at 8 pt, or as high as a line of it
     level = 0.065 * max(map(len, names)) + 0.06 < room
     every = 1 if level else max(1, math.ceil(0.135 / room))

@@ -11,7 +11,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
-from analysis.figures.style import STYLE, _wrapped
+from analysis.figures.style import _BARE, _grid, _without_axis, _wrapped
 
 
 def saliency_figure(
@@ -27,7 +27,7 @@ def saliency_figure(
     for label, maps in rows:
         if len(maps) != len(titles):
             raise ValueError(f"{label}: {len(maps)} maps for {len(titles)} titles")
-    with mpl.rc_context({**STYLE, "axes.grid": False}):
+    with mpl.rc_context(_BARE):
         size = (0.85 * len(titles) + 0.9, 0.85 * len(rows) + 0.3)
         figure = Figure(figsize=size, layout="constrained")
         grid = figure.subplots(len(rows), len(titles), squeeze=False)
@@ -38,8 +38,7 @@ def saliency_figure(
                 else:
                     limit = float(np.abs(values[np.isfinite(values)]).max(initial=0)) or 1.0
                     axes.imshow(values, cmap="RdBu_r", vmin=-limit, vmax=limit, interpolation="nearest")
-                axes.set(xticks=[], yticks=[])
-                axes.spines[:].set_visible(False)
+                _without_axis(axes)
             grid[index, 0].set_ylabel(label, rotation=0, ha="right", va="center", fontsize=8)
         for axes, title in zip(grid[0], titles, strict=True):
             axes.set_title(title, fontsize=8)
@@ -58,20 +57,21 @@ def map_panels(panels: Sequence[tuple[str, np.ndarray]], *, label: str = "", col
             raise ValueError(f"{title}: shape {values.shape}, allowed are two-dimensional maps with finite values")
     low = min(float(np.nanmin(values[np.isfinite(values)])) for _, values in panels)
     high = max(float(np.nanmax(values[np.isfinite(values)])) for _, values in panels)
-    columns = min(columns, len(panels))
-    rows = math.ceil(len(panels) / columns)
-    with mpl.rc_context({**STYLE, "axes.grid": False}):
-        figure = Figure(figsize=(1.75 * columns + 0.9, 1.95 * rows + 0.1), layout="constrained")
-        grid = figure.subplots(rows, columns, squeeze=False)
-        for unused in grid.flat[len(panels) :]:
-            unused.remove()
-        used = list(grid.flat[: len(panels)])
+    with mpl.rc_context(_BARE):
+        figure, used = _grid(len(panels), columns, (1.75, 1.95), (0.9, 0.1))
         for axes, (title, values) in zip(used, panels, strict=True):
             image = axes.imshow(values, vmin=low, vmax=high, cmap="cividis", interpolation="nearest")
             axes.set_title(_wrapped(title, 24), fontsize=8)
-            axes.set(xticks=[], yticks=[])
-            axes.spines[:].set_visible(False)
-        figure.colorbar(image, ax=used, label=label, fraction=0.05, aspect=max(12, 9 * rows), shrink=0.9, pad=0.03)
+            _without_axis(axes)
+        figure.colorbar(
+            image,
+            ax=used,
+            label=label,
+            fraction=0.05,
+            aspect=max(12, 9 * math.ceil(len(panels) / columns)),
+            shrink=0.9,
+            pad=0.03,
+        )
     return figure
 
 
@@ -98,7 +98,7 @@ def cam_panels(
             _check_unit(name, image, "an image", (2, 3))
             if cam is not None:
                 _check_unit(name, cam, "a map", (2,))
-    with mpl.rc_context({**STYLE, "axes.grid": False}):
+    with mpl.rc_context(_BARE):
         tall, wide = rows[0][1][0][0].shape[:2]
         longest = max(len(line) for name, _ in rows for line in _wrapped(name, 18).splitlines() or [""])
         size = (1.05 * len(titles) + 0.065 * longest + 0.85, max(1.05 * len(rows) * tall / wide + 0.3, 1.6))
@@ -119,8 +119,8 @@ def cam_panels(
                         fine = _upsampled(cam, height, width)
                         for colour, thick in (("black", 1.8), ("white", 0.8)):
                             axes.contour(fine, levels=[contour], colors=colour, linewidths=thick)
-                axes.set(xticks=[], yticks=[], xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
-                axes.spines[:].set_visible(False)
+                _without_axis(axes)
+                axes.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
             line[0].set_ylabel(_wrapped(name, 18), rotation=0, ha="right", va="center", fontsize=8)
         for axes, title in zip(grid[0], titles, strict=True):
             axes.set_title(_wrapped(title, 18), fontsize=8)

@@ -23,6 +23,7 @@ from analysis.figures.style import (
     Band,
     Direction,
     _bar_handle,
+    _handle,
     _legend,
     _log_ticks,
     _look,
@@ -128,7 +129,7 @@ def pareto_figure(
                         alpha=1.0 if chosen is front else 0.75,
                         **looks,
                     )
-            handles.append(Line2D([], [], color=colour, marker=marker, linestyle="", label=_wrapped(group.label, 50)))
+            handles.append(_handle(index, _wrapped(group.label, 50), linestyle=""))
         order = np.flatnonzero(front)[np.lexsort((up[0][front], across[0][front]))]
         step = "steps-pre" if x_direction == "max" else "steps-post"
         axes.plot(across[0][order], up[0][order], color=_GREY, linewidth=1.1, drawstyle=step, zorder=2.4)

@@ -23,6 +23,8 @@ from analysis.figures.style import (
     _LEVEL,
     STYLE,
     _bar_handle,
+    _grid,
+    _handle,
     _interval_text,
     _is_plain,
     _legend,
@@ -31,7 +33,9 @@ from analysis.figures.style import (
     _name_axes,
     _padded,
     _panels,
+    _rule_handle,
     _summary,
+    _width,
     _wrapped,
     axis_name,
 )
@@ -59,12 +63,9 @@ def _strength_axis(axes: Axes, strengths: Sequence[float]) -> None:
     if len(strengths) > 8 or decades > 2.5 or not round_ones:
         _log_ticks(axes.xaxis, low / margin, high * margin)
         return
-    spec, figure = axes.get_subplotspec(), axes.figure
-    assert spec is not None
-    assert isinstance(figure, Figure)
     # as many as there is room for
     longest = max(len(f"{value:g}") for value in strengths)
-    room = figure.get_figwidth() / spec.get_gridspec().ncols - 0.7
+    room = _width(axes) - 0.7
     apart = (0.065 * longest + 0.12) / room * math.log10(high / low * margin**2)
     shown: list[float] = []
     for value in strengths:
@@ -267,7 +268,6 @@ def _score_axis(panels: Sequence[Axes], scores: Sequence[float], ends: Sequence[
 def _group_handles(groups: Sequence[StrengthGroup]) -> list[Any]:
     handles = []
     for index, group in enumerate(groups):
-        colour, marker, line = _look(index)
         end = _tips(group)
         if not end and math.isfinite(group.threshold):
             end = f"threshold {group.threshold:.4g}"
@@ -277,7 +277,7 @@ def _group_handles(groups: Sequence[StrengthGroup]) -> list[Any]:
         if end:
             fits = len(label.splitlines()[-1]) + len(end) <= 62 if label else True
             label += f": {end}" if fits else f":\n{end}"
-        handles.append(Line2D([], [], color=colour, marker=marker, linestyle=line, label=label))
+        handles.append(_handle(index, label))
     return handles
 
 
@@ -285,8 +285,7 @@ def _key_handles(groups: Sequence[StrengthGroup], share: float, bars: str | None
     """What the marks mean that all groups have."""
     handles: list[Any] = []
     if not one_axes:
-        colour, marker, line = _look(0)
-        handles.append(Line2D([], [], color=colour, marker=marker, linestyle=line, label="trial, mean over seeds"))
+        handles.append(_handle(0, "trial, mean over seeds"))
     if bars is not None:
         handles.append(_bar_handle(f"mean, {_BANDS[bars]}"))
     located = [group for group in groups if math.isfinite(group.location)]
@@ -299,10 +298,9 @@ def _key_handles(groups: Sequence[StrengthGroup], share: float, bars: str | None
         ring.set_label("threshold of the paper's rule" if any(_tips(group) for group in groups) else "threshold")
         handles.append(ring)
     if any(math.isfinite(group.level) for group in groups):
-        label = f"{100 * share:.4g}% of the reference level"
-        handles.append(Line2D([], [], color=_GREY, linestyle=_LEVEL, linewidth=1.0, label=label))
+        handles.append(_rule_handle(_LEVEL, f"{100 * share:.4g}% of the reference level"))
     if any(math.isfinite(score) for group in groups for score in group.baseline):
-        handles.append(Line2D([], [], color=_GREY, linestyle=_BASELINE, linewidth=1.0, label="baseline"))
+        handles.append(_rule_handle(_BASELINE, "baseline"))
     if any(any(group.diverged) for group in groups):
         handles.append(Line2D([], [], color=_GREY, marker="x", linestyle="", label="diverged"))
     return handles
@@ -345,26 +343,21 @@ def metric_figure(
             raise ValueError(f"{panel.title}: no trial, allowed is at least one")
         error = (("error", panel.error),) if len(panel.error) else ()
         _check_strengths(panel.title, panel.strength, ("value", panel.value), *error)
-    columns = min(columns, len(panels))
-    rows = math.ceil(len(panels) / columns)
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(3.4 * columns + 0.2, 2.3 * rows + 0.1), layout="constrained")
-        grid = figure.subplots(rows, columns, squeeze=False)
-        for unused in grid.flat[len(panels) :]:
-            unused.remove()
-        for axes, panel in zip(grid.flat, panels, strict=False):
+        figure, grid = _grid(len(panels), columns, (3.4, 2.3), (0.2, 0.1))
+        for axes, panel in zip(grid, panels, strict=True):
             _draw_metric(axes, panel)
             axes.set(xlabel=axis_name(strength), ylabel=axis_name(panel.metric))
         figure.align_ylabels()
-        handles = [Line2D([], [], color=_COLOURS[0], marker="o", linestyle="", label="trial")]
+        handles = [_handle(0, "trial", linestyle="")]
         if any(len(panel.error) for panel in panels):
             handles[0].set_label("trial, 95% interval over images")
         if any(max(panel.strength) > panel.beyond for panel in panels):
             handles.append(Line2D([], [], color="0.6", marker="o", fillstyle="none", linestyle="", label=excluded))
         if any(math.isfinite(panel.beyond) for panel in panels):
-            handles.append(Line2D([], [], color=_GREY, linestyle=_LEVEL, linewidth=1.0, label="threshold"))
+            handles.append(_rule_handle(_LEVEL, "threshold"))
         if any(len(panel.baseline) for panel in panels):
-            handles.append(Line2D([], [], color=_GREY, linestyle=_BASELINE, linewidth=1.0, label="baseline"))
+            handles.append(_rule_handle(_BASELINE, "baseline"))
         _legend(figure, handles, "outside lower center")
     return figure
 

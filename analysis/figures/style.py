@@ -39,6 +39,8 @@ STYLE: Any = {
     "svg.hashsalt": "analysis",  # equal figures give equal files
 }
 
+_BARE: Any = {**STYLE, "axes.grid": False}
+
 # Okabe and Ito's colours, safe for the colour-blind, in an order whose neighbours differ in lightness
 _COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9")
 _MARKERS = ("o", "s", "^", "D", "v", "P")
@@ -169,14 +171,44 @@ def _panels(count: int, most: int, size: tuple[float, float] = (5.2, 2.9)) -> tu
     return figure, [*grid[0, : columns - unused], *grid[1:].flat]
 
 
+def _grid(count: int, columns: int, size: tuple[float, float], more: tuple[float, float]) -> tuple[Figure, list[Axes]]:
+    """So many axes, row by row in so many columns, of `size` each and `more` around them, in inches."""
+    columns = min(columns, count)
+    rows = math.ceil(count / columns)
+    figure = Figure(figsize=(size[0] * columns + more[0], size[1] * rows + more[1]), layout="constrained")
+    grid = figure.subplots(rows, columns, squeeze=False)
+    for unused in grid.flat[count:]:
+        unused.remove()
+    return figure, list(grid.flat[:count])
+
+
+def _columns(axes: Axes) -> int:
+    """How many axes stand beside each other in its figure."""
+    spec = axes.get_subplotspec()
+    assert spec is not None
+    columns: int = spec.get_gridspec().ncols
+    return columns
+
+
+def _width(axes: Axes) -> float:
+    """Its share of the figure's width, in inches."""
+    figure = axes.figure
+    assert isinstance(figure, Figure)
+    return figure.get_figwidth() / _columns(axes)
+
+
+def _without_axis(axes: Axes) -> None:
+    """Of an image: no ticks and no frame."""
+    axes.set(xticks=[], yticks=[])
+    axes.spines[:].set_visible(False)
+
+
 def _name_axes(figure: Figure, panels: Sequence[Axes], x: str, y: str) -> None:
     if len(panels) == 1:
         panels[0].set(xlabel=x, ylabel=y)
     else:
         figure.supylabel(y, fontsize=9)
-        spec = panels[-1].get_subplotspec()
-        assert spec is not None
-        for axes in panels[-spec.get_gridspec().ncols :]:
+        for axes in panels[-_columns(panels[-1]) :]:
             axes.set_xlabel(textwrap.fill(x, 32))
 
 
@@ -201,6 +233,17 @@ def _legend(
     figure.legend(
         handles=handles, loc=place, ncols=columns, columnspacing=1.4, handlelength=2.4, title=title, title_fontsize=8
     )
+
+
+def _handle(index: int, label: str, **options: Any) -> Line2D:
+    """Mark and line of a group for the legend."""
+    colour, marker, line = _look(index)
+    return Line2D([], [], **{"color": colour, "marker": marker, "linestyle": line, "label": label, **options})
+
+
+def _rule_handle(line: Any, label: str) -> Line2D:
+    """A line across the axes for the legend, such as a level."""
+    return Line2D([], [], color=_GREY, linestyle=line, linewidth=1.0, label=label)
 
 
 def _bar_handle(label: str) -> ErrorbarContainer:

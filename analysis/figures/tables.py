@@ -19,7 +19,7 @@ from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from analysis.figures.style import _GREY, STYLE, _legend, _wrapped, axis_name
+from analysis.figures.style import _BARE, _COLOURS, _GREY, _legend, _wrapped, axis_name
 
 _CATEGORIES = ("noise", "blur", "weather", "digital")
 
@@ -63,7 +63,7 @@ def corruption_table(
     parts = [(category, members) for category, members in parts if members] + [("", [len(rows)])]
     names = [key[1].replace("_", " ") for key in rows] + ["mean"]
     per_setting = len(severities) if by_severity else 1
-    with mpl.rc_context({**STYLE, "axes.grid": False}):
+    with mpl.rc_context(_BARE):
         cell = 0.35 if by_severity else max(0.6, min(1.0, 0.075 * max(map(len, settings)) + 0.1))
         cell = max(cell, 0.068 * (digits + 3))
         height = max(0.235 * len(cells) + 0.07 * len(parts), 2.2)
@@ -132,7 +132,7 @@ def _draw_cells(axes: Axes, cells: NDArray[np.float64], scale: ScalarMappable, d
         axes.text(column, row, f"{value:.{digits}f}", ha="center", va="center", color=colour, fontsize=7.5)
 
 
-_BLUE, _ORANGE = "#0072B2", "#D55E00"
+_BLUE, _ORANGE = _COLOURS[0], _COLOURS[4]
 # verdicts differ in mark and fill, too
 _FOREST: dict[str, tuple[str, str, str]] = {
     "better": ("o", _BLUE, "full"),
@@ -171,7 +171,7 @@ def forest_figure(rows: Sequence[ForestRow], *, label: str, beside: str = "", ti
             raise ValueError(f"{row.label}: kind {row.kind!r}, allowed are {', '.join(_FOREST)}")
     names = [textwrap.fill(row.label, 46) for row in rows]
     lines = sum(max(1, name.count("\n") + 1) for name in names)
-    with mpl.rc_context({**STYLE, "axes.grid": False}):
+    with mpl.rc_context(_BARE):
         figure = Figure(figsize=(6.4, 1.25 + 0.19 * max(lines, 3)), layout="constrained")
         axes = figure.add_subplot()
         axes.axvline(0, color="0.35", linewidth=1.0, zorder=1)

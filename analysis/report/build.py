@@ -8,8 +8,9 @@ from datetime import UTC
 from analysis.command_line import InputError
 from analysis.comparisons import comparisons
 from analysis.correlations import OF_THE_TASK, Until, correlations
-from analysis.groups import Row, about_folds, count, differing, quantities, replicates, strengths_of
-from analysis.paper import METHODS, check_all, summary
+from analysis.groups import Row, about_folds, check_strength, count, differing, quantities, replicates, strengths_of
+from analysis.paper.items import METHODS
+from analysis.paper.verdicts import check_all, summary
 from analysis.records import Sweep
 from analysis.report.cells import _distinct, _Source
 from analysis.report.costs import _epochs, _pareto
@@ -39,8 +40,8 @@ def report(sweep: Sweep, *, strength: str | None = None, seed: int = 0) -> str:
     regular = [row for row in rows if row["method"] != "baseline"]
     columns = differing(regular) if regular else differing(rows)
     chosen = _strength(sweep, regular) if strength is None else strength
-    if chosen is not None and chosen not in strengths_of(sweep.trials):
-        raise InputError(f"--strength {chosen}: no such strength; there are {', '.join(strengths_of(sweep.trials))}")
+    if chosen is not None:
+        check_strength(chosen, sweep.trials)
     said: list[str] = []
     absent: list[str] = []
     sections: list[Section] = [_run(source, rows), _status(rows, columns)]

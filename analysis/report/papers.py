@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from analysis.figures import axis_name
-from analysis.paper import Table as PaperTable
-from analysis.paper import summary
 from analysis.paper.figures import FIGURES, draw, missing
+from analysis.paper.verdicts import Table as PaperTable
+from analysis.paper.verdicts import summary
 from analysis.records import Sweep
 from analysis.report.cells import _behind, _distinct, _interval, _number, _some, _Source, _text
 from analysis.report.page import Block, Cell, Column, Section, Subsection, Table
