@@ -27,13 +27,13 @@ from trainables.data.images import Split, channel_statistics, shift_and_flip
 
 CPU = torch.device("cpu")
 SAMPLE = Path(__file__).resolve().parents[1] / "data"
-WHOLE = Path(os.environ.get("SWEEPS_TEST_DATA", Path(__file__).resolve().parents[3] / "shared" / "data"))
+WHOLE = os.environ.get("SWEEPS_TEST_DATA")
 
 
-def real(kind: str, sample: tuple[Any, ...], whole: tuple[Any, ...]) -> list[Any]:
-    """The sample in the repository and, where it is, the whole set, each with its numbers."""
+def real(sample: tuple[Any, ...], whole: tuple[Any, ...]) -> list[Any]:
+    """The sample in the repository and, where it is named, the whole set, each with its numbers."""
     cases = [pytest.param(SAMPLE, *sample, id="sample")]
-    return [*cases, pytest.param(WHOLE, *whole, id="whole")] if (WHOLE / kind).exists() else cases
+    return [*cases, pytest.param(Path(WHOLE), *whole, id="whole")] if WHOLE else cases
 
 
 Pictures = list[tuple[NDArray[np.uint8], int]]
@@ -250,7 +250,6 @@ def test_damaged_mnist_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("root", "counts", "labels", "mean", "std"),
     real(
-        "MNIST",
         # as tests/data/sample.py prints them
         ((540, 60, 200), [17, 28, 16, 16, 28, 20, 20, 24, 10, 21], 0.1256, 0.3020),
         # the numbers everybody uses for MNIST's 60,000 training images
@@ -265,7 +264,7 @@ def test_the_real_mnist(root: Path, counts: tuple[int, ...], labels: list[int], 
     assert (round(whole.mean[0], 4), round(whole.std[0], 4)) == (mean, std)
 
 
-@pytest.mark.parametrize(("root", "counts"), real("cifar10-jpeg", ((200, 100),), ((50000, 10000),)))
+@pytest.mark.parametrize(("root", "counts"), real(((200, 100),), ((50000, 10000),)))
 def test_the_real_cifar10_in_parquet(root: Path, counts: tuple[int, int]) -> None:
     info = describe(f"parquet:{root / 'cifar10-jpeg'}", "unused")
     assert (info.channels, info.size, info.classes) == (3, 32, 10)
@@ -513,12 +512,14 @@ def test_zoom_is_for_streamed_sets() -> None:
     [
         ("cifar", "cifar10"),
         ("folder:", "folder:/path"),
-        ("folder:/nonexistent", "/nonexistent"),
-        ("parquet:/nonexistent", "/nonexistent"),
+        ("folder:{absent}", "{absent}"),
+        ("parquet:{absent}", "{absent}"),
         ("imagenet", "imagenet"),
     ],
 )
 def test_missing_and_unknown(spec: str, named: str, tmp_path: Path) -> None:
+    absent = tmp_path / "absent"
+    spec, named = spec.format(absent=absent), named.format(absent=absent)
     with pytest.raises(ValueError, match=named) as caught:
         load(spec, str(tmp_path), DataConfig(spec))
     assert "\n" not in str(caught.value)
