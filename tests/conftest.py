@@ -71,7 +71,7 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
     if item.get_closest_marker("ray"):
-        deadline = time.monotonic() + 300
+        deadline = time.monotonic() + 120
         while (there := running_rays()) and time.monotonic() < deadline:
             time.sleep(0.2)
         if there:
