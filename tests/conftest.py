@@ -1,13 +1,90 @@
-"""What the tests of every room share."""
+"""What the tests of every room share: how they are dealt out to processes, what of the machine they do not see."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import contextlib
+import fcntl
+import os
+import socket
+import tempfile
+import time
+from collections.abc import Generator, Iterator
 from pathlib import Path
+
+# before numpy and torch are loaded: processes side by side would take each other's cores, and waiting would spin
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import pytest
 import s3fs
 from moto.server import ThreadedMotoServer
+from xdist.remote import Producer
+from xdist.scheduler.loadgroup import LoadGroupScheduling
+
+MOST_PROCESSES = 4  # with more, those that start a Ray, one after another, are what remains
+
+for _name in [name for name in os.environ if name.startswith("AWS_") or name in ("RAY_ADDRESS", "SWEEPS_COMMIT")]:
+    del os.environ[_name]
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """How many processes `-n auto` is: none beside pytest's own for tests that are named one by one."""
+    if config.args and all("::" in argument for argument in config.args):
+        return 0
+    return int(os.environ.get("PYTEST_XDIST_AUTO_NUM_WORKERS", min(len(os.sched_getaffinity(0)), MOST_PROCESSES)))
+
+
+class Scheduling(LoadGroupScheduling):
+    """Groups as they are marked; of all other tests a file's run in one process, as they share what they are about."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        scope: str = super()._split_scope(nodeid)
+        return scope.split("::")[0]
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Scheduling | None:
+    return Scheduling(config, log) if config.option.dist == "loadgroup" else None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that start a Ray run in one process, one after another, as a sweep uses the Ray that it finds on its
+    machine. They begin, as they are the longest group."""
+
+    def starts_ray(item: pytest.Item) -> bool:
+        return any(item.get_closest_marker(name) for name in ("ray", "cluster"))
+
+    for item in filter(starts_ray, items):
+        item.add_marker(pytest.mark.xdist_group("ray"))
+    items.sort(key=lambda item: not starts_ray(item))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Several runs of the tests on one machine, too, start their Rays one after another."""
+    if not item.get_closest_marker("ray"):
+        return (yield)
+    with (Path(tempfile.gettempdir()) / f"sweeps-tests-{os.getuid()}.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        return (yield)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("ray"):
+        deadline = time.monotonic() + 120
+        while (there := running_rays()) and time.monotonic() < deadline:
+            time.sleep(0.2)
+        if there:
+            pytest.fail(f"a Ray runs on this machine (process {there[0]}), and sweeps would use it", pytrace=False)
+
+
+def running_rays() -> list[int]:
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it ended while we looked
+            if Path((entry / "cmdline").read_bytes().split(b"\0")[0].decode()).name == "gcs_server":
+                found.append(int(entry.name))
+    return found
 
 
 @pytest.fixture(scope="session")
@@ -43,3 +120,11 @@ def s3(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What sweeps keep of this machine's speed is the user's, and no test's."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / ".cache"))
+
+
+@pytest.fixture
+def nobody() -> Iterator[str]:
+    """Host and port of this machine at which nobody answers."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # and does not listen
+        yield f"127.0.0.1:{taken.getsockname()[1]}"

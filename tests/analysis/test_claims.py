@@ -1,5 +1,6 @@
-"""The papers' numbers, `analysis/paper/claims.csv`: each stands in its paper, each of a table is there, each connects
-to the record by names that exist. The papers' texts are read where they are (SWEEPS_TEST_PAPERS)."""
+"""The papers' numbers in `analysis/paper/claims.csv`: each stands in its paper, each of a table's is there, and each
+connects to the record by names that exist. Excerpts of the papers' texts are in `tests/data/papers`;
+SWEEPS_TEST_PAPERS names a folder with the whole ones."""
 
 from __future__ import annotations
 
@@ -17,7 +18,8 @@ from analysis.schema import TABLES
 
 ROOT = Path(__file__).resolve().parents[2]
 CLAIMS = ROOT / "analysis" / "paper" / "claims.csv"
-PAPERS = Path(os.environ.get("SWEEPS_TEST_PAPERS", ROOT.parent / "shared" / "papers"))
+EXCERPTS = ROOT / "tests" / "data" / "papers"  # made by tests/data/excerpts.py
+PAPERS = Path(os.environ.get("SWEEPS_TEST_PAPERS", EXCERPTS))
 FILES = {"pilcro": "000_*", "loco": "001_*", "topgap": "002_*", "deform": "003_*", "gradreg": "004_*"}
 
 COLUMNS = [
@@ -69,8 +71,6 @@ NO_NUMBER = Counter({("topgap-4", "-"): 2})  # adversarially trained networks, n
 
 Claim = dict[str, str]
 Cell = tuple[str, str, str, str, str, int]  # row, column, value, std, unit, stars
-
-needs_papers = pytest.mark.skipif(not PAPERS.is_dir(), reason=f"the papers' texts are not in {PAPERS}")
 
 
 def claims() -> list[Claim]:
@@ -250,10 +250,13 @@ def quotation(claim: Claim) -> str:
 
 def is_quoted(claim: Claim) -> bool:
     """The quotation stands in the paper, not cut within a number, and the value as a whole number in it."""
+    return stands_in(claim, squashed_text(claim["paper"])) and bool(whole(claim["value"]).search(tokens(claim)))
+
+
+def stands_in(claim: Claim, squashed_text: str) -> bool:
     quoted = squashed(quotation(claim))
     start, end = r"(?<![\d.])" * quoted[0].isdigit(), r"(?!\d|\.\d)" * quoted[-1].isdigit()
-    pattern = f"{start}{re.escape(quoted)}{end}"
-    return bool(re.search(pattern, squashed_text(claim["paper"])) and whole(claim["value"]).search(tokens(claim)))
+    return bool(re.search(f"{start}{re.escape(quoted)}{end}", squashed_text))
 
 
 def tokens(claim: Claim) -> str:
@@ -266,7 +269,6 @@ def changed(number: str) -> str:
     return f"{mantissa[:-1]}{(int(mantissa[-1]) + 5) % 10}{e}{exponent}"
 
 
-@needs_papers
 @pytest.mark.parametrize("table", TABULATED)
 def test_a_table_is_the_papers_number_by_number(table: str) -> None:
     expected = source(table)
@@ -274,7 +276,6 @@ def test_a_table_is_the_papers_number_by_number(table: str) -> None:
     assert expected
 
 
-@needs_papers
 @pytest.mark.parametrize("paper", FILES)
 def test_each_number_stands_in_its_paper_often_enough(paper: str) -> None:
     """By counting in the whole text: does not rest on finding the tables."""
@@ -285,14 +286,12 @@ def test_each_number_stands_in_its_paper_often_enough(paper: str) -> None:
     assert {value: (count, found[value]) for value, count in needed.items() if found[value] < count} == {}
 
 
-@needs_papers
 def test_each_number_of_the_running_text_is_quoted() -> None:
     rows = [claim for claim in claims() if of_text(claim)]
     assert {claim["table"] for claim in rows} == IN_TEXT
     assert [claim for claim in rows if not is_quoted(claim)] == []
 
 
-@needs_papers
 def test_no_table_and_no_cell_is_left_out() -> None:
     found = {table for paper in FILES for table in captions(paper)}
     assert found == {*TABULATED, *WITHOUT_VALUES}
@@ -304,7 +303,6 @@ def test_no_table_and_no_cell_is_left_out() -> None:
     assert all(re.fullmatch(r"\$g\(-?\d\) - g\(-?\d\) [<>=] 0\$", cell) for cell in symbols)  # Table 2
 
 
-@needs_papers
 def test_an_altered_digit_does_not_pass() -> None:
     """Of what the tests above compare."""
     unnoticed = []
@@ -318,6 +316,15 @@ def test_an_altered_digit_does_not_pass() -> None:
             if claim["std"]:
                 assert as_cell(claim | {"std": changed(claim["std"])}) not in source(claim["table"])
     assert unnoticed == []
+
+
+@pytest.mark.parametrize("paper", FILES)
+def test_the_excerpts_are_the_papers(paper: str) -> None:
+    """Of the whole texts where SWEEPS_TEST_PAPERS names them; else what an excerpt of the excerpt leaves as it is."""
+    from tests.data.excerpts import excerpt
+
+    (path,) = EXCERPTS.glob(FILES[paper])
+    assert excerpt(paper, text_of(paper)) == path.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(

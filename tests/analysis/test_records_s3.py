@@ -112,7 +112,7 @@ def test_an_endpoint_that_nobody_listens_at_is_noticed_in_seconds(s3: str, monke
     start = time.monotonic()
     with pytest.raises(InputError, match=f"storage {s3}/results at {address}: cannot be written") as raised:
         records.check_storage(f"{s3}/results")
-    assert time.monotonic() - start < 15
+    assert time.monotonic() - start < 60  # botocore would try for minutes
     assert "\n" not in str(raised.value)
 
 

@@ -36,6 +36,13 @@ _STARTED: set[int] = set()
 _PR_SET_CHILD_SUBREAPER = 36
 SMALL = ["--alpha", "1", "--variant", "target", "curvature", "--train-images", "600", "--initialisations", "2"]
 LONGER = [*SMALL, "--epochs", "25", "--checkpoint-seconds", "0"]
+# four trials, for what is to be seen in minutes
+SHORTER = [
+    *("--alpha", "1", "--variant", "curvature", "--train-images", "300", "--initialisations", "2"),
+    *("--epochs", "12", "--checkpoint-seconds", "0"),
+]
+# two cores for each trial: one process trains them all, which starts but once
+ONE_BY_ONE = ["--cpus-per-trial", str(min(2, os.cpu_count() or 1))]
 
 
 def start(
@@ -63,6 +70,14 @@ def orphans() -> list[str]:
     """What of their Rays sweeps have left running, by command line: `start` has made this process adopt it."""
     children = processes_below(os.getpid(), deep=False)
     return [name for pid, name in children.items() if pid not in _STARTED and alive(pid) and "ray" in name]
+
+
+def end() -> None:
+    """Kill what a test that failed has left behind: the next would use its Ray."""
+    left = [pid for pid in processes_below(os.getpid(), deep=False) if pid in _STARTED and alive(pid)]
+    kill([*left, *(below for pid in left for below in processes_below(pid))])
+    if left:
+        wait_for(lambda: not orphans(), "the end of what was killed")
 
 
 def results(storage: Path | str, name: str = "pilcro") -> dict[str, pa.Table]:

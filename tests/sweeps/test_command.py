@@ -88,11 +88,11 @@ class TestRefusedBeforeAnythingRuns:
         assert "--storage" in one_line(capsys)
 
     def test_an_s3_that_does_not_answer(
-        self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+        self, nobody: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
             monkeypatch.setenv(name, "test")
-        monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{nobody}")
         assert run("--storage", "s3://bucket/prefix") == 2
         assert "s3://bucket/prefix" in one_line(capsys)
 
@@ -166,12 +166,12 @@ class TestRefusedBeforeAnythingRuns:
         assert "nothing to run" in capsys.readouterr().out
 
     def test_a_ray_that_does_not_answer(
-        self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+        self, nobody: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         from analysis.command_line import run as guarded
 
         with pytest.raises(SystemExit):
-            guarded(lambda: check_address("127.0.0.1:9"))
+            guarded(lambda: check_address(nobody))
         assert "RAY_ADDRESS" in one_line(capsys)
         for address in ("", "auto", "local"):
             check_address(address)

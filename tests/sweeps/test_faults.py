@@ -142,10 +142,10 @@ def test_s3_answers_500_and_503_for_a_while(
 
 
 @pytest.mark.long
-def test_s3_is_not_there_at_the_start(store: Store, uninterrupted: Path) -> None:
+def test_s3_is_not_there_at_the_start(store: Store, nobody: str, uninterrupted: Path) -> None:
     """Said in a line before anything starts; when it is there the same command runs."""
     store.answers = FAULTS["5xx"]
-    for endpoint, said in ((store.url, "the drill"), ("http://127.0.0.1:9", "127.0.0.1:9")):
+    for endpoint, said in ((store.url, "the drill"), (f"http://{nobody}", nobody)):
         code, out, err = finish(start("s3://bucket/sweeps", *LONGER, env={"AWS_ENDPOINT_URL": endpoint}))
         assert code == 2, err
         assert out == ""

@@ -22,6 +22,7 @@ from analysis.records import compact, read_sweep
 from sweeps.flags import read_flags
 from sweeps.gradient_reg import PRESETS, GradientSweep
 from sweeps.plan import make_plan
+from tests.sweeps.driving import ONE_BY_ONE
 from trainables.configuration import TrialConfig
 from trainables.data import load
 from trainables.gradient_reg import GradientRegularisation
@@ -134,7 +135,7 @@ SMALL = [
 def sweep(tmp_path_factory: pytest.TempPathFactory) -> str:
     storage = tmp_path_factory.mktemp("gradient")
     environment = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
-    command = [sys.executable, SCRIPT, "--storage", str(storage), *SMALL]
+    command = [sys.executable, SCRIPT, "--storage", str(storage), *SMALL, *ONE_BY_ONE]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=240)
     assert done.returncode == 0, done.stderr
     assert "faithfulness" in done.stdout

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +15,16 @@ from safetensors.torch import load_file
 from analysis.command_line import InputError
 from analysis.records import read_sweep
 from sweeps.flags import read_flags
+from sweeps.launch import main
 from sweeps.loco_reg import PRESETS, LocoSweep, _SecondStage
 from sweeps.plan import make_plan
-from tests.sweeps.driving import ROOT, finish, kill, processes_below, results, start, wait_for
+from tests.sweeps.driving import ONE_BY_ONE, ROOT, finish, kill, processes_below, results, start, wait_for
 from trainables.loco_reg import LocoReg
 
 SCRIPT = str(ROOT / "sweeps" / "loco_reg.py")
 TWO = [
     *("--stages", "two", "--statistic", "absolute", "--modulation", "0.5", "1.5", "--seeds", "2", "--epochs", "4"),
-    *("--train-images", "400", "--checkpoint-seconds", "0"),
+    *("--train-images", "400", "--checkpoint-seconds", "0", *ONE_BY_ONE),
 ]
 
 
@@ -103,6 +105,25 @@ def by_hand(weights: list[torch.Tensor], modulation: float) -> list[tuple[float,
     return found
 
 
+Command = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def command(capsys: pytest.CaptureFixture[str]) -> Command:
+    """The script's main in this process, for what starts no Ray: exit code, standard output, standard error."""
+
+    def call(storage: Path, *argv: str) -> tuple[int, str, str]:
+        capsys.readouterr()
+        code = 0
+        try:
+            main(LocoSweep, PRESETS, "", ["--storage", str(storage), *argv])
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        return code, *capsys.readouterr()
+
+    return call
+
+
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The storage of a two-stage sweep that nothing disturbed."""
@@ -152,8 +173,8 @@ def test_the_second_stage_comes_from_the_firsts_networks(whole: Path) -> None:
 
 
 @pytest.mark.ray
-def test_what_is_recorded_is_not_run_again(whole: Path) -> None:
-    code, out, err = finish(start(whole, *TWO, "--keep-models", script=SCRIPT))
+def test_what_is_recorded_is_not_run_again(whole: Path, command: Command) -> None:
+    code, out, err = command(whole, *TWO, "--keep-models")
     assert code == 0, err
     assert out.count("every planned trial is recorded: nothing to run") == 2
 
@@ -186,10 +207,12 @@ def test_interrupted_anywhere_it_goes_on(where: str, whole: Path, tmp_path: Path
 
 
 @pytest.mark.ray
-def test_a_ratio_that_cannot_be_used_ends_it_with_the_layers_name(whole: Path, tmp_path: Path) -> None:
+def test_a_ratio_that_cannot_be_used_ends_it_with_the_layers_name(
+    whole: Path, tmp_path: Path, command: Command
+) -> None:
     """c is too large for these ratios: told before the second stage begins, nothing lost."""
     shutil.copytree(whole, tmp_path / "copy")
-    code, _, err = finish(start(tmp_path / "copy", *TWO, "--keep-models", "--modulation", "50", script=SCRIPT))
+    code, _, err = command(tmp_path / "copy", *TWO, "--keep-models", "--modulation", "50")
     assert code == 2
     told = err.splitlines()[-1]
     assert "resnet8 of width 16 on digits, weight decay 0.001, --statistic absolute: layer " in told
@@ -220,9 +243,9 @@ def test_the_dry_run_of_a_recorded_sweep_plans_both_stages(whole: Path) -> None:
 
 @pytest.mark.ray
 @pytest.mark.parametrize("seeds", ["1", "3"])
-def test_other_seeds_would_give_other_coefficients(seeds: str, whole: Path) -> None:
+def test_other_seeds_would_give_other_coefficients(seeds: str, whole: Path, command: Command) -> None:
     """Trials with the same c and other coefficients beside those recorded: refused before anything is trained."""
-    code, _, err = finish(start(whole, *TWO, "--keep-models", "--seeds", seeds, script=SCRIPT))
+    code, _, err = command(whole, *TWO, "--keep-models", "--seeds", seeds)
     assert code == 2
     assert f"error: seeds: {seeds}, allowed is 2: the coefficients of the second stage that" in err
     assert "give this one another --name" in err

@@ -16,6 +16,7 @@ from PIL import Image
 
 from analysis.command_line import InputError
 from analysis.records import read_sweep
+from tests.sweeps.driving import ONE_BY_ONE
 from trainables.data import identify
 from trainables.metrics.__main__ import Flags, measure_afterwards
 
@@ -51,7 +52,7 @@ def sweep(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
     storage = tmp_path_factory.mktemp("maps")
     environment = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
     data = ["--dataset", f"folder:{folder}/home", "--shift", f"folder:{folder}/away"]
-    command = [sys.executable, SCRIPT, "--storage", str(storage), *SMALL, *data]
+    command = [sys.executable, SCRIPT, "--storage", str(storage), *SMALL, *ONE_BY_ONE, *data]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=240)
     assert done.returncode == 0, done.stderr
     assert "iou at threshold" not in done.stdout

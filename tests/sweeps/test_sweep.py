@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,75 +17,109 @@ import pytest
 import s3fs
 
 from analysis.records import read_sweep
-from tests.sweeps.driving import LONGER, SCRIPT, alive, finish, kill, processes_below, results, start, wait_for
+from tests.sweeps.driving import (
+    LONGER,
+    ONE_BY_ONE,
+    SCRIPT,
+    SHORTER,
+    alive,
+    finish,
+    kill,
+    patched,
+    processes_below,
+    results,
+    start,
+    wait_for,
+)
 
 pytestmark = pytest.mark.ray
 
 
-def test_the_record_is_whole(uninterrupted: Path) -> None:
-    tables = results(uninterrupted)
-    assert tables["trials"].num_rows == 6
+def test_the_record_is_whole(shorter: Path) -> None:
+    tables = results(shorter)
+    assert tables["trials"].num_rows == 4
     assert set(tables["trials"]["status"].to_pylist()) == {"completed"}
-    assert tables["epochs"].num_rows == 6 * 25
+    assert tables["epochs"].num_rows == 4 * 12
     # neither checkpoints, nor the driver's lease, nor anything of Tune's
     written = {"trials", "epochs", "measurements", "maps", "runs", "sweep.json"}
-    assert {path.name for path in (uninterrupted / "pilcro").iterdir()} <= written
+    assert {path.name for path in (shorter / "pilcro").iterdir()} <= written
 
 
-def test_the_same_command_again_runs_nothing(uninterrupted: Path) -> None:
-    before = {path: path.stat().st_mtime_ns for path in (uninterrupted / "pilcro").rglob("*.parquet")}
-    code, out, _ = finish(start(uninterrupted, *LONGER))
+def test_the_same_command_again_runs_nothing(shorter: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in (shorter / "pilcro").rglob("*.parquet")}
+    code, out, _ = finish(start(shorter, *SHORTER))
     assert code == 0
     assert "nothing to run" in out
     assert "used by its one run: " in out  # what it has cost is said all the same
     assert " 0 trial-hours" not in out
-    assert {path: path.stat().st_mtime_ns for path in (uninterrupted / "pilcro").rglob("*.parquet")} == before
+    assert {path: path.stat().st_mtime_ns for path in (shorter / "pilcro").rglob("*.parquet")} == before
 
 
-def test_killed_worker_driver_and_everything(uninterrupted: Path, tmp_path: Path) -> None:
+def test_killed_worker_driver_and_everything(shorter: Path, tmp_path: Path) -> None:
     """kill -9 of a worker, then of the driver, then of all processes at once; the record ends the same, bit for bit."""
-    checkpoints = tmp_path / "pilcro" / "checkpoints"
+    storage = tmp_path / "storage"
+    checkpoints = storage / "pilcro" / "checkpoints"
+    # so that there are trials in training when they are killed: all but the baseline's wait for their seed's gate
+    gates = [tmp_path / f"gate{seed}" for seed in (0, 1)]
+    when = "run.epoch >= 3 and run.config.method.name != 'baseline'"
+    wait = f"import time; [time.sleep(0.02) for _ in iter(Path(f'{tmp_path}/gate{{run.config.seed}}').exists, True)]"
+    environment = patched(tmp_path / "patch", when, f"from pathlib import Path; {wait}")
+    environment["RAY_gcs_rpc_server_reconnect_timeout_s"] = "3"  # how long workers look for a killed Ray; else a minute
 
     def training(number: int) -> Callable[[], bool]:
         """`number` trials have reached at least their third epoch."""
         return lambda: len({p.parent for p in checkpoints.glob("*/*.pt") if int(p.name[:6]) >= 3}) >= number
 
-    first = start(tmp_path, *LONGER)
+    def go_on(*seeds: int) -> None:
+        """They train, for a moment."""
+        for seed in seeds:
+            gates[seed].touch()
+        time.sleep(0.1)
+
+    first = start(storage, *SHORTER, env=environment)
     wait_for(training(2), "two trials in training")
     workers = [
         pid for pid, name in processes_below(first.pid).items() if "Trainable" in name or name.startswith("ray::Trial")
     ]
     assert workers
+    go_on(0, 1)
     kill(workers)
+    for gate in gates:
+        gate.unlink()
     wait_for(
         lambda: any((p / "attempts").exists() and (p / "attempts").read_text() == "2" for p in checkpoints.glob("*")),
         "a second attempt",
     )
-    family = list(processes_below(first.pid))
+    family = processes_below(first.pid)
     kill([first.pid])
     first.wait()
-    wait_for(lambda: not any(alive(pid) for pid in family), "the end of the driver's Ray")
-    recorded = {path.name: path.read_bytes() for path in (tmp_path / "pilcro" / "trials").glob("*.parquet")}
-    assert len(recorded) < 6
-    assert len(list((tmp_path / "pilcro" / "runs").iterdir())) == 1
+    # its agents would try to tell that it has ended for another minute, and disturb nobody
+    agents = [pid for pid, name in family.items() if name.endswith("Agent")]
+    wait_for(lambda: not any(alive(pid) for pid in family if pid not in agents), "the end of the driver's Ray")
+    assert len(list((storage / "pilcro" / "trials").glob("*.parquet"))) < 4
+    assert len(list((storage / "pilcro" / "runs").iterdir())) == 1
 
-    second = start(tmp_path, *LONGER)
-    wait_for(lambda: (tmp_path / "pilcro" / "trials").exists(), "a first recorded trial")
+    gates[0].touch()
+    second = start(storage, *SHORTER, env=environment)
+    wait_for(lambda: any((storage / "pilcro" / "trials").glob("*.parquet")), "a first recorded trial")
     wait_for(training(1), "a trial in training")
-    everything = [second.pid, *processes_below(second.pid)]
+    go_on(1)
+    everything = [second.pid, *processes_below(second.pid), *agents]
     kill(everything)
     second.wait()
     wait_for(lambda: not any(alive(pid) for pid in everything), "the end of everything")
+    recorded = {path.name: path.read_bytes() for path in (storage / "pilcro" / "trials").glob("*.parquet")}
+    assert 0 < len(recorded) < 4
 
-    code, out, err = finish(start(tmp_path, *LONGER))
+    code, out, err = finish(start(storage, *SHORTER))
     assert code == 0, err
     assert "used by all " in out  # the second may have been killed before it had used anything
     for name, content in recorded.items():
-        assert (tmp_path / "pilcro" / "trials" / name).read_bytes() == content
-    wanted, found = results(uninterrupted), results(tmp_path)
+        assert (storage / "pilcro" / "trials" / name).read_bytes() == content
+    wanted, found = results(shorter), results(storage)
     for table in wanted:
         assert found[table].equals(wanted[table]), table
-    attempts = read_sweep(str(tmp_path / "pilcro")).trials["attempts"].to_pylist()
+    attempts = read_sweep(str(storage / "pilcro")).trials["attempts"].to_pylist()
     assert max(attempts) >= 2
 
 
@@ -109,19 +144,19 @@ def test_stopped(number: int, expected: int, uninterrupted: Path, tmp_path: Path
     assert all(found[table].equals(wanted[table]) for table in wanted)
 
 
-def test_a_cut_record_is_named_and_run_again_only_on_request(uninterrupted: Path, tmp_path: Path) -> None:
-    shutil.copytree(uninterrupted / "pilcro", tmp_path / "pilcro")
+def test_a_cut_record_is_named_and_run_again_only_on_request(shorter: Path, tmp_path: Path) -> None:
+    shutil.copytree(shorter / "pilcro", tmp_path / "pilcro")
     victim = sorted((tmp_path / "pilcro" / "trials").glob("*.parquet"))[0]
     victim.write_bytes(victim.read_bytes()[:-20])
-    code, _, err = finish(start(tmp_path, *LONGER))
+    code, _, err = finish(start(tmp_path, *SHORTER))
     assert code == 2
     assert err.count("\n") == 1
     assert victim.name in err
     assert "--retry-failed" in err
-    code, _, err = finish(start(tmp_path, *LONGER, "--retry-failed"))
+    code, _, err = finish(start(tmp_path, *SHORTER, "--retry-failed"))
     assert code == 0, err
     pq.read_table(victim)
-    wanted, found = results(uninterrupted), results(tmp_path)
+    wanted, found = results(shorter), results(tmp_path)
     assert all(found[table].equals(wanted[table]) for table in wanted)
 
 
@@ -156,7 +191,7 @@ TINY = [
 
 def test_on_s3(tmp_path: Path, s3: str) -> None:
     """Record and checkpoints on an object store; nothing is left behind but the record."""
-    argv = [*TINY, "--initialisations", "1", "--checkpoint-seconds", "0"]
+    argv = [*TINY, *ONE_BY_ONE, "--initialisations", "1", "--checkpoint-seconds", "0"]
     command = [sys.executable, SCRIPT, "--storage", f"{s3}/sweeps", *argv]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=240)
     assert done.returncode == 0, done.stderr

@@ -27,7 +27,16 @@ from trainables.data.configuration import split_indices, stratified
 from trainables.data.images import Split, channel_statistics, shift_and_flip
 
 CPU = torch.device("cpu")
-REAL = Path(os.environ.get("SWEEPS_TEST_DATA", Path(__file__).resolve().parents[3] / "shared" / "data"))
+SAMPLE = Path(__file__).resolve().parents[1] / "data"
+WHOLE = os.environ.get("SWEEPS_TEST_DATA")
+
+
+def real(sample: tuple[Any, ...], whole: tuple[Any, ...]) -> list[Any]:
+    """The sample in the repository and, where it is named, the whole set, each with its numbers."""
+    cases = [pytest.param(SAMPLE, *sample, id="sample")]
+    return [*cases, pytest.param(Path(WHOLE), *whole, id="whole")] if WHOLE else cases
+
+
 Pictures = list[tuple[NDArray[np.uint8], int]]
 
 
@@ -239,20 +248,28 @@ def test_damaged_mnist_is_named(tmp_path: Path) -> None:
         in_memory("mnist", tmp_path)
 
 
-@pytest.mark.skipif(not (REAL / "MNIST").exists(), reason="the real MNIST files are not beside the checkout")
-def test_the_real_mnist() -> None:
-    data = in_memory("mnist", REAL)
-    assert (data.count("train"), data.count("validation"), data.count("test")) == (54000, 6000, 10000)
-    assert np.bincount(data.test.labels).tolist() == [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
-    whole = in_memory("mnist", REAL, validation=0.0)
-    # the numbers everybody uses for MNIST's 60,000 training images
-    assert (round(whole.mean[0], 4), round(whole.std[0], 4)) == (0.1307, 0.3081)
+@pytest.mark.parametrize(
+    ("root", "counts", "labels", "mean", "std"),
+    real(
+        # as tests/data/sample.py prints them
+        ((540, 60, 200), [17, 28, 16, 16, 28, 20, 20, 24, 10, 21], 0.1256, 0.3020),
+        # the numbers everybody uses for MNIST's 60,000 training images
+        ((54000, 6000, 10000), [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009], 0.1307, 0.3081),
+    ),
+)
+def test_the_real_mnist(root: Path, counts: tuple[int, ...], labels: list[int], mean: float, std: float) -> None:
+    data = in_memory("mnist", root)
+    assert (data.count("train"), data.count("validation"), data.count("test")) == counts
+    assert np.bincount(data.test.labels).tolist() == labels
+    whole = in_memory("mnist", root, validation=0.0)
+    assert (round(whole.mean[0], 4), round(whole.std[0], 4)) == (mean, std)
 
 
-@pytest.mark.skipif(not (REAL / "cifar10-jpeg").exists(), reason="CIFAR-10 as Parquet is not beside the checkout")
-def test_the_real_cifar10_in_parquet() -> None:
-    info = describe(f"parquet:{REAL / 'cifar10-jpeg'}", "unused")
-    assert (info.channels, info.size, info.classes, info.train_images, info.test_images) == (3, 32, 10, 50000, 10000)
+@pytest.mark.parametrize(("root", "counts"), real(((200, 100),), ((50000, 10000),)))
+def test_the_real_cifar10_in_parquet(root: Path, counts: tuple[int, int]) -> None:
+    info = describe(f"parquet:{root / 'cifar10-jpeg'}", "unused")
+    assert (info.channels, info.size, info.classes) == (3, 32, 10)
+    assert (info.train_images, info.test_images) == counts
 
 
 @pytest.mark.parametrize("name", ["cifar10", "cifar100"])
@@ -496,12 +513,14 @@ def test_zoom_is_for_streamed_sets() -> None:
     [
         ("cifar", "cifar10"),
         ("folder:", "folder:/path"),
-        ("folder:/nonexistent", "/nonexistent"),
-        ("parquet:/nonexistent", "/nonexistent"),
+        ("folder:{absent}", "{absent}"),
+        ("parquet:{absent}", "{absent}"),
         ("imagenet", "imagenet"),
     ],
 )
 def test_missing_and_unknown(spec: str, named: str, tmp_path: Path) -> None:
+    absent = tmp_path / "absent"
+    spec, named = spec.format(absent=absent), named.format(absent=absent)
     with pytest.raises(ValueError, match=named) as caught:
         load(spec, str(tmp_path), DataConfig(spec))
     assert "\n" not in str(caught.value)
