@@ -60,7 +60,7 @@ def problems(text: str) -> list[str]:
 
 
 def own_machines(cluster_file: str, readme: str) -> str:
-    """The variant for machines of one's own, put together as README.md says."""
+    """The variant for machines of one's own, put together as sweeps/README.md says."""
     block = readme.split("**Machines of your own**")[1].split("```yaml\n")[1].split("```")[0]
     border = "# ---- Hardly ever to change"
     return block + border + cluster_file.split(border)[1]

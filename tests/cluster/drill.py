@@ -51,7 +51,7 @@ def wait_for(condition: Callable[[], bool], what: str, seconds: float) -> float:
 
 
 def account(folder: Path) -> dict[str, str]:
-    """What README.md has a user make once in their account: bucket, roles, security group; and an image's id."""
+    """What sweeps/README.md has a user make once in their account: bucket, roles, security group; and an image's id."""
     boto3.client("s3", endpoint_url=ENDPOINT).create_bucket(Bucket=BUCKET)
     iam = boto3.client("iam", endpoint_url=ENDPOINT)
     for name in ("sweeps-head", "sweeps-worker"):
@@ -320,13 +320,13 @@ def cut_off(
 
 
 def own(folder: Path, home: Path, machines: Machines, ray: Callable[..., str], seen: dict[str, Any]) -> None:
-    """README.md's variant for machines of one's own, on two that have nothing to do with EC2."""
+    """sweeps/README.md's variant for machines of one's own, on two that have nothing to do with EC2."""
     key = home / ".ssh" / "id_ed25519"
     run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key))
     addresses = {"192.168.1.10": "172.31.200.10", "192.168.1.11": "172.31.200.11"}
     for name, address in zip(("own-head", "own-worker"), addresses.values(), strict=True):
         machines.add(name, address, key.with_suffix(".pub").read_text().strip())
-    text = own_machines((ROOT / "cluster.yaml").read_text(), (ROOT / "README.md").read_text())
+    text = own_machines((ROOT / "cluster.yaml").read_text(), (ROOT / "sweeps" / "README.md").read_text())
     for old, new in {
         **addresses,
         ", 192.168.1.12": "",

@@ -149,7 +149,7 @@ def test_secrets_are_found(secret: str) -> None:
 
 
 def test_the_variant_for_machines_of_your_own() -> None:
-    config = yaml.safe_load(own_machines(TEXT, (FILE.parent / "README.md").read_text()))
+    config = yaml.safe_load(own_machines(TEXT, (FILE.parent / "sweeps" / "README.md").read_text()))
     prepared = prepare_config(config)
     validate_config(prepared)
     assert prepared["max_workers"] == len(config["provider"]["worker_ips"])

@@ -18,7 +18,7 @@ import yaml
 from tests.analysis import browser
 from tests.sweeps.driving import ROOT
 
-README = (ROOT / "README.md").read_text()
+README = (ROOT / "sweeps" / "README.md").read_text()
 namespaces = pytest.mark.skipif(
     os.geteuid() != 0 or not shutil.which("unshare") or not shutil.which("ip"),
     reason="needs root, unshare and ip (Debian: util-linux, iproute2): Ray listens on all interfaces",
