@@ -36,6 +36,8 @@ from sweeps.flags import SweepFlags, read_flags
 from sweeps.plan import Plan, PlannedTrial, make_plan
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
+
     from rich.console import Console
 
     from sweeps.driver.usage import Used
@@ -111,7 +113,10 @@ def launch(flags: SweepFlags, plan: Plan) -> int:
             pending = pending_trials(flags, plan, url, records.scan(url))
             if pending:
                 started = time.monotonic()
-                used = _run_on_ray(flags, plan, pending, url, console, lease)
+                data = meanwhile(lambda: _load(flags, plan, pending))
+                if flags.shift or flags.pretrained or not all(info.present for info in plan.data.values()):
+                    data.result()  # may have to be fetched: Ray does not start for what cannot be had
+                used = _run_on_ray(flags, plan, pending, data, url, console, lease)
     if pending:
         done = len({trial.id for trial in pending} & set(records.scan(url).statuses))
         console.print(f"{done} of {len(pending)} trials in {time.monotonic() - started:.0f} s")
@@ -133,10 +138,20 @@ def _keep_speed(plan: Plan, url: str, run: set[str]) -> None:
         print(f"how fast this machine trained is not kept for --dry-run: {error}", file=sys.stderr)
 
 
+def _load(flags: SweepFlags, plan: Plan, pending: Sequence[PlannedTrial]) -> dict[str, Data]:
+    """The data of pending trials; and what `_run_on_ray` needs is imported, which takes as long as Ray to start."""
+    from sweeps.driver import failures, gauges, losses, progress, usage  # noqa: F401
+    from sweeps.driver.placement import check_weights, load
+
+    check_weights(pending)
+    return load(flags, plan, pending)
+
+
 def _run_on_ray(
     flags: SweepFlags,
     plan: Plan,
     pending: Sequence[PlannedTrial],
+    loading: Future[dict[str, Data]],
     url: str,
     console: Console,
     lease: Lease,
@@ -151,18 +166,9 @@ def _run_on_ray(
         most_resources,
     )
 
-    def prepare() -> dict[str, Data]:
-        # what is imported below is imported by then, while Ray starts
-        from sweeps.driver import failures, gauges, losses, progress, usage  # noqa: F401
-        from sweeps.driver.placement import check_weights, load
-
-        check_weights(pending)
-        return load(flags, plan, pending)
-
-    prepared = meanwhile(prepare)
     processors = len(pending) * flags.cpus_per_trial
     with connected(flags.dashboard, processors) as started_here, contextlib.ExitStack() as stack:
-        data = prepared.result()
+        data = loading.result()
         from ray import tune
 
         from sweeps.driver.failures import BadNodes, Until

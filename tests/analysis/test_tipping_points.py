@@ -221,7 +221,7 @@ def test_the_commands_options(sweep: Path, command: Command, tmp_path: Path) -> 
         (["--metric", "top5"], "--metric top5: no trial of"),
         (["--seed", "-1"], "--seed -1"),
         (["--share", "1.5"], "--share 1.5"),
-        (["--reference-below", "0.5"], "reference_below: 0.5"),
+        (["--reference-below", "0.5"], "--reference-below: 0.5"),
         (["--reference-below", "nan"], "--reference-below nan"),
         (["--unknown"], "--unknown"),
     ],

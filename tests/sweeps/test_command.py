@@ -68,7 +68,7 @@ def test_bad_input_as_a_user_sees_it(tmp_path: Path) -> None:
         [sys.executable, str(SCRIPT), "--alpha", "-1"], cwd=tmp_path, capture_output=True, text=True, check=False
     )
     assert done.returncode == 2
-    assert done.stderr == "error: alpha: -1.0, allowed are finite numbers of at least 0\n"
+    assert done.stderr == "error: --alpha: -1.0, allowed are finite numbers of at least 0\n"
     assert done.stdout == ""
     assert not list(tmp_path.iterdir())
 
@@ -77,7 +77,7 @@ def test_help_says_what_it_is(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("--help") == 0
     shown = capsys.readouterr().out
     assert "--laplacian-width" in shown
-    assert "--retry-failed" in shown
+    assert "--[no-]retry-failed" in shown
 
 
 @pytest.mark.usefixtures("no_ray")
@@ -203,7 +203,7 @@ class TestRefusedBeforeAnythingRuns:
         assert f"storage: {storage}, allowed are a folder or s3://bucket/prefix" in one_line(capsys)
 
     def test_a_dry_run_writes_nothing(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        assert run("--storage", str(tmp_path / "new"), "--dry-run", "--seeds", "3") == 0
+        assert run("--storage", str(tmp_path / "new"), "--dry-run", "--estimate", "--seeds", "3") == 0
         shown = capsys.readouterr().out
         assert "21 trials planned" in shown
         assert "core-hours" in shown

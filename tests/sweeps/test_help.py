@@ -41,7 +41,10 @@ def shown(name: str, capsys: pytest.CaptureFixture[str], *argv: str) -> list[str
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
-def test_help_is_a_page_in_groups(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_is_a_page_in_groups(
+    name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
     lines = shown(name, capsys, "--help")
     assert len(lines) <= 100
     assert max(len(line) for line in lines if line.startswith(("  --", " " * 30))) <= 110
@@ -65,7 +68,9 @@ def test_every_flag_of_every_sweep_has_one_group() -> None:
     assert sorted(placed) == sorted(every - {"gpu_share"})
 
 
-def test_defaults_are_those_of_the_preset(capsys: pytest.CaptureFixture[str]) -> None:
+def test_defaults_are_those_of_the_preset(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "110")
+
     def default(flag: str, *argv: str) -> str:
         lines = shown("pilcro", capsys, "--help", *argv)
         start = next(number for number, line in enumerate(lines) if line.split()[:1] == [flag])

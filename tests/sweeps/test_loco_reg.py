@@ -247,5 +247,5 @@ def test_other_seeds_would_give_other_coefficients(seeds: str, whole: Path, comm
     """Trials with the same c and other coefficients beside those recorded: refused before anything is trained."""
     code, _, err = command(whole, *TWO, "--keep-models", "--seeds", seeds)
     assert code == 2
-    assert f"error: seeds: {seeds}, allowed is 2: the coefficients of the second stage that" in err
+    assert f"error: --seeds: {seeds}, allowed is 2: the coefficients of the second stage that" in err
     assert "give this one another --name" in err

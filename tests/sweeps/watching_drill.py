@@ -132,7 +132,7 @@ def ask(path: str, **parameters: str) -> Any:
 
 
 def documented(image: str) -> list[str]:
-    """What sweeps/README.md has docker run: the arguments after the image's name, files by where they are on this machine."""
+    """What sweeps/README.md has docker run: arguments after the image's name, files by where they are here."""
     lines = (ROOT / "sweeps" / "README.md").read_text().replace("\\\n", " ").splitlines()
     words = shlex.split(next(line for line in lines if line.startswith("docker run") and image in line), comments=True)
     mounts = [words[number + 1].split(":") for number, word in enumerate(words) if word == "-v"]
