@@ -121,7 +121,8 @@ def launch(flags: SweepFlags, plan: Plan) -> int:
         done = len({trial.id for trial in pending} & set(records.scan(url).statuses))
         console.print(f"{done} of {len(pending)} trials in {time.monotonic() - started:.0f} s")
         console.print(cost_line("used", used))
-        _keep_speed(plan, url, {trial.id for trial in pending})
+        if done:
+            _keep_speed(plan, url, {trial.id for trial in pending})
     else:
         console.print("every planned trial is recorded: nothing to run")
     print_total(url, console, at_least=2 if pending else 1)

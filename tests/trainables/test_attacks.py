@@ -1,4 +1,7 @@
-"""Attacks against foolbox and torchattacks on a trained network; and cases worked by hand."""
+"""Attacks against foolbox and torchattacks on a trained network; and cases worked by hand.
+
+Longer than 600 lines: all parts share one trained network, and what it costs to train it.
+"""
 
 from __future__ import annotations
 
