@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import grpc
 import ray
@@ -57,7 +58,7 @@ def connected(dashboard: bool, trials: float = 0.0) -> Iterator[bool]:
                 include_dashboard=dashboard,
                 log_to_driver=False,
                 logging_level=logging.ERROR,
-                _system_config={"preload_python_modules": list(PRELOADED)} if _all_are_used(trials) else None,
+                _system_config=_workers() if _all_are_used(trials) else None,
             )
     signal.signal(signal.SIGTERM, terminate)  # Ray's own would abort with a dump
     try:
@@ -80,6 +81,12 @@ def _lean(dashboard: bool) -> Iterator[None]:
     finally:
         for name, function in before.items():
             setattr(node, name, function)
+
+
+def _workers() -> dict[str, Any]:
+    """Ray's settings for workers that wait, with what they need imported, until trials come; Ray would end those that
+    have been idle for a second."""
+    return {"preload_python_modules": list(PRELOADED), "idle_worker_killing_time_threshold_ms": 60_000}
 
 
 def _all_are_used(trials: float) -> bool:
