@@ -287,7 +287,8 @@ def cut_off(
 
         def at_work() -> list[str]:
             """Workers on which trials have begun to write checkpoints: the attempts they count are on S3."""
-            return [name for name in machines.running if machines.instances[name]["InstanceId"] in states("worker")]
+            workers = states("worker")
+            return [name for name in list(machines.running) if machines.instances[name]["InstanceId"] in workers]
 
         bucket = boto3.client("s3", endpoint_url=ENDPOINT)
 
