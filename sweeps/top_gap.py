@@ -55,6 +55,10 @@ class TopGapSweep(SweepFlags):
             if text != "all" and not (text.isdecimal() and int(text) >= 1):
                 raise InputError(f"pixels: {text!r}, allowed are whole numbers of at least 1, and all")
 
+        for channels in self.fpn_channels:  # also where no setting has the pyramid
+            if channels < 1:
+                raise InputError(f"fpn_channels: {channels}, allowed are whole numbers of at least 1")
+
     def default_metrics(self) -> tuple[str, ...]:
         return TopGap.metrics
 
