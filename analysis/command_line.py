@@ -18,8 +18,8 @@ from rich.table import Table
 
 Flags = TypeVar("Flags")
 
-_fields: dict[str, bool] = {}
-"""The flags of this process's command line, by their fields' names, and whether each takes several values."""
+_fields: set[str] = set()
+"""The flags of this process's command line, by their fields' names."""
 
 
 class InputError(ValueError):
@@ -41,7 +41,7 @@ def parse(
     """
     assert dataclasses.is_dataclass(flags)
     _fields.clear()
-    _fields.update({entry.name: "tuple" in str(entry.type) for entry in dataclasses.fields(flags)})
+    _fields.update(entry.name for entry in dataclasses.fields(flags) if "Positional" not in str(entry.type))
     errors = io.StringIO()
     width = os.environ.get("COLUMNS")
     os.environ["COLUMNS"] = "2000" if not _asks_for_help(argv) else width or "110"
@@ -53,8 +53,8 @@ def parse(
         if stop.code in (0, None):
             raise
         message = _one_line(errors.getvalue())
-        several = _second_value(flags, sys.argv[1:] if argv is None else argv, message)
-        raise InputError(several or message) from None
+        given = sys.argv[1:] if argv is None else argv
+        raise InputError(_unknown(flags, given, message) or _second_value(flags, given, message) or message) from None
     finally:
         if width is None:
             del os.environ["COLUMNS"]
@@ -64,6 +64,18 @@ def parse(
 
 def _asks_for_help(argv: Sequence[str] | None) -> bool:
     return bool({"-h", "--help"} & set(sys.argv[1:] if argv is None else argv))
+
+
+def _unknown(flags: type, argv: Sequence[str], message: str) -> str:
+    """What the parser does not say of a flag that there is not where it misses another value; else empty."""
+    names = {entry.name for entry in dataclasses.fields(flags)}
+    wrong = [
+        word.partition("=")[0]
+        for word in argv
+        if word.startswith("--")
+        and not {word.partition("=")[0][2:].replace("-", "_"), word.removeprefix("--no-").replace("-", "_")} & names
+    ]
+    return f"Unrecognized options: {', '.join(wrong)} (see --help)" if wrong and message.startswith("Missing") else ""
 
 
 def _second_value(flags: type, argv: Sequence[str], message: str) -> str:

@@ -80,8 +80,8 @@ def sweep_help(kind: type[SweepFlags], presets: Mapping[str, SweepFlags], defaul
     lines = [f"usage: python sweeps/{kind.NAME}.py [--preset NAME] [--FLAG VALUE ...]", "", description.strip()]
     for title, names in ((f"{kind.NAME}, swept", own), *GROUPS.items()):
         lines += ["", f"{title}:", *_flags(kind, default, names)]
-    several = "Where several values are allowed (…), all combinations are trained."
-    lines += ["", f"{several} Presets: {', '.join(presets)}.", "Options of the metrics: --help-metrics."]
+    presets_are = f"Where several values are allowed (…), all combinations are trained. Presets: {', '.join(presets)}."
+    lines += ["", *textwrap.wrap(presets_are, _width()), "Options of the metrics: --help-metrics."]
     return "\n".join(lines)
 
 

@@ -138,8 +138,10 @@ def _check_images(info: DataInfo, config: DataConfig) -> None:
         raise InputError(
             f"crop_pixels: {config.crop}, allowed are fewer than the {size} pixels of {info.name}'s images"
         )
-    if (config.zoom or config.evaluation_size) and not info.streamed and not info.name.startswith("folder:"):
-        raise InputError(f"zoom, evaluation_size: {info.name} is held in memory, allowed are streamed data sets")
+    streams = info.streamed or info.name.startswith("folder:")
+    for flag, given in (("zoom", config.zoom), ("evaluation_size", config.evaluation_size)):
+        if given and not streams:
+            raise InputError(f"{flag}: {info.name} is held in memory, allowed are streamed data sets")
     images = info.outside_test(config)
     if config.train_images is not None and config.train_images > images:
         raise InputError(f"train_images: {config.train_images}, {info.name} has {images}")

@@ -2,7 +2,7 @@
 reason.
 
 The imports are read from the source (grimp), wherever in a file they stand; those for type checking alone do not count,
-as they are never made, and a name given to `lazily` is an import.
+as they are never made; a name given to `lazily` is an import, and so is a module of `exports`.
 """
 
 from __future__ import annotations
@@ -46,7 +46,12 @@ def graph_of(root: Path, floors: Iterable[str] = FLOORS) -> grimp.ImportGraph:
     for file in files(root, floors):
         importer = module_name(root, file)
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "lazily":
+            if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name)):
+                continue
+            if node.func.id == "exports":
+                for name in ast.literal_eval(node.args[1]):
+                    graph.add_import(importer=importer, imported=f"{importer}.{name}")
+            if node.func.id == "lazily":
                 (argument,) = node.args
                 assert isinstance(argument, ast.Constant), f"{importer}: lazily takes a name in quotes"
                 name = argument.value

@@ -108,7 +108,7 @@ def _chosen(flags: Flags) -> list[dict[str, Any]]:
         if trial_id not in completed:
             raise InputError(f"trials: {trial_id!r} is no completed trial of {flags.sweep}")
     if not completed:
-        raise InputError(f"{flags.sweep}: no completed trials")
+        raise InputError(f"no completed trials in {flags.sweep}")
     return [completed[trial_id] for trial_id in wanted or sorted(completed)]
 
 

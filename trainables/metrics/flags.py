@@ -140,6 +140,9 @@ class MetricFlags:
         for name in chosen:
             if name not in METRICS:
                 raise InputError(f"{flag}: {name!r}, allowed are {', '.join(METRICS)}")
+        for field in ("saliency_seed", "attack_seed", "deformation_seed"):
+            if getattr(self, field) < 0:
+                raise InputError(f"{field}: {getattr(self, field)}, allowed are whole numbers of at least 0")
         options = {name: dict(self._options(name)) for name in METRICS}
         for name in METRICS:
             if name != "shift" or name in chosen:  # without --shift there is none
