@@ -5,7 +5,6 @@ user has set stays.
 """
 
 import os
-from pathlib import Path
 
 _RAY = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -29,8 +28,5 @@ _RAY = {
     # threads that wait do not spin: trials side by side would take each other's cores
     "OMP_WAIT_POLICY": "PASSIVE",
 }
-if os.environ.get("RAY_ADDRESS") and (Path.home() / ".ray" / "auth_token").exists():
-    # Ray offers its token unasked only to a cluster that it has found by itself
-    _RAY["RAY_AUTH_MODE"] = "token"
 for _name, _value in _RAY.items():
     os.environ.setdefault(_name, _value)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from analysis import records
 from analysis.command_line import InputError, run
-from sweeps.driver.address import check_address_form
+from sweeps.driver.address import NoRay, check_address_form
 from sweeps.driver.estimates import keep_steps, recorded_steps
 from sweeps.driver.lease import Lease
 from sweeps.driver.manifest import check_contents, contents, sweep_url, write_contents
@@ -50,8 +50,8 @@ def main(
     description: str,
     argv: Sequence[str] | None = None,
 ) -> None:
-    """A sweep's script: parse, plan, run, summarise. Exit code 0; 1 if trials failed; 2 with one line for bad input;
-    130 and 143 if Ctrl-C and SIGTERM ended it."""
+    """A sweep's script: parse, plan, run, summarise. Exit code 0; 1 if trials or the storage failed; 2 with one line
+    for bad input; 3 if there was no Ray to run on; 130 and 143 if Ctrl-C and SIGTERM ended it."""
     arguments = list(sys.argv[1:] if argv is None else argv)
 
     def sweep() -> None:
@@ -76,9 +76,12 @@ def main(
 
 
 def _launched(flags: SweepFlags, plan: Plan) -> int:
-    """`launch`, with storage that fails told in one line."""
+    """`launch`, with storage or a Ray that fails told in one line."""
     try:
         return launch(flags, plan)
+    except NoRay as error:
+        print(f"error: {error}; {GOES_ON}", file=sys.stderr)
+        raise SystemExit(3) from None
     except records.STORAGE_ERRORS as error:
         refused = isinstance(error, PermissionError) or "Bad Request" in str(error) or "expired" in str(error).lower()
         hint = " (have the credentials expired?)" if refused else ""
@@ -158,6 +161,8 @@ def _run_on_ray(
     lease: Lease,
 ) -> Used:
     # here, as a plan, a wrong flag and a finished sweep do without Ray
+    import ray
+
     from sweeps.driver.cluster import (
         check_resources,
         connected,
@@ -165,10 +170,15 @@ def _run_on_ray(
         gpus_per_trial,
         most_pending,
         most_resources,
+        which_ray,
     )
+    from sweeps.driver.neighbours import Neighbours
 
     processors = len(pending) * flags.cpus_per_trial
-    with connected(flags.dashboard, processors) as started_here, contextlib.ExitStack() as stack:
+    with connected(flags.dashboard, processors) as address, contextlib.ExitStack() as stack:
+        started_here = address is None
+        neighbours = stack.enter_context(Neighbours(flags.name or flags.NAME, console)) if started_here else None
+        console.print(which_ray(address, str(neighbours or "")))
         data = loading.result()
         from ray import tune
 
@@ -197,6 +207,7 @@ def _run_on_ray(
             threads=max(1, int(flags.cpus_per_trial)),
             cpus=flags.cpus_per_trial,
             gpus=gpus,
+            shared=ray.cluster_resources() if neighbours and neighbours.shared else None,
             project_version=importlib.metadata.version("spatial-sweeps"),
             **git_state(Path(__file__).resolve().parent.parent),
         )

@@ -31,6 +31,7 @@ from trainables.kept_models import model_file, write_model
 from trainables.lazily import torch
 from trainables.metrics import METRICS
 from trainables.training import Run
+from trainables.turns import Turns
 
 _SETTINGS = (
     "epochs",
@@ -96,6 +97,8 @@ class TrialOptions:
     threads: int
     cpus: float
     gpus: float
+    shared: Mapping[str, float] | None
+    """What the machine has, where other sweeps use it, too, and do not know of each other's trials; else None."""
     git_commit: str | None
     git_dirty: bool | None
     project_version: str
@@ -164,6 +167,7 @@ class Trial(tune.Trainable):
         except RuntimeError as error:
             node = ray.get_runtime_context().get_node_id() if ray.is_initialized() else ""
             self.no_gpu = NoGpu(node, str(error))
+        self.turns: Turns | None = None
         torch.set_num_threads(options.threads)
         records.be_patient()
         self.reset_config(config)
@@ -189,9 +193,10 @@ class Trial(tune.Trainable):
             return self._record_unborn(_describe(error))
         try:
             if not run.finished:
-                if run.epoch == 0:
-                    run.begin()
-                run.train_epoch()
+                with self._turn():
+                    if run.epoch == 0:
+                        run.begin()
+                    run.train_epoch()
         except Exception as error:  # noqa: BLE001 - that of a damaged image is an OSError, and no failure of the storage
             run.fail(_describe(error))
         with _of_storage():
@@ -215,11 +220,21 @@ class Trial(tune.Trainable):
             "done": run.finished,
         }
 
+    def _turn(self) -> contextlib.AbstractContextManager[None]:
+        """The trial's processors and GPUs, in turns with other sweeps of this machine."""
+        if self.turns is None:
+            return contextlib.nullcontext()
+        assert self.options.shared is not None
+        return self.turns.held({"CPU": self.options.cpus, "GPU": self.options.gpus}, self.options.shared)
+
     def _start(self) -> Run:
         """Build the run and continue it from its last checkpoint, if it has one."""
         self.config_of_trial = TrialConfig.from_canonical(json.loads(self.trial["json"]))
         self.checkpoints = checkpoints_of(self.options.sweep, self.trial["id"])
         data = self._data(self.config_of_trial.data)
+        if self.options.shared is not None and self.turns is None:
+            with _of_storage():
+                self.turns = Turns()
         unusable = ""
         with _of_storage():
             try:

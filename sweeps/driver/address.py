@@ -1,10 +1,19 @@
-"""RAY_ADDRESS: whether a driver can use it, and whether anybody answers there."""
+"""Which Ray a sweep joins: that of RAY_ADDRESS, or one that this user has started on this machine with `ray start`."""
 
 from __future__ import annotations
 
+import contextlib
+import os
 import socket
+import stat
+from collections.abc import Iterator
+from pathlib import Path
 
 from analysis.command_line import InputError
+
+
+class NoRay(Exception):
+    """No Ray could be started, or the one that was used has ended. The message is one line."""
 
 
 def check_address_form(address: str) -> None:
@@ -19,15 +28,100 @@ def check_address_form(address: str) -> None:
         raise InputError(f"RAY_ADDRESS: {address!r}, allowed are host:port of the cluster's head, auto and local")
 
 
-def check_address(address: str) -> None:
-    """Find out in seconds whether somebody answers at RAY_ADDRESS; Ray itself would try for minutes."""
-    if address in ("", "auto", "local"):
-        return
+def address_to_join() -> str | None:
+    """Host and port of the Ray to join; None where the sweep is to start one of its own.
+
+    Raises `InputError` if nobody answers at RAY_ADDRESS, at which Ray itself would try for minutes.
+    """
+    named = os.environ.get("RAY_ADDRESS", "")
+    check_address_form(named)
+    if named == "local":
+        return None
+    if named not in ("", "auto"):
+        refusal = _refusal(named)
+        if refusal:
+            raise InputError(
+                f"RAY_ADDRESS: no Ray answers at {named} ({refusal}); start it, or unset RAY_ADDRESS for a local one"
+            )
+        return named
+    started = started_by_hand()
+    if named and not started:
+        raise InputError(
+            "RAY_ADDRESS: auto, and you have started no Ray on this machine; run ray start --head, or unset "
+            "RAY_ADDRESS for a local one"
+        )
+    return started
+
+
+def _refusal(address: str) -> str:
     host, _, port = address.rpartition(":")
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
     except (OSError, OverflowError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise InputError(
-            f"RAY_ADDRESS: no Ray answers at {address} ({reason}); start it, or unset RAY_ADDRESS for a local one"
-        ) from None
+        return str(getattr(error, "strerror", None) or error)
+    return ""
+
+
+def started_by_hand() -> str | None:
+    """The address that `ray start` has left on this machine, if it can be believed.
+
+    The folder where it lies is anybody's to write to, and a token would go to whoever is named there. So the file, the
+    raylet that was started with this address and its sockets must all be this user's; and if the address is one of this
+    machine, so must be whoever listens there: a port may have passed on to another. What `ray.init` starts, as other
+    sweeps do for themselves, leaves no such file.
+    """
+    from ray._common.utils import get_ray_address_file  # here, as the form of an address is checked without Ray
+
+    try:
+        handle = os.open(get_ray_address_file(None), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return None
+    with open(handle) as file:
+        status = os.fstat(handle)
+        if not stat.S_ISREG(status.st_mode) or status.st_uid != os.getuid() or status.st_nlink != 1:
+            return None
+        address = file.read(1000).strip()
+    try:
+        check_address_form(address)
+    except InputError:
+        return None
+    if not any(_is_raylet_of(address, arguments) for arguments in _own_processes()) or _refusal(address):
+        return None
+    uids = _listeners(address)
+    return address if uids <= {os.getuid()} else None
+
+
+def _own_processes() -> Iterator[list[str]]:
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it ended while we looked
+            if entry.stat().st_uid == os.getuid():
+                yield (entry / "cmdline").read_bytes().decode(errors="replace").split("\0")
+
+
+def _is_raylet_of(address: str, arguments: list[str]) -> bool:
+    """Whether a command line is that of a raylet of the cluster, whose sockets are this user's."""
+    if Path(arguments[0]).name != "raylet" or f"--gcs-address={address}" not in arguments:
+        return False
+    options = dict(argument.split("=", 1) for argument in arguments if argument.startswith("--") and "=" in argument)
+    try:
+        return all(os.stat(options[f"--{name}_socket_name"]).st_uid == os.getuid() for name in ("raylet", "store"))
+    except (KeyError, OSError):
+        return False
+
+
+def _listeners(address: str) -> set[int]:
+    """The users who listen at a port of this machine, by the kernel's tables; empty for another machine's address."""
+    host, _, port = address.rpartition(":")
+    with socket.socket(socket.AF_INET6 if ":" in host.strip("[]") else socket.AF_INET) as probe:
+        try:
+            probe.bind((host.strip("[]"), 0))
+        except OSError:
+            return set()  # not an address of this machine
+    found = set()
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        with contextlib.suppress(FileNotFoundError):  # a kernel without IPv6
+            for line in Path(table).read_text().splitlines()[1:]:
+                fields = line.split()
+                if fields[3] == "0A" and int(fields[1].rpartition(":")[2], 16) == int(port):
+                    found.add(int(fields[7]))
+    return found

@@ -7,105 +7,69 @@ import logging
 import math
 import os
 import signal
-import socket
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import grpc
 import ray
 import yaml
+from ray._private.authentication.authentication_token_setup import maybe_enable_token_auth_if_token_available
 from ray._raylet import AuthenticationTokenLoader  # type: ignore[attr-defined]
 from ray.core.generated import gcs_service_pb2, gcs_service_pb2_grpc
 
 from analysis.command_line import InputError
-from sweeps.driver.address import check_address
+from sweeps.driver.address import address_to_join
+from sweeps.driver.local import local_ray
 from sweeps.driver.termination import terminate
 from sweeps.flags import SweepFlags
 
-PRELOADED = ("torch", "torch._dynamo", "trainables.trainable")
-"""What each worker of a local Ray imports while the driver is still busy; optimisers need the second."""
-
 
 @contextlib.contextmanager
-def connected(dashboard: bool, trials: float = 0.0) -> Iterator[bool]:
-    """The cluster of RAY_ADDRESS, or the Ray that runs on this node, or a local one for the time of the sweep; whether
-    it is the latter. `trials`: how many processors the trials would use, were there enough."""
-    check_address(os.environ.get("RAY_ADDRESS", ""))
-    started_here = not _found()
-    if not started_here:
-        _check_token()
+def connected(dashboard: bool, trials: float = 0.0) -> Iterator[str | None]:
+    """The cluster of RAY_ADDRESS, or the Ray that the user has started on this machine, or a local one for the time of
+    the sweep; the address that was joined, None for a local one. `trials`: how many processors the trials would use,
+    were there enough.
+
+    Raises `InputError` for an address or a token that does not fit, and `NoRay` if the local one does not start.
+    """
+    address = address_to_join()
     logging.getLogger("ray").setLevel(logging.ERROR)
     logging.getLogger("ray.tune").setLevel(logging.ERROR)
     logging.getLogger("ray.tune.tune").setLevel(logging.CRITICAL)  # that trials failed is told by the summary
+    with local_ray(dashboard, trials) if address is None else _joined(address):
+        signal.signal(signal.SIGTERM, terminate)  # Ray's own would abort with a dump
+        yield address
+
+
+@contextlib.contextmanager
+def _joined(address: str) -> Iterator[None]:
+    _check_token(address)
+    # Ray offers its token unasked only to a cluster that it has found by itself
+    maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
     try:
-        if not started_here:
-            ray.init(address="auto", log_to_driver=False, logging_level=logging.ERROR)
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except ConnectionError as error:
-        started_here = not os.environ.get("RAY_ADDRESS")
-        if not started_here:
-            raise InputError(
-                f"no Ray at {os.environ['RAY_ADDRESS']}: "
-                f"{str(error).splitlines()[0]}; start it, or unset RAY_ADDRESS to use a local one"
-            ) from None
-    if started_here:
-        # without --dashboard the cores are the trials' alone
-        with _lean(dashboard):
-            ray.init(
-                address="local",
-                include_dashboard=dashboard,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-                _system_config=_workers() if _all_are_used(trials) else None,
-            )
-    signal.signal(signal.SIGTERM, terminate)  # Ray's own would abort with a dump
+        raise InputError(
+            f"no Ray at {address}: {str(error).splitlines()[0]}; start it, or unset RAY_ADDRESS to use a local one"
+        ) from None
     try:
-        yield started_here
+        yield
     finally:
         ray.shutdown()
 
 
-@contextlib.contextmanager
-def _lean(dashboard: bool) -> Iterator[None]:
-    """While the context is open, Ray starts without what a local one has no use for, and waits for seconds: an
-    autoscaler, what brings logs to the driver, and a dashboard's server even where there is to be none."""
-    node = ray._private.node.Node
-    idle = ["start_monitor", "start_log_monitor", *([] if dashboard else ["start_api_server"])]
-    before = {name: getattr(node, name) for name in idle if hasattr(node, name)}
-    for name in before:
-        setattr(node, name, lambda self, **_: None)
-    try:
-        yield
-    finally:
-        for name, function in before.items():
-            setattr(node, name, function)
-
-
-def _workers() -> dict[str, Any]:
-    """Ray's settings for workers that wait, with what they need imported, until trials come; Ray would end those that
-    have been idle for a second."""
-    return {"preload_python_modules": list(PRELOADED), "idle_worker_killing_time_threshold_ms": 60_000}
-
-
-def _all_are_used(trials: float) -> bool:
-    """Whether trials will use all workers that Ray starts at once, one for each processor: torch takes hundreds of
-    megabytes of each. Where there are GPUs, trials are as many as these."""
-    return trials >= len(os.sched_getaffinity(0)) and not Path("/dev/nvidiactl").exists()
-
-
-def _found() -> bool:
-    """Whether there is a Ray to use. One that was killed leaves its address behind, at which nobody answers."""
-    if os.environ.get("RAY_ADDRESS"):
-        return True
-    try:
-        address = ray._private.services.canonicalize_bootstrap_address("auto")
-        host, _, port = (address or "").rpartition(":")
-        socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
-    except (OSError, ValueError):
-        return False
-    return True
+def which_ray(address: str | None, neighbours: str) -> str:
+    """What a sweep says of the Ray that it runs on: whose it is, and what it has for trials."""
+    has = ray.cluster_resources()
+    amounts = " and ".join(
+        f"{has.get(name, 0.0):g} {name}{'s' * (has.get(name, 0.0) != 1)}" for name in ("CPU", "GPU") if name in has
+    )
+    if address is None:
+        return f"Ray: this sweep's own, {amounts}" + (f", in turns with {neighbours}" if neighbours else "")
+    whose = "of RAY_ADDRESS" if os.environ.get("RAY_ADDRESS") not in (None, "", "auto") else "that you started here"
+    return f"Ray: the one {whose}, at {address}, {amounts or 'no CPUs yet'}"
 
 
 def dashboard_address() -> str:
@@ -114,14 +78,10 @@ def dashboard_address() -> str:
     return (node and node.webui_url) or ""
 
 
-def _check_token() -> None:
+def _check_token(address: str) -> None:
     """Refuse a driver and a cluster of which one alone has a token, or whose tokens differ: Ray itself tries for long,
     or connects and can start no trial, or is taken for absent on a node of the cluster."""
-    try:
-        address = ray._private.services.canonicalize_bootstrap_address("auto")
-    except (ConnectionError, ValueError):
-        return
-    if address is None or address.startswith("ray://") or os.environ.get("RAY_USE_TLS", "0") != "0":
+    if os.environ.get("RAY_USE_TLS", "0") != "0":
         return
     tokens = AuthenticationTokenLoader.instance()
     mode = os.environ.get("RAY_AUTH_MODE", "").lower()
