@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import os
 import socket
-import tempfile
-import time
-from collections.abc import Generator, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 
 # before numpy and torch are loaded: processes side by side would take each other's cores, and waiting would spin
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -47,8 +42,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Schedul
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that start a Ray run in one process, one after another, as a sweep uses the Ray that it finds on its
-    machine. They begin, as they are the longest group."""
+    """Tests that start a Ray run in one process, one after another, as each takes the whole machine. They begin, as
+    they are the longest group."""
 
     def starts_ray(item: pytest.Item) -> bool:
         return any(item.get_closest_marker(name) for name in ("ray", "cluster"))
@@ -56,35 +51,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in filter(starts_ray, items):
         item.add_marker(pytest.mark.xdist_group("ray"))
     items.sort(key=lambda item: not starts_ray(item))
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
-    """Several runs of the tests on one machine, too, start their Rays one after another."""
-    if not item.get_closest_marker("ray"):
-        return (yield)
-    with (Path(tempfile.gettempdir()) / f"sweeps-tests-{os.getuid()}.lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        return (yield)
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_runtest_setup(item: pytest.Item) -> None:
-    if item.get_closest_marker("ray"):
-        deadline = time.monotonic() + 120
-        while (there := running_rays()) and time.monotonic() < deadline:
-            time.sleep(0.2)
-        if there:
-            pytest.fail(f"a Ray runs on this machine (process {there[0]}), and sweeps would use it", pytrace=False)
-
-
-def running_rays() -> list[int]:
-    found = []
-    for entry in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):  # it ended while we looked
-            if Path((entry / "cmdline").read_bytes().split(b"\0")[0].decode()).name == "gcs_server":
-                found.append(int(entry.name))
-    return found
 
 
 @pytest.fixture(scope="session")

@@ -97,11 +97,11 @@ class TrialOptions:
     threads: int
     cpus: float
     gpus: float
-    shared: Mapping[str, float] | None
-    """What the machine has, where other sweeps use it, too, and do not know of each other's trials; else None."""
     git_commit: str | None
     git_dirty: bool | None
     project_version: str
+    shared: Mapping[str, float] | None = None
+    """What the machine has, where other sweeps use it, too, and do not know of each other's trials; else None."""
 
 
 def trial_device(gpu: bool) -> torch.device:

@@ -38,10 +38,10 @@ def address_to_join() -> str | None:
     if named == "local":
         return None
     if named not in ("", "auto"):
-        refusal = _refusal(named)
-        if refusal:
+        told = refusal(named)
+        if told:
             raise InputError(
-                f"RAY_ADDRESS: no Ray answers at {named} ({refusal}); start it, or unset RAY_ADDRESS for a local one"
+                f"RAY_ADDRESS: no Ray answers at {named} ({told}); start it, or unset RAY_ADDRESS for a local one"
             )
         return named
     started = started_by_hand()
@@ -53,7 +53,8 @@ def address_to_join() -> str | None:
     return started
 
 
-def _refusal(address: str) -> str:
+def refusal(address: str) -> str:
+    """Why nobody can be reached at host:port; empty where somebody answers."""
     host, _, port = address.rpartition(":")
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
@@ -85,10 +86,11 @@ def started_by_hand() -> str | None:
         check_address_form(address)
     except InputError:
         return None
-    if not any(_is_raylet_of(address, arguments) for arguments in _own_processes()) or _refusal(address):
+    if not any(_is_raylet_of(address, arguments) for arguments in _own_processes()):
         return None
-    uids = _listeners(address)
-    return address if uids <= {os.getuid()} else None
+    listeners = _listeners(address)
+    there = not refusal(address) if listeners is None else listeners == {os.getuid()}
+    return address if there else None
 
 
 def _own_processes() -> Iterator[list[str]]:
@@ -109,14 +111,14 @@ def _is_raylet_of(address: str, arguments: list[str]) -> bool:
         return False
 
 
-def _listeners(address: str) -> set[int]:
-    """The users who listen at a port of this machine, by the kernel's tables; empty for another machine's address."""
+def _listeners(address: str) -> set[int] | None:
+    """The users who listen at a port of this machine, by the kernel's tables; None for another machine's address."""
     host, _, port = address.rpartition(":")
     with socket.socket(socket.AF_INET6 if ":" in host.strip("[]") else socket.AF_INET) as probe:
         try:
             probe.bind((host.strip("[]"), 0))
         except OSError:
-            return set()  # not an address of this machine
+            return None  # not an address of this machine
     found = set()
     for table in ("/proc/net/tcp", "/proc/net/tcp6"):
         with contextlib.suppress(FileNotFoundError):  # a kernel without IPv6

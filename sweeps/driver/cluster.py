@@ -23,6 +23,7 @@ from analysis.command_line import InputError
 from sweeps.driver.address import address_to_join
 from sweeps.driver.local import local_ray
 from sweeps.driver.termination import terminate
+from sweeps.driver.watch import watched
 from sweeps.flags import SweepFlags
 
 
@@ -32,15 +33,17 @@ def connected(dashboard: bool, trials: float = 0.0) -> Iterator[str | None]:
     the sweep; the address that was joined, None for a local one. `trials`: how many processors the trials would use,
     were there enough.
 
-    Raises `InputError` for an address or a token that does not fit, and `NoRay` if the local one does not start.
+    Raises `InputError` for an address or a token that does not fit, and `NoRay` if the local one does not start, or any
+    of them ends.
     """
     address = address_to_join()
     logging.getLogger("ray").setLevel(logging.ERROR)
     logging.getLogger("ray.tune").setLevel(logging.ERROR)
     logging.getLogger("ray.tune.tune").setLevel(logging.CRITICAL)  # that trials failed is told by the summary
-    with local_ray(dashboard, trials) if address is None else _joined(address):
+    with local_ray(dashboard, trials) if address is None else _joined(address) as folder:
         signal.signal(signal.SIGTERM, terminate)  # Ray's own would abort with a dump
-        yield address
+        with watched(3.0 if address is None else 45.0, folder):
+            yield address
 
 
 @contextlib.contextmanager

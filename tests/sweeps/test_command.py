@@ -15,7 +15,7 @@ from ray.exceptions import RayActorError, RayTaskError
 from analysis import records
 from sweeps import launch
 from sweeps.driver import lease
-from sweeps.driver.address import check_address
+from sweeps.driver.address import address_to_join
 from sweeps.driver.lease import Lease
 from sweeps.driver.losses import MAX_NODE_LOSSES, record_lost
 from sweeps.driver.usage import Used
@@ -170,11 +170,14 @@ class TestRefusedBeforeAnythingRuns:
     ) -> None:
         from analysis.command_line import run as guarded
 
-        with pytest.raises(SystemExit):
-            guarded(lambda: check_address(nobody))
-        assert "RAY_ADDRESS" in one_line(capsys)
-        for address in ("", "auto", "local"):
-            check_address(address)
+        for address, told in ((nobody, "RAY_ADDRESS: no Ray answers at"), ("auto", "you have started no Ray")):
+            monkeypatch.setenv("RAY_ADDRESS", address)
+            with pytest.raises(SystemExit):
+                guarded(lambda: print(address_to_join()))
+            assert told in one_line(capsys)
+        for address in ("", "local"):
+            monkeypatch.setenv("RAY_ADDRESS", address)
+            assert address_to_join() is None
 
     @pytest.mark.parametrize(
         ("address", "told"),

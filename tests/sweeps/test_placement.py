@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -222,16 +221,3 @@ def test_which_data_every_node_can_load(monkeypatch: pytest.MonkeyPatch) -> None
     }
     for (spec, root), expected in reachable.items():
         assert placement._everywhere(spec, root) == expected
-
-
-def test_the_address_of_a_ray_that_was_killed_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ray itself would try it for a minute; a sweep starts a local one."""
-    monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    services = cluster.ray._private.services
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        address = f"127.0.0.1:{server.getsockname()[1]}"
-        monkeypatch.setattr(services, "canonicalize_bootstrap_address", lambda _: address)
-        assert cluster._found()
-    assert not cluster._found()
-    monkeypatch.setattr(services, "canonicalize_bootstrap_address", lambda _: None)
-    assert not cluster._found()
