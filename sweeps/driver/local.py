@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
+from ray._common.utils import get_default_ray_temp_dir
 
 from sweeps.driver.address import NoRay
 
@@ -31,17 +32,17 @@ IN_FOLDER = len("/sweep-12345678/ray/session_2026-01-01_00-00-00_000000_4194304/
 
 @contextlib.contextmanager
 def local_ray(dashboard: bool, trials: float) -> Iterator[str]:
-    """While the context is open a Ray runs that listens on the loopback interface alone and has its files in a folder
-    of its own, which is given. `trials`: how many processors the trials would use, were there enough.
+    """While the context is open a Ray runs that listens on the loopback interface alone and has its files where no
+    other user can change them; the folder of its session. `trials`: how many processors the trials would use, were
+    there enough.
 
     Raises `NoRay` if it does not start, twice.
     """
     check_token_file()
     with contextlib.ExitStack() as stack:
-        where = None if len(tempfile.gettempdir()) + IN_FOLDER <= LONGEST_SOCKET else "/tmp"
-        folder = stack.enter_context(
-            tempfile.TemporaryDirectory(prefix="sweep-", dir=where, ignore_cleanup_errors=True)
-        )
+        # Prometheus and Grafana look for a Ray with a dashboard where Ray has its files by default
+        default = get_default_ray_temp_dir()
+        files = default if dashboard and _ours(default) else _files(stack)
         stack.callback(ray.shutdown)
         for last in (False, True):
             nodes: list[Any] = []
@@ -54,7 +55,7 @@ def local_ray(dashboard: bool, trials: float) -> Iterator[str]:
                         log_to_driver=False,
                         logging_level=logging.ERROR,
                         _node_ip_address=LOOPBACK,
-                        _temp_dir=f"{folder}/ray",  # Ray opens this one to everybody
+                        _temp_dir=files,
                         _system_config=_workers() if _all_are_used(trials) else None,
                     )
                 break
@@ -63,7 +64,26 @@ def local_ray(dashboard: bool, trials: float) -> Iterator[str]:
                 if last:
                     raise NoRay(_why(error)) from error
                 print(f"Ray did not start ({_brief(error)}); once more", file=sys.stderr)
-        yield folder
+        node: Any = ray._private.worker._global_node
+        session: str = node.get_session_dir_path()
+        # Ray opens them all to everybody
+        for path, mode in ((files, 0o755), (session, 0o755), (f"{session}/sockets", 0o700)):
+            os.chmod(path, mode)
+        yield session
+
+
+def _files(stack: contextlib.ExitStack) -> str:
+    where = None if len(tempfile.gettempdir()) + IN_FOLDER <= LONGEST_SOCKET else "/tmp"
+    folder = tempfile.TemporaryDirectory(prefix="sweep-", dir=where, ignore_cleanup_errors=True)
+    return f"{stack.enter_context(folder)}/ray"
+
+
+def _ours(folder: str) -> bool:
+    """Whether no other user can have a hand in it."""
+    try:
+        return os.lstat(folder).st_uid == os.getuid()
+    except FileNotFoundError:
+        return True
 
 
 def _why(error: Exception) -> str:

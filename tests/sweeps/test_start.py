@@ -74,11 +74,20 @@ def test_a_ray_that_does_not_start_is_tried_once_more(
         attempts.append(options)
         if len(attempts) < works_at:
             raise Exception("The current node timed out during startup. This\ncould happen")
+        (Path(options["_temp_dir"]) / "session" / "sockets").mkdir(parents=True, mode=0o777)
+
+    class Started:
+        def get_session_dir_path(self) -> str:
+            return f"{attempts[-1]['_temp_dir']}/session"
 
     monkeypatch.setattr(ray, "init", init)
+    monkeypatch.setattr(ray._private.worker, "_global_node", Started())
+    monkeypatch.setattr(ray, "shutdown", lambda: None)
     works_at = 2
-    with local.local_ray(dashboard=False, trials=1.0):
+    with local.local_ray(dashboard=False, trials=1.0) as session:
         assert len(attempts) == 2
+        assert Path(session).stat().st_mode & 0o777 == 0o755
+        assert (Path(session) / "sockets").stat().st_mode & 0o777 == 0o700
     told = capsys.readouterr().err
     assert told == "Ray did not start (The current node timed out during startup. This could happen); once more\n"
     attempts.clear()
@@ -93,7 +102,7 @@ def test_a_ray_that_does_not_start_is_tried_once_more(
     with pytest.raises(NoRay, match=room), local.local_ray(dashboard=False, trials=1.0):
         pass
     assert all(options["_node_ip_address"] == "127.0.0.1" for options in attempts)
-    # Ray's sockets lie where nobody else may enter, and are gone afterwards
+    # Ray's files lie where nobody else may enter, and are gone afterwards
     assert not any(Path(options["_temp_dir"]).parent.exists() for options in attempts)
 
 
@@ -174,3 +183,16 @@ class TestTokenFile:
         monkeypatch.setenv(name, "disabled")
         local.check_token_file()
         assert not (home / ".ray").exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to be two users")
+def test_files_of_a_ray_with_a_dashboard_lie_where_they_are_looked_for(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Unless that folder is another user's."""
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    assert local._ours(str(tmp_path / "ray"))
+    (tmp_path / "ray").mkdir()
+    assert local._ours(str(tmp_path / "ray"))
+    os.chown(tmp_path / "ray", 65534, 65534)
+    assert not local._ours(str(tmp_path / "ray"))
