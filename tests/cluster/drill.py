@@ -277,7 +277,9 @@ def drill(folder: Path, cache: Path) -> dict[str, Any]:
 
         from analysis.records import read_sweep
 
+        os.environ["AWS_ACCESS_KEY_ID"] = "user"  # as one who reads their record
         trials = read_sweep(f"s3://{BUCKET}/results/pilcro").trials.to_pylist()
+        os.environ["AWS_ACCESS_KEY_ID"] = "administrator"
         seen["recorded"] = [(trial["trial_id"], trial["status"], trial["attempts"]) for trial in trials]
         seen["gpus"] = sorted({trial["gpus"] for trial in trials})
         seen["commits"] = sorted({(trial["git_commit"], trial["git_dirty"]) for trial in trials})
@@ -385,7 +387,7 @@ def lose_head(
         machines.cut_off(head)
         lost = time.monotonic()
         orphan = boto3.client("ec2", endpoint_url=ENDPOINT).run_instances(
-            **node, KeyName=machines.instances[head]["KeyName"], MinCount=1, MaxCount=1
+            **node, **{key: machines.instances[head][key] for key in ("KeyName", "SubnetId")}, MinCount=1, MaxCount=1
         )["Instances"][0]["InstanceId"]
         started = time.monotonic()
         ended: dict[str, float] = {}
