@@ -35,6 +35,8 @@ SECRET = re.compile(
     r"|-----BEGIN|(?i:\b(password|passwd|api_?key|auth_?token)\b\s*[:=]\s*[\"']?[0-9A-Za-z+/_-]{12,})"
 )
 RAY_COMMAND = re.compile(r"(?<![\w./-])ray (?:start|stop|status|health-check|job|exec)\b")
+WATCHDOG = re.compile(r"watchdog\.py install \$RAY_HEAD_IP:6379 [\d.]+$")
+FROM_THE_NETWORK = re.compile(r"\b(curl|wget)\b|\bpip3? install\b(?!.*--require-hashes)|https?://")
 HEALTH = {
     "RAY_health_check_period_ms": 1000,
     "RAY_health_check_timeout_ms": 3000,
@@ -109,12 +111,19 @@ def _of_nodes(config: dict[str, Any]) -> Iterator[str]:
                 yield f"{name}.node_config.{key} is missing"
         if not node.get("SecurityGroupIds"):
             yield f"{name}.node_config.SecurityGroupIds is missing: Ray's own group is open to 0.0.0.0/0 on port 22"
+        disks = node.get("BlockDeviceMappings") or []
+        for number, disk in enumerate(disks):
+            if "Ebs" in disk and disk["Ebs"].get("Encrypted") is not True:
+                yield f"{name}.node_config.BlockDeviceMappings.{number}.Ebs.Encrypted must be true"
+        if not any("Ebs" in disk for disk in disks):
+            yield f"{name}.node_config.BlockDeviceMappings is missing: the image's own disks are not encrypted"
     for name, kind in workers.items():
         if kind.get("min_workers", 0) != 0:
             yield f"{name}.min_workers must be 0: workers cost money only while trials want them"
         resources = kind.get("resources", {})
         if resources.get("GPU") != 1 or not 4 <= resources.get("CPU", 0) <= 8:
             yield f"{name}.resources must be one GPU with 4 to 8 CPUs, not {resources}"
+        yield from _of_ending(name, kind)
         if not _is_spot(node := kind["node_config"]):
             yield f"{name} is not on spot: InstanceMarketOptions: {{MarketType: spot}}"
         changes = config["provider"].get("when_sold_out", [])
@@ -124,6 +133,17 @@ def _of_nodes(config: dict[str, Any]) -> Iterator[str]:
             yield "provider.when_sold_out lacks on-demand machines to fall back on: {InstanceMarketOptions: null}"
     if "0.0.0.0/0" in str(config) or "::/0" in str(config):
         yield "open to the whole internet: 0.0.0.0/0"
+
+
+def _of_ending(name: str, kind: dict[str, Any]) -> Iterator[str]:
+    """What ends a worker whose head is lost."""
+    node = kind["node_config"]
+    if not any(WATCHDOG.search(command) for command in kind.get("initialization_commands", [])):
+        yield f"{name}.initialization_commands lack the watchdog: a worker would outlive a lost head, and cost"
+    if not re.search(r"systemd-run .*sweeps-watchdog\.timer \|\| shutdown -h now", node.get("UserData", "")):
+        yield f"{name}.node_config.UserData does not end a worker that is never set up"
+    if node.get("InstanceInitiatedShutdownBehavior") != "terminate":
+        yield f"{name}.node_config.InstanceInitiatedShutdownBehavior must be terminate: stopped, it costs its disk"
 
 
 def _of_commands(config: dict[str, Any]) -> Iterator[str]:
@@ -152,12 +172,16 @@ def _of_commands(config: dict[str, Any]) -> Iterator[str]:
     for key, value in HEALTH.items():
         if f"{key}={value} " not in head:
             yield f"head_start_ray_commands lack {key}={value}: a hung node would be noticed after 65 s"
-    for where, value in config.items():
-        if where.endswith("_commands"):
-            for command in value:
-                for match in RAY_COMMAND.finditer(command):
-                    if not command[: match.start()].endswith("RAY_AUTH_MODE=token "):
-                        yield f"{where}: `{match.group(0)}` without RAY_AUTH_MODE=token before it"
+    commands = {where: value for where, value in config.items() if where.endswith("_commands")}
+    for name, kind in config["available_node_types"].items():
+        commands |= {f"{name}.{where}": value for where, value in kind.items() if where.endswith("_commands")}
+    for where, value in commands.items():
+        for command in value:
+            if FROM_THE_NETWORK.search(command):
+                yield f"{where}: `{command[:40]}…` takes from the network what is not held against a hash"
+            for match in RAY_COMMAND.finditer(command):
+                if not command[: match.start()].endswith("RAY_AUTH_MODE=token "):
+                    yield f"{where}: `{match.group(0)}` without RAY_AUTH_MODE=token before it"
 
 
 def _is_spot(node_config: dict[str, Any]) -> bool:

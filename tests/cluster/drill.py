@@ -21,13 +21,17 @@ from pathlib import Path
 from typing import Any
 
 import boto3
+import botocore.exceptions
+import yaml
 
 from tests.cluster.checks import own_machines
 from tests.cluster.machines import GATEWAY, HOME, Machines, make_network, run
+from tests.cluster.permissions import POLICIES, statements
 
 ROOT = Path(__file__).resolve().parents[2]
 REGION = "us-east-1"
 ENDPOINT = f"http://{GATEWAY}:5000"
+ACCOUNT = "123456789012"  # moto's
 BUCKET = "drill"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 # ten trials of some seconds: the baseline and two variants at two strengths, two seeds each
@@ -35,6 +39,8 @@ TRIALS = ["--alpha", "1", "10", "--seeds", "2", "--train-images", "600", "--epoc
 # the second worker has to come on demand
 STOCK = {"g6.xlarge spot": 1, "g5.xlarge spot": 0}
 DASHBOARD = "http://127.0.0.1:8265"
+# instead of fifteen minutes: a worker that is not set up, and one that does not reach its head
+SET_UP_SECONDS, SILENT_SECONDS = 45, 60
 
 
 def say(text: str) -> None:
@@ -51,7 +57,10 @@ def wait_for(condition: Callable[[], bool], what: str, seconds: float) -> float:
 
 
 def account(folder: Path) -> dict[str, str]:
-    """What sweeps/README.md has a user make once in their account: bucket, roles, security group; and an image's id."""
+    """What sweeps/README.md has an administrator make once: bucket, roles, security group; and an image's id.
+
+    The policies are held by moto's server from its start (`aws.py`), not by moto's IAM, which knows no conditions.
+    """
     boto3.client("s3", endpoint_url=ENDPOINT).create_bucket(Bucket=BUCKET)
     iam = boto3.client("iam", endpoint_url=ENDPOINT)
     for name in ("sweeps-head", "sweeps-worker"):
@@ -77,6 +86,8 @@ def write_cluster_file(path: Path, made: dict[str, str], workers: int) -> None:
         "sg-CHANGE-ME": made["group"],
         r"(?m)^max_workers: \d+$": f"max_workers: {workers}",
         r"(?m)^idle_timeout_minutes: \d+$": "idle_timeout_minutes: 0.25",
+        "--on-active=15min ": f"--on-active={SET_UP_SECONDS}s ",
+        r"(?m):6379 15$": f":6379 {SILENT_SECONDS / 60:g}",
     }.items():
         text, times = re.subn(pattern, value, text)
         assert times == 1, pattern
@@ -107,6 +118,22 @@ def states(kind: str = "") -> dict[str, str]:
     return found
 
 
+def may(group: str) -> dict[str, list[dict[str, Any]]]:
+    """Whom moto's server holds to which statements, by access key."""
+    values = {
+        "REGION": REGION,
+        "ACCOUNT": ACCOUNT,
+        "BUCKET": BUCKET,
+        "PREFIX": "results",
+        "CLUSTER": "sweeps",
+        "GROUP": group,
+    }
+    return {
+        who if who == "user" else f"of-{who}": [one for name in names for one in statements(name, values)]
+        for who, names in POLICIES.items()
+    }
+
+
 def drill(folder: Path, cache: Path) -> dict[str, Any]:
     seen: dict[str, Any] = {}
     tools = Path(sys.executable).parent
@@ -116,10 +143,9 @@ def drill(folder: Path, cache: Path) -> dict[str, Any]:
     credentials = {
         "AWS_ENDPOINT_URL": ENDPOINT,
         "AWS_DEFAULT_REGION": REGION,
-        "AWS_ACCESS_KEY_ID": "user",
         "AWS_SECRET_ACCESS_KEY": "drill",
     }
-    os.environ.update(credentials)
+    os.environ.update({**credentials, "AWS_ACCESS_KEY_ID": "administrator"})
     environment = {
         "HOME": str(home),
         "PATH": f"{tools}:/usr/sbin:/usr/bin:/sbin:/bin",
@@ -129,6 +155,7 @@ def drill(folder: Path, cache: Path) -> dict[str, Any]:
         "LANG": "C.UTF-8",
         "TMPDIR": str(folder / "tmp"),  # Ray remembers there what AWS has
         **credentials,
+        "AWS_ACCESS_KEY_ID": "user",
     }
 
     def ray(*arguments: str, name: str, seconds: float = 300, older_autoscaler: bool = False) -> str:
@@ -171,7 +198,9 @@ def drill(folder: Path, cache: Path) -> dict[str, Any]:
         ]
     )
     with contextlib.ExitStack() as stack:
-        moto = [sys.executable, "-m", "tests.cluster.aws", GATEWAY, "5000", json.dumps(STOCK)]
+        # the group is known when there is a server to make it
+        settings = {"stock": STOCK, "policies": may("sg-*"), "log": str(folder / "calls.jsonl")}
+        moto = [sys.executable, "-m", "tests.cluster.aws", GATEWAY, "5000", json.dumps(settings)]
         stack.enter_context(
             process(moto, folder / "moto.log", {**environment, "MOTO_IAM_LOAD_MANAGED_POLICIES": "true"})
         )
@@ -179,7 +208,7 @@ def drill(folder: Path, cache: Path) -> dict[str, Any]:
         made = account(folder)
         cluster = folder / "cluster.yaml"
         write_cluster_file(cluster, made, workers=1)
-        machines = Machines(folder, ENDPOINT, REGION, bashrc, cache)
+        machines = Machines(folder, ENDPOINT, REGION, bashrc, cache, folder / "wheels")
         stack.callback(machines.close)
 
         ray("get-auth-token", "--generate", name="token")
@@ -248,7 +277,9 @@ def drill(folder: Path, cache: Path) -> dict[str, Any]:
 
         from analysis.records import read_sweep
 
+        os.environ["AWS_ACCESS_KEY_ID"] = "user"  # as one who reads their record
         trials = read_sweep(f"s3://{BUCKET}/results/pilcro").trials.to_pylist()
+        os.environ["AWS_ACCESS_KEY_ID"] = "administrator"
         seen["recorded"] = [(trial["trial_id"], trial["status"], trial["attempts"]) for trial in trials]
         seen["gpus"] = sorted({trial["gpus"] for trial in trials})
         seen["commits"] = sorted({(trial["git_commit"], trial["git_dirty"]) for trial in trials})
@@ -259,11 +290,18 @@ def drill(folder: Path, cache: Path) -> dict[str, Any]:
             if name in states("worker")
         )
         cut_off(folder, machines, token, [*job, *sweep, *TRIALS, "--name", "cut"], environment, seen)
+        refuse(head[0], seen)
+        lose_head(folder, machines, head[0], [*job, *sweep, *TRIALS, "--name", "lost"], environment, seen)
+        disks = boto3.client("ec2", endpoint_url=ENDPOINT).describe_volumes()["Volumes"]
+        seen["encrypted"] = [disk["Encrypted"] for disk in disks]
         ray("down", "-y", str(cluster), name="down")
         wait_for(lambda: not machines.running, "the end of all machines", 60)
         seen["states_in_the_end"] = sorted(set(states().values()))
         volumes = boto3.client("ec2", endpoint_url=ENDPOINT).describe_volumes()["Volumes"]
         seen["volumes_in_the_end"] = len(volumes)
+        calls = [json.loads(line) for line in (folder / "calls.jsonl").read_text().splitlines()]
+        seen["calls"] = sorted({(one["who"], one["action"], tuple(one["by"])) for one in calls})
+        seen["refused"] = [one for one in calls if not one["by"]]
         own(folder, home, machines, ray, seen)
         first = machines.history[0][0]
         seen["history"] = [(round(when - first, 1), kind, what) for when, kind, what in machines.history]
@@ -318,6 +356,55 @@ def cut_off(
         "the end of the workers",
         300,
     )
+
+
+def refuse(head: str, seen: dict[str, Any]) -> None:
+    """With the head's credentials, what only its user may: to end the head itself."""
+    ec2 = boto3.client("ec2", endpoint_url=ENDPOINT, aws_access_key_id="of-sweeps-head", aws_secret_access_key="drill")
+    try:
+        ec2.terminate_instances(InstanceIds=[head])
+    except botocore.exceptions.ClientError as error:
+        seen["refused_with"] = error.response["Error"]["Code"]
+
+
+def lose_head(
+    folder: Path, machines: Machines, head: str, command: list[str], environment: dict[str, str], seen: dict[str, Any]
+) -> None:
+    """The head is cut off while workers train; and a worker that a head has started, but lived not to set up."""
+    node = yaml.safe_load((folder / "cluster.yaml").read_text())["available_node_types"]["gpu"]["node_config"]
+    node = {key: value for key, value in node.items() if key != "InstanceMarketOptions"}
+    with process(command, folder / "lost.log", environment):
+
+        def set_up() -> list[str]:
+            """Workers of the head's whose watchdog has looked for it."""
+            workers = states("worker")
+            found = [name for name in machines.running if name in workers]
+            return [name for name in found if (folder / name / "tmp" / "timer.log").exists()]
+
+        wait_for(lambda: len(set_up()) == 2, "two workers", 180)
+        time.sleep(10)  # some looks, while the head is there
+        workers = set_up()
+        machines.cut_off(head)
+        lost = time.monotonic()
+        orphan = boto3.client("ec2", endpoint_url=ENDPOINT).run_instances(
+            **node, **{key: machines.instances[head][key] for key in ("KeyName", "SubnetId")}, MinCount=1, MaxCount=1
+        )["Instances"][0]["InstanceId"]
+        started = time.monotonic()
+        ended: dict[str, float] = {}
+
+        def all_ended() -> bool:
+            now = states()
+            for name in [*workers, orphan]:
+                if now[name] == "terminated":
+                    ended.setdefault(name, time.monotonic())
+            return len(ended) == len(workers) + 1
+
+        wait_for(all_ended, "the end of the workers without a head", 240)
+        seen["lost_head_ended_seconds"] = [round(ended[name] - lost, 1) for name in workers]
+        seen["never_set_up_ended_seconds"] = round(ended[orphan] - started, 1)
+        seen["lost_head_state"] = states()[head]
+        say(f"workers without a head end after {seen['lost_head_ended_seconds']} s")
+        machines.restore(head)
 
 
 def own(folder: Path, home: Path, machines: Machines, ray: Callable[..., str], seen: dict[str, Any]) -> None:

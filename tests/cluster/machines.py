@@ -3,7 +3,8 @@
 moto answers EC2's calls, but its instances are entries in a table. Here each one that is started gets namespaces of its
 own (network, processes, mounts, host name), its private and public address on a bridge, a home directory, and an sshd
 that knows the instance's key pair; each one that is terminated is killed, whatever it runs. The link-local metadata
-service gives a machine the credentials of its instance profile, and nothing to a machine without one.
+service gives a machine the credentials of its instance profile, and nothing to a machine without one. User data are
+run at the start; a machine that shuts itself down is terminated if it was started with that wish, and else stopped.
 
 Everything happens inside namespaces of the caller's (see `drill.py`), so that nothing here can reach, or outlive, the
 machine it runs on. Only the files of the real machine are shared: Python and uv's cache.
@@ -11,6 +12,7 @@ machine it runs on. Only the files of the real machine are shared: Python and uv
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import http.server
 import json
@@ -23,6 +25,8 @@ from typing import Any
 
 import boto3
 
+from tests.cluster import systemd
+
 GATEWAY = "172.31.255.254"  # in EC2's default network, beyond the default subnets
 METADATA = "169.254.169.254"
 HOME = "/run/ubuntu"
@@ -30,6 +34,15 @@ BOOT = """
 set -e
 mount --make-rprivate /
 hostname "$HOST_NAME"
+mount -t tmpfs tmpfs /run
+mkdir -p /run/sshd "$HOME_OF_NODE" /run/over
+# what is installed on it, the real machine does not see
+for place in etc usr/local/lib; do
+    mkdir -p "/run/over/$place/new" "/run/over/$place/work"
+    over="lowerdir=/$place,upperdir=/run/over/$place/new,workdir=/run/over/$place/work"
+    mount -t overlay overlay -o "$over" "/$place"
+done
+mkdir -p /etc/systemd/system
 mount --bind "$NODE/home" "$HOME_OF_NODE"
 mount --bind "$NODE/etc/passwd" /etc/passwd
 mount --bind "$NODE/etc/resolv.conf" /etc/resolv.conf
@@ -42,6 +55,7 @@ ip address add "$PUBLIC/32" dev eth0
 ip link set eth0 up
 ip route add default via "$GATEWAY" src "$PRIVATE"
 mount --bind "$NODE/tmp" /tmp
+[ ! -e "$NODE/user-data" ] || "$NODE/user-data"
 exec /usr/sbin/sshd -D -f "$SSHD_CONFIG" -E /tmp/sshd.log
 """
 
@@ -62,8 +76,10 @@ def make_network() -> None:
 class Machines:
     """Watches the instances of a moto server and keeps a machine for each that is pending or running."""
 
-    def __init__(self, folder: Path, endpoint: str, region: str, bashrc: str, cache: Path) -> None:
+    def __init__(self, folder: Path, endpoint: str, region: str, bashrc: str, cache: Path, wheels: Path) -> None:
         self.folder, self.bashrc, self.cache = folder, bashrc, cache
+        self.commands = folder / "commands"
+        systemd.install(self.commands, wheels)
         self.ec2 = boto3.client("ec2", region_name=region, endpoint_url=endpoint)
         self.running: dict[str, subprocess.Popen[bytes]] = {}
         self.own: set[str] = set()
@@ -90,6 +106,10 @@ class Machines:
         """Take a machine's link away; it goes on by itself."""
         run("ip", "link", "set", f"v{self.running[name].pid}", "down")
 
+    def restore(self, name: str) -> None:
+        """Give it back."""
+        run("ip", "link", "set", f"v{self.running[name].pid}", "up")
+
     def by_type(self) -> dict[str, int]:
         """How many machines of each node type there are."""
         counts: dict[str, int] = {}
@@ -100,6 +120,9 @@ class Machines:
 
     def _watch(self) -> None:
         while not self.stopped.is_set():
+            for name in set(self.running) - self.own:
+                if (self.folder / name / "tmp" / systemd.ASKED).exists():
+                    self._shut_down(name)
             wanted = {}
             for reservation in self.ec2.describe_instances()["Reservations"]:
                 for instance in reservation["Instances"]:
@@ -112,6 +135,13 @@ class Machines:
             self.instances.update(wanted)
             self.stopped.wait(0.5)
 
+    def _shut_down(self, name: str) -> None:
+        """As EC2 takes a shutdown from within."""
+        wish = self.ec2.describe_instance_attribute(InstanceId=name, Attribute="instanceInitiatedShutdownBehavior")
+        terminate = wish["InstanceInitiatedShutdownBehavior"].get("Value") == "terminate"
+        (self.ec2.terminate_instances if terminate else self.ec2.stop_instances)(InstanceIds=[name])
+        self.history.append((time.monotonic(), _node_type(self.instances[name]), "shut itself down"))
+
     def add(self, name: str, address: str, public_key: str) -> None:
         """A machine that is not EC2's."""
         self.own.add(name)
@@ -121,15 +151,20 @@ class Machines:
         name = instance["InstanceId"]
         self.instances[name] = instance
         pairs = self.ec2.describe_key_pairs(KeyNames=[instance["KeyName"]], IncludePublicKey=True)["KeyPairs"]
-        self._boot(name, instance["PrivateIpAddress"], instance["PublicIpAddress"], pairs[0]["PublicKey"])
+        data = self.ec2.describe_instance_attribute(InstanceId=name, Attribute="userData")["UserData"].get("Value", "")
+        key = pairs[0]["PublicKey"]
+        self._boot(name, instance["PrivateIpAddress"], instance["PublicIpAddress"], key, base64.b64decode(data))
         self.history.append((time.monotonic(), _node_type(instance), "started"))
 
-    def _boot(self, name: str, private: str, public: str, public_key: str) -> None:
+    def _boot(self, name: str, private: str, public: str, public_key: str, user_data: bytes = b"") -> None:
         node = self.folder / name
         for part in ("home/.ssh", "home/.cache", "etc", "tmp"):
             (node / part).mkdir(parents=True)
         (node / "tmp").chmod(0o1777)
-        (node / "home" / ".bashrc").write_text(self.bashrc)
+        (node / "home" / ".bashrc").write_text(f'{self.bashrc}\nexport PATH="{self.commands}:$PATH"\n')
+        if user_data:
+            (node / "user-data").write_bytes(user_data)
+            (node / "user-data").chmod(0o755)
         # hard links: an installation from a cache on the same mount copies nothing
         run("cp", "-al", str(self.cache), str(node / "home" / ".cache" / "uv"))
         (node / "home" / ".ssh" / "authorized_keys").write_text(public_key + "\n")
@@ -140,7 +175,7 @@ class Machines:
         accounts = Path("/etc/passwd").read_text()
         (node / "etc" / "passwd").write_text(f"ubuntu:*:0:0::{HOME}:/bin/bash\n{accounts}")
         environment = {
-            "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+            "PATH": f"{self.commands}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
             "NODE": str(node),
             "HOME_OF_NODE": HOME,
             "HOST_NAME": host,

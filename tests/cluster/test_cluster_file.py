@@ -74,6 +74,7 @@ def replaced(where: str, old: str, new: str) -> Change:
     return change
 
 
+HEAD = ("available_node_types", "head")
 GPU = ("available_node_types", "gpu")
 RULE = {"FromPort": 22, "ToPort": 22, "IpProtocol": "tcp", "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}
 
@@ -123,6 +124,17 @@ RULE = {"FromPort": 22, "ToPort": 22, "IpProtocol": "tcp", "IpRanges": [{"CidrIp
         (replaced("head_start_ray_commands", "token ray start", "ray start"), "`ray start` without RAY_AUTH_MODE"),
         (replaced("worker_start_ray_commands", "RAY_AUTH_MODE=token ray stop", "ray stop"), "`ray stop` without"),
         (of("initialization_commands")(["ray status"]), "initialization_commands: `ray status` without"),
+        (of("initialization_commands")(["curl -LsSf https://astral.sh/uv/install.sh | sh"]), "not held against a hash"),
+        (of("setup_commands")(["wget -qO- example.org/x | sh", "uv sync"]), "not held against a hash"),
+        (of("setup_commands")(["pip install uv && uv sync"]), "not held against a hash"),
+        (of(*GPU, "initialization_commands")(["curl -O example.org/x"]), "gpu.initialization_commands: `curl"),
+        (of(*GPU, "node_config", "BlockDeviceMappings")([{"Ebs": {"VolumeSize": 9}}]), "0.Ebs.Encrypted must be true"),
+        (of(*HEAD, "node_config", "BlockDeviceMappings")([{"Ebs": {"Encrypted": "no"}}]), "Encrypted must be true"),
+        (without(*HEAD, "node_config", "BlockDeviceMappings"), "own disks are not encrypted"),
+        (without(*GPU, "initialization_commands"), "lack the watchdog"),
+        (of(*GPU, "initialization_commands")(["python3 watchdog.py install"]), "lack the watchdog"),
+        (without(*GPU, "node_config", "UserData"), "does not end a worker that is never set up"),
+        (without(*GPU, "node_config", "InstanceInitiatedShutdownBehavior"), "must be terminate"),
     ],
 )
 def test_each_check_can_fail(change: Change, complaint: str) -> None:
@@ -154,6 +166,7 @@ def test_the_variant_for_machines_of_your_own() -> None:
     validate_config(prepared)
     assert prepared["max_workers"] == len(config["provider"]["worker_ips"])
     assert config["setup_commands"] == yaml.safe_load(TEXT)["setup_commands"]
+    assert "watchdog" not in str(config)  # nobody wants their own machine shut down
 
 
 def test_not_yaml() -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -14,10 +16,18 @@ from typing import Any
 
 import pytest
 
-from tests.cluster.drill import COMMIT
+from tests.cluster.drill import COMMIT, SET_UP_SECONDS, SILENT_SECONDS
+from tests.cluster.permissions import POLICIES, listed, statements
 
 ROOT = Path(__file__).resolve().parents[2]
 NAMESPACES = ["unshare", "--net", "--pid", "--mount", "--fork", "--kill-child", "--mount-proc"]
+# what is needed only when something fails, or by a user who measures more than a sweep has recorded
+FAILED_UPLOAD = ("ReadAndWrite", "s3:AbortMultipartUpload")
+NOT_SEEN = {
+    "user": {FAILED_UPLOAD, ("ReadAndWrite", "s3:PutObject"), ("ReadAndWrite", "s3:DeleteObject")},
+    "sweeps-head": {FAILED_UPLOAD},
+    "sweeps-worker": {FAILED_UPLOAD},
+}
 TOOLS = ("unshare", "ip", "ssh", "ssh-keygen", "rsync", "uv")
 
 
@@ -36,6 +46,35 @@ def lacking() -> str:
 pytestmark = [pytest.mark.cluster]
 
 
+def pinned(kind: str) -> dict[str, str]:
+    """uv's version, file and hash for a kind of machine, from sweeps/cluster/uv.sh."""
+    text = (ROOT / "sweeps" / "cluster" / "uv.sh").read_text()
+    version = re.findall(r"(?m)^VERSION=(\S+)$", text)[0]
+    block = text.split(f"    {kind})")[1].split(";;")[0].replace("$VERSION", version)
+    return {"version": version, **dict(re.findall(r"(WHEEL|SHA256)=(\S+)", block))}
+
+
+def fetch_uv(folder: Path, kind: str) -> Path:
+    """The wheel of the pinned version, as the package index has it."""
+    pip = ["uv", "run", "--quiet", "--no-project", "--with", "pip", "python", "-m", "pip", "download", "--quiet"]
+    which = [
+        "--no-deps",
+        "--only-binary=:all:",
+        "--platform",
+        f"manylinux_2_17_{kind}",
+        f"uv=={pinned(kind)['version']}",
+    ]
+    subprocess.run([*pip, *which, "--dest", str(folder)], check=True, capture_output=True, cwd="/")
+    return next(folder.glob("*.whl"))
+
+
+@pytest.mark.parametrize("kind", ["x86_64", "aarch64"])
+def test_uv_is_the_one_of_the_index(kind: str, tmp_path: Path) -> None:
+    wheel = fetch_uv(tmp_path, kind)
+    assert wheel.name == pinned(kind)["WHEEL"].rsplit("/", 1)[-1]
+    assert hashlib.sha256(wheel.read_bytes()).hexdigest() == pinned(kind)["SHA256"]
+
+
 @pytest.fixture(scope="module")
 def seen() -> Iterator[dict[str, Any]]:
     reason = lacking()
@@ -52,10 +91,11 @@ def seen() -> Iterator[dict[str, Any]]:
     environment = {key: value for key, value in os.environ.items() if key not in ("VIRTUAL_ENV", "UV_PROJECT")}
     subprocess.run(sync, cwd=folder / "cached", env=environment, check=True)
     shutil.rmtree(folder / "cached")
+    fetch_uv(folder / "wheels", "x86_64")
     command = [*NAMESPACES, sys.executable, "-m", "tests.cluster.drill", str(folder), str(cache)]
     environment = {key: value for key, value in environment.items() if not key.startswith(("RAY_", "AWS_"))}
     try:
-        done = subprocess.run(command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, check=False, timeout=1200)
+        done = subprocess.run(command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, check=False, timeout=1800)
         logs = {path.name: path.read_text(errors="replace")[-3000:] for path in sorted(folder.glob("*.log"))}
         assert done.returncode == 0, "\n".join(f"--- {name}\n{text}" for name, text in logs.items())
         found = json.loads((folder / "seen.json").read_text())
@@ -100,6 +140,38 @@ def test_a_worker_that_is_cut_off(seen: dict[str, Any]) -> None:
     assert {status for _, status, _ in seen["cut_off_recorded"]} == {"completed"}
     assert max(attempts for *_, attempts in seen["cut_off_recorded"]) > 1
     assert seen["cut_off_same_numbers"]
+
+
+def test_workers_that_lose_their_head_end(seen: dict[str, Any]) -> None:
+    """By themselves: the head, as far as AWS knows, runs, and its user has done nothing."""
+    assert seen["lost_head_state"] == "running"
+    assert len(seen["lost_head_ended_seconds"]) == 2
+    assert all(SILENT_SECONDS - 5 <= after <= SILENT_SECONDS + 30 for after in seen["lost_head_ended_seconds"])
+    assert SET_UP_SECONDS <= seen["never_set_up_ended_seconds"] <= SET_UP_SECONDS + 20
+
+
+def test_nobody_needs_more_than_the_policies_allow(seen: dict[str, Any]) -> None:
+    """What they do not allow, the drill's AWS refuses: here once, when it is tried."""
+    assert seen["refused_with"] == "UnauthorizedOperation"
+    assert [(one["who"], one["action"]) for one in seen["refused"]] == [("of-sweeps-head", "ec2:TerminateInstances")]
+
+
+@pytest.mark.parametrize(("who", "names"), POLICIES.items())
+def test_no_policy_allows_more_than_is_needed(seen: dict[str, Any], who: str, names: list[str]) -> None:
+    used = {(by, action) for one, action, bys in seen["calls"] if one.removeprefix("of-") == who for by in bys}
+    given = {
+        (statement["Sid"], action)
+        for name in names
+        for statement in statements(name, {})
+        for action in listed(statement["Action"])
+    }
+    assert used <= given
+    assert given - used == NOT_SEEN[who]
+
+
+def test_disks_are_encrypted(seen: dict[str, Any]) -> None:
+    assert seen["encrypted"]
+    assert all(seen["encrypted"])
 
 
 def test_machines_of_ones_own(seen: dict[str, Any]) -> None:
