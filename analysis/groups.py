@@ -20,6 +20,7 @@ from analysis.command_line import InputError
 from analysis.lazily import lazily
 from analysis.records import Sweep
 from analysis.schema import HYPERPARAMETERS, direction, unit
+from analysis.storage import location
 
 pc = lazily("pyarrow.compute")
 
@@ -386,10 +387,10 @@ def check_values(values: Mapping[str, Value], name: str) -> None:
 
 
 def out_folder(out: str | None, sweep: Sweep) -> str:
-    """Where a command writes. Raises `InputError` for a URL without a bucket."""
+    """Where a command writes. Raises `InputError` for what is no place."""
     if out is None:
         return f"{sweep.path}/analysis"
-    scheme, separator, rest = out.partition("://")
-    if separator and not rest.strip("/"):
-        raise InputError(f"--out {out}: no bucket; give a folder or {scheme}://bucket/prefix")
-    return out.rstrip("/") or "/"
+    try:
+        return location(out)
+    except InputError as error:
+        raise InputError(f"--out {error}") from None

@@ -36,15 +36,17 @@ from analysis.storage import (
     STORAGE_ERRORS,
     StorageError,
     _bytes,
-    _open,
     _parallel,
     _reason,
     _shown,
     be_patient,
     check_storage,
+    location,
     open_briefly,
+    open_place,
     put_file,
     read_file,
+    remove_folder,
     write_file,
 )
 
@@ -65,11 +67,14 @@ __all__ = [
     "check_storage",
     "compact",
     "content_hash",
+    "location",
     "open_briefly",
+    "open_place",
     "put_file",
     "read_file",
     "read_sweep",
     "read_table",
+    "remove_folder",
     "scan",
     "write_file",
     "write_trial",
@@ -221,7 +226,7 @@ def write_trial(
     contents = {
         name: _encode(_arrow(name, [{**row, "trial_id": trial_id} for row in table])) for name, table in rows.items()
     }
-    fs, path = _open(sweep)
+    fs, path = open_place(sweep)
     if _recorded_status(fs, path, trial_id) in ("completed", "diverged"):
         return False
     last = f"{path}/trials/{trial_id}.parquet"
@@ -249,7 +254,7 @@ def add_measurements(
 
     Raises `InputError` if the trial is not recorded, and as `read_table` does; `ValueError` as `write_trial` does.
     """
-    fs, path = _open(sweep)
+    fs, path = open_place(sweep)
     single = trial_id in _listing(fs, path, "trials")
 
     def stored(table: str) -> pa.Table:
@@ -387,7 +392,7 @@ def scan(sweep: str) -> Scan:
     Raises `InputError` if the sweep is of another schema version, has files that do not belong to it, or damaged
     compacted files.
     """
-    fs, path = _open(sweep)
+    fs, path = open_place(sweep)
     names = _listing(fs, path, "trials")
     statuses: dict[str, str] = {}
     if COMPACTED in names:
@@ -424,7 +429,7 @@ def read_table(sweep: str, table: str, columns: Sequence[str] | None = None) -> 
     """
     if table not in TABLES:
         raise InputError(f"table {table!r}: allowed are {', '.join(TABLES)}")
-    fs, path = _open(sweep)
+    fs, path = open_place(sweep)
     names = _listing(fs, path, "trials")
     if not names:
         raise InputError(
@@ -527,7 +532,7 @@ def read_sweep(path: str) -> Sweep:
 
     Raises `InputError` as `read_table` does; for the tables other than `trials`, when they are first asked for.
     """
-    fs, inner = _open(path)
+    fs, inner = open_place(path)
     return Sweep(_shown(fs, inner), read_table(path, "trials"))
 
 
@@ -544,7 +549,7 @@ def compact(path: str) -> list[str]:
 
     Raises `InputError` as `read_table` does; nothing is changed then.
     """
-    fs, root = _open(path)
+    fs, root = open_place(path)
     names = _listing(fs, root, "trials") or {COMPACTED}
     singles = names - {COMPACTED}
     merged = {table: read_table(path, table) for table in ("epochs", "measurements", "maps", "trials")}

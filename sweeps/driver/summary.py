@@ -16,7 +16,7 @@ from rich.table import Table
 from analysis import records
 from sweeps.driver.estimates import estimated_seconds, keep_steps, known_steps, step_name, time_steps
 from sweeps.driver.manifest import check_contents, contents, sweep_url
-from sweeps.driver.pending import absolute, selected, with_checkpoints
+from sweeps.driver.pending import selected, with_checkpoints
 from sweeps.driver.usage import Used, of_all_runs
 from sweeps.flags import SweepFlags
 from sweeps.plan import Plan, PlannedTrial
@@ -158,7 +158,7 @@ def _digits(value: float) -> str:
 
 def print_plan(flags: SweepFlags, plan: Plan) -> None:
     """--dry-run: how many trials, how many of them recorded, what they are and about how long they take."""
-    url = absolute(sweep_url(flags))
+    url = records.location(sweep_url(flags))
     scan = records.scan(url)
     if scan.statuses or scan.corrupted or with_checkpoints(url):
         check_contents(url, contents(flags, plan))

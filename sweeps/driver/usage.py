@@ -14,10 +14,9 @@ from typing import Any
 import pyarrow as pa
 
 from analysis.lazily import lazily
-from analysis.records import STORAGE_ERRORS, open_briefly, put_file
+from analysis.records import STORAGE_ERRORS, open_briefly, open_place, put_file
 from analysis.schema import RUNS
 
-fsspec = lazily("fsspec")
 pq = lazily("pyarrow.parquet")
 
 ray = lazily("ray")
@@ -66,7 +65,7 @@ class Used:
 def of_all_runs(sweep: str) -> tuple[Used, int, list[str]]:
     """The sum over `runs/`, the number of runs in it, and the files that cannot be read."""
     total, runs, unread = Used(), 0, []
-    fs, path = fsspec.core.url_to_fs(f"{sweep}/runs", use_listings_cache=False)
+    fs, path = open_place(f"{sweep}/runs")
     for file in sorted(fs.ls(path, detail=False)) if fs.exists(path) else []:
         name = file.rsplit("/", 1)[-1]
         if name.startswith(".") or not name.endswith(".parquet"):
