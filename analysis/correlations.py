@@ -473,7 +473,7 @@ def table(result: Correlations, trials: pa.Schema) -> pa.Table:
     fields = [pa.field(name, trials.field(name).type) for name in result.by]
     fields += [pa.field(name, pa.string()) for name in ("metric", "component")]
     fields.append(pa.field("level", pa.float64()))
-    fields += [pa.field(name, pa.string()) for name in ("strength", "until", "adjustment", "reason")]
+    fields += [pa.field(name, pa.string()) for name in ("options", "strength", "until", "adjustment", "reason")]
     fields += [pa.field(name, pa.int64()) for name in ("kept", "dropped", "missing")]
     numbers: tuple[str, ...] = ("limit", "rho", "rho_low", "rho_high", "p_value", "p_adjusted")
     numbers += ("r", "r_low", "r_high", "r_p_value", "r_p_adjusted")
@@ -482,6 +482,7 @@ def table(result: Correlations, trials: pa.Schema) -> pa.Table:
     for test, adjusted, linear_adjusted in zip(result.tests, result.adjusted, result.linear_adjusted, strict=True):
         quantity = test.quantity
         row = {**test.group.values, "metric": quantity.metric, "component": quantity.component, "level": quantity.level}
+        row |= {"options": quantity.with_options}
         row |= {"strength": result.strength, "until": result.until, "adjustment": result.adjustment}
         row |= {"reason": test.reason, "kept": test.kept, "dropped": test.dropped, "missing": test.missing}
         row |= {"limit": None if math.isinf(test.limit) else test.limit}

@@ -3,14 +3,15 @@
 A setting is a combination of values of columns of the trials table; the seeds of a setting are its sample, with
 cross-validation each seed on each fold (`replicate`): what is said of seeds is then said of these runs. A quantity is a
 metric's column of that table (`top1`), or a measurement, written `metric`, `metric:component` or
-`metric:component@level` (`faithfulness:deeplift`, `robust_accuracy:pgd@20`).
+`metric:component@level` (`faithfulness:deeplift`, `robust_accuracy:pgd@20`). Where trials were measured with different
+options, each kind is a quantity of its own, such as `total_variation:images=100`, and they are never averaged.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -18,8 +19,10 @@ import pyarrow as pa
 
 from analysis.command_line import InputError
 from analysis.lazily import lazily
+from analysis.options import UNKNOWN, Options, options_of, told_apart
 from analysis.records import Sweep
 from analysis.schema import HYPERPARAMETERS, direction, unit
+from analysis.storage import location
 
 pc = lazily("pyarrow.compute")
 
@@ -206,10 +209,19 @@ class Quantity:
     """The level it was measured at where the record has one only, so that `level` says nothing."""
     epoch: int | None = None
     """The epoch it was measured at; None: the last one after training."""
+    options: Options | None = None
+    """What it was measured with, where the record has several kinds of it, which are different quantities."""
+    with_options: str = ""
+    """What tells `options` from those of the others, in words."""
 
     @property
     def name(self) -> str:
-        """As it is written on a command line; levels that do not tell quantities apart are left out."""
+        """As it is written on a command line; levels and options that do not tell quantities apart are left out."""
+        return f"{self.stem}{f':{self.with_options}' if self.with_options else ''}"
+
+    @property
+    def stem(self) -> str:
+        """Its name without the options."""
         level = "" if self.level is None else f"@{self.level:g}"
         return f"{self.metric}{f':{self.component}' if self.component else ''}{level}"
 
@@ -232,10 +244,25 @@ def quantities(sweep: Sweep) -> dict[str, Quantity]:
     for field in sweep.trials.schema:
         way = direction(field)
         if way in ("max", "min") and sweep.trials[field.name].null_count < len(sweep.trials):
-            found[field.name] = Quantity(field.name, unit=unit(field), direction=way)
+            for quantity in by_options(sweep, Quantity(field.name, unit=unit(field), direction=way)):
+                found[quantity.name] = quantity
     for quantity in _levels(sweep):
-        found.setdefault(quantity.name, quantity)
+        if quantity.metric not in sweep.trials.column_names or quantity.stem not in {it.stem for it in found.values()}:
+            found[quantity.name] = quantity
     return found
+
+
+def by_options(sweep: Sweep, quantity: Quantity) -> list[Quantity]:
+    """The quantity for each kind of options that trials were measured with: several, where the numbers do not belong
+    together; itself, where there is one kind."""
+    texts = pc.unique(sweep.trials["measured"]).to_pylist()
+    kinds = {_options(text, quantity) for text in texts}
+    if len(kinds) > 1 or kinds == {UNKNOWN}:
+        kinds = {options for options, _ in _with_options(sweep, quantity).values()}
+    if len(kinds) < 2:
+        return [quantity]
+    words = told_apart(kinds)
+    return [replace(quantity, options=kind, with_options=words[kind]) for kind in sorted(kinds, key=words.__getitem__)]
 
 
 def _measured(sweep: Sweep, epoch: int | None = None) -> pa.Table:
@@ -258,7 +285,8 @@ def _levels(sweep: Sweep) -> list[Quantity]:
         # one level only: how it was measured, not what
         level = row["level"] if len(by_metric[row["metric"], component]) > 1 else None
         way = row["direction"] or "none"
-        found.append(Quantity(row["metric"], component, level, row["unit"] or "", way, True, row["level"]))
+        quantity = Quantity(row["metric"], component, level, row["unit"] or "", way, True, row["level"])
+        found += by_options(sweep, quantity)
     return found
 
 
@@ -267,6 +295,12 @@ def find_quantity(flag: str, name: str, sweep: Sweep) -> Quantity:
     known = quantities(sweep)
     if name in known:
         return known[name]
+    kinds = [quantity.name for quantity in known.values() if quantity.stem == name]
+    if kinds:
+        raise InputError(
+            f"{flag} {name}: trials were measured with different options, whose numbers do not belong together; there "
+            f"are {', '.join(kinds)}"
+        )
     way = direction(sweep.trials.schema.field(name)) if name in sweep.trials.column_names else None
     listed = ", ".join(known) or "none in this record"
     if way == "none":
@@ -277,12 +311,24 @@ def find_quantity(flag: str, name: str, sweep: Sweep) -> Quantity:
 
 
 def values_of(sweep: Sweep, quantity: Quantity) -> dict[str, Value]:
-    """The quantity by trial, at the last epoch it was measured at; trials without it, and failed ones, are left out."""
+    """The quantity by trial, at the last epoch it was measured at; trials without it, those that were measured with
+    other options than the quantity's, and failed ones, are left out."""
+    return {
+        trial: value
+        for trial, (options, value) in _with_options(sweep, quantity).items()
+        if quantity.options is None or options == quantity.options
+    }
+
+
+def _with_options(sweep: Sweep, quantity: Quantity) -> dict[str, tuple[Options, Value]]:
+    """Each trial's value whatever it was measured with, and with what."""
+    trials = sweep.trials.select(["trial_id", "status", "measured"]).to_pylist()
+    measured = {row["trial_id"]: row["measured"] for row in trials if row["status"] != "failed"}
     if not quantity.measured:
         return {
-            row["trial_id"]: Value(row[quantity.metric])
-            for row in sweep.trials.select(["trial_id", "status", quantity.metric]).to_pylist()
-            if row["status"] != "failed" and row[quantity.metric] is not None
+            row["trial_id"]: (_options(measured[row["trial_id"]], quantity), Value(row[quantity.metric]))
+            for row in sweep.trials.select(["trial_id", quantity.metric]).to_pylist()
+            if row["trial_id"] in measured and row[quantity.metric] is not None
         }
     table = _measured(sweep, quantity.epoch)
     mask = pc.and_(
@@ -290,16 +336,18 @@ def values_of(sweep: Sweep, quantity: Quantity) -> dict[str, Value]:
     )
     if quantity.level is not None:
         mask = pc.and_(mask, pc.equal(table["level"], quantity.level))
-    failed = {
-        row["trial_id"] for row in sweep.trials.select(["trial_id", "status"]).to_pylist() if row["status"] == "failed"
-    }
     found: dict[str, tuple[int, Value]] = {}
     for row in table.filter(mask).select(["trial_id", "epoch", "value", "std", "n"]).to_pylist():
-        if row["trial_id"] in failed:
+        if row["trial_id"] not in measured:
             continue
         if row["trial_id"] not in found or row["epoch"] >= found[row["trial_id"]][0]:
             found[row["trial_id"]] = row["epoch"], Value(row["value"], row["std"], row["n"])
-    return {trial: value for trial, (_, value) in found.items()}
+    return {trial: (_options(measured[trial], quantity, value.n), value) for trial, (_, value) in found.items()}
+
+
+def _options(measured: str | None, quantity: Quantity, n: int | None = None) -> Options:
+    found = options_of(measured, quantity.metric, quantity.component, n)
+    return UNKNOWN if found is None else found
 
 
 @dataclass(frozen=True)
@@ -325,6 +373,9 @@ def image_values(sweep: Sweep, quantity: Quantity) -> ImageValues | None:
         pc.equal(pc.fill_null(table["component"], ""), quantity.component),
     )
     rows = table.filter(mask).select(["trial_id", "epoch", "level", "value"]).to_pylist()
+    if quantity.options is not None:
+        own = values_of(sweep, quantity)
+        rows = [row for row in rows if row["trial_id"] in own]
     if not rows:
         return None
     last: dict[str, int] = {}
@@ -386,10 +437,10 @@ def check_values(values: Mapping[str, Value], name: str) -> None:
 
 
 def out_folder(out: str | None, sweep: Sweep) -> str:
-    """Where a command writes. Raises `InputError` for a URL without a bucket."""
+    """Where a command writes. Raises `InputError` for what is no place."""
     if out is None:
         return f"{sweep.path}/analysis"
-    scheme, separator, rest = out.partition("://")
-    if separator and not rest.strip("/"):
-        raise InputError(f"--out {out}: no bucket; give a folder or {scheme}://bucket/prefix")
-    return out.rstrip("/") or "/"
+    try:
+        return location(out)
+    except InputError as error:
+        raise InputError(f"--out {error}") from None

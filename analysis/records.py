@@ -12,7 +12,6 @@ any other from the compacted ones. `python -m analysis.records compact <sweep>` 
 from __future__ import annotations
 
 import hashlib
-import io
 import itertools
 import json
 import numbers
@@ -30,28 +29,31 @@ from tyro.conf import Positional
 
 from analysis.command_line import InputError, parse, run
 from analysis.lazily import lazily
+from analysis.record_file import DamagedError, brief, decode, encode
 from analysis.schema import SCHEMA_VERSION, STATUSES, TABLES
 from analysis.storage import (
     PATIENCE,
     STORAGE_ERRORS,
     StorageError,
     _bytes,
-    _open,
     _parallel,
     _reason,
     _shown,
     be_patient,
     check_storage,
+    location,
     open_briefly,
+    open_place,
     put_file,
     read_file,
+    remove_folder,
     write_file,
 )
 
 if TYPE_CHECKING:
     import fsspec
 
-pc, pq = lazily("pyarrow.compute"), lazily("pyarrow.parquet")
+pc = lazily("pyarrow.compute")
 
 __all__ = [
     "COMPACTED",
@@ -65,11 +67,14 @@ __all__ = [
     "check_storage",
     "compact",
     "content_hash",
+    "location",
     "open_briefly",
+    "open_place",
     "put_file",
     "read_file",
     "read_sweep",
     "read_table",
+    "remove_folder",
     "scan",
     "write_file",
     "write_trial",
@@ -103,23 +108,6 @@ def _listing(fs: fsspec.AbstractFileSystem, path: str, table: str) -> set[str]:
             )
         names.add(name.removesuffix(".parquet"))
     return names
-
-
-def _encode(table: pa.Table, *, compacted: bool = False) -> bytes:
-    buffer = io.BytesIO()
-    if compacted:
-        pq.write_table(table, buffer, compression="zstd", write_page_checksum=True)
-    else:
-        # dictionaries and statistics of a row or a few cost more than they save: half the size, faster to read
-        pq.write_table(
-            table,
-            buffer,
-            compression="none",
-            use_dictionary=False,
-            write_statistics=False,
-            write_page_checksum=True,
-        )
-    return buffer.getvalue()
 
 
 def _value(value: Any, kind: pa.DataType) -> Any:
@@ -219,9 +207,9 @@ def write_trial(
         "trials": [{"schema_version": SCHEMA_VERSION, **trial}],
     }
     contents = {
-        name: _encode(_arrow(name, [{**row, "trial_id": trial_id} for row in table])) for name, table in rows.items()
+        name: encode(_arrow(name, [{**row, "trial_id": trial_id} for row in table])) for name, table in rows.items()
     }
-    fs, path = _open(sweep)
+    fs, path = open_place(sweep)
     if _recorded_status(fs, path, trial_id) in ("completed", "diverged"):
         return False
     last = f"{path}/trials/{trial_id}.parquet"
@@ -249,14 +237,14 @@ def add_measurements(
 
     Raises `InputError` if the trial is not recorded, and as `read_table` does; `ValueError` as `write_trial` does.
     """
-    fs, path = _open(sweep)
+    fs, path = open_place(sweep)
     single = trial_id in _listing(fs, path, "trials")
 
     def stored(table: str) -> pa.Table:
         return _single(fs, path, table, trial_id) if single else read_table(sweep, table)
 
     def encoded(table: str, parts: list[pa.Table]) -> bytes:
-        return _encode(_merged(parts, table, None, _shown(fs, path)), compacted=not single)
+        return encode(_merged(parts, table, None, _shown(fs, path)), compacted=not single)
 
     trials = stored("trials")
     own = pc.equal(trials["trial_id"], trial_id)
@@ -327,32 +315,31 @@ def _decode(fs: fsspec.AbstractFileSystem, path: str, table: str, name: str, col
         raise _Damaged(f"{shown}: is missing") from None
     except STORAGE_ERRORS as error:
         raise StorageError(f"{shown}: cannot be read ({_reason(error)})") from None
-    try:
-        reader = pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True)
-        version = (reader.metadata.metadata or {}).get(b"schema_version", b"none").decode(errors="replace")
+
+    def check(metadata: Mapping[bytes, bytes]) -> None:
+        version = metadata.get(b"schema_version", b"none").decode(errors="replace")
         if version != str(SCHEMA_VERSION):
             raise InputError(
                 f"{shown}: is of schema version {version}, this project reads version {SCHEMA_VERSION}; "
                 "read it with the project's version that wrote it, or choose another --name"
             )
-        content_table = reader.read(columns=columns, use_threads=False)
-    except (pa.ArrowException, OSError) as error:
-        raise _Damaged(f"{shown}: is no readable Parquet file ({_brief(error)})") from None
+
+    try:
+        content_table = decode(content, columns, check)
+    except DamagedError as damage:
+        raise _Damaged(f"{shown}: damaged ({damage})") from None
     schema, known = content_table.schema, TABLES[table]
     if not schema.equals(known):
         for column in set(schema.names) & set(known.names):
             kind, right = schema.field(column).type, known.field(column).type
             if kind != right:
-                raise _Damaged(f"{shown}: column {column} is of type {kind}, not {right}")
+                raise _Damaged(f"{shown}: damaged (column {column} is of type {kind}, not {right})")
     if name != COMPACTED and "trial_id" in content_table.column_names:
         others = set(content_table["trial_id"].to_pylist()) - {name}
         if others or (table == "trials" and len(content_table) != 1):
-            raise _Damaged(f"{shown}: holds {'trial ' + str(others.pop()) if others else 'no single trial'}")
+            held = f"trial {others.pop()}" if others else "no single trial"
+            raise _Damaged(f"{shown}: damaged (it holds {held})")
     return content_table
-
-
-def _brief(error: BaseException) -> str:
-    return " ".join(str(error).split()).split(". ")[0][:200] or type(error).__name__
 
 
 def _compacted(fs: fsspec.AbstractFileSystem, path: str, table: str, columns: list[str] | None) -> pa.Table:
@@ -387,7 +374,7 @@ def scan(sweep: str) -> Scan:
     Raises `InputError` if the sweep is of another schema version, has files that do not belong to it, or damaged
     compacted files.
     """
-    fs, path = _open(sweep)
+    fs, path = open_place(sweep)
     names = _listing(fs, path, "trials")
     statuses: dict[str, str] = {}
     if COMPACTED in names:
@@ -424,7 +411,7 @@ def read_table(sweep: str, table: str, columns: Sequence[str] | None = None) -> 
     """
     if table not in TABLES:
         raise InputError(f"table {table!r}: allowed are {', '.join(TABLES)}")
-    fs, path = _open(sweep)
+    fs, path = open_place(sweep)
     names = _listing(fs, path, "trials")
     if not names:
         raise InputError(
@@ -465,7 +452,7 @@ def _merged(parts: list[pa.Table], table: str, columns: Sequence[str] | None, sh
     try:
         whole = pa.concat_tables(parts, promote_options="none" if alike else "permissive")
     except pa.ArrowException as error:
-        raise InputError(f"{shown}/{table}: trials disagree about a column ({_brief(error)})") from None
+        raise InputError(f"{shown}/{table}: trials disagree about a column ({brief(error)})") from None
     whole = whole.combine_chunks()
     if not _is_sorted(whole["trial_id"]):
         # the sort is stable: a trial's rows keep their order
@@ -527,7 +514,7 @@ def read_sweep(path: str) -> Sweep:
 
     Raises `InputError` as `read_table` does; for the tables other than `trials`, when they are first asked for.
     """
-    fs, inner = _open(path)
+    fs, inner = open_place(path)
     return Sweep(_shown(fs, inner), read_table(path, "trials"))
 
 
@@ -544,7 +531,7 @@ def compact(path: str) -> list[str]:
 
     Raises `InputError` as `read_table` does; nothing is changed then.
     """
-    fs, root = _open(path)
+    fs, root = open_place(path)
     names = _listing(fs, root, "trials") or {COMPACTED}
     singles = names - {COMPACTED}
     merged = {table: read_table(path, table) for table in ("epochs", "measurements", "maps", "trials")}
@@ -553,7 +540,7 @@ def compact(path: str) -> list[str]:
         # trials last: until its own file in trials/ is gone, a trial is read from its own files
         for table, content in merged.items():
             file = f"{root}/{table}/{COMPACTED}.parquet"
-            put_file(fs, file, _encode(content, compacted=True))
+            put_file(fs, file, encode(content, compacted=True))
             written.append(_shown(fs, file))
         _remove(fs, [f"{root}/trials/{name}.parquet" for name in sorted(singles)])
     # from here on the trials are read from the compacted files; this also clears what an interrupted call has left.

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import re
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -94,23 +96,74 @@ def _passes(error: Exception) -> bool:
     return isinstance(error, (BotoConnectionError, *s3fs.core.S3_RETRYABLE_ERRORS))
 
 
-def _open(url: str, **options: Any) -> tuple[fsspec.AbstractFileSystem, str]:
-    try:
+def location(url: str) -> str:
+    """The one way to write a place of the storage: the absolute path of a folder or file, or `s3://bucket/key` without
+    empty segments. Characters that elsewhere make a pattern (`[12]`, `*`, `?`) stand for themselves.
+
+    Raises `InputError` for what is no such place.
+    """
+    text = os.fspath(url)
+    scheme, colon, rest = text.partition(":")
+    if scheme.lower() == "s3" and rest.startswith("//"):
+        return f"s3://{_key(text, rest[2:])}"
+    if not text or "\0" in text or "://" in text or (colon and scheme.lower() in _SCHEMES):
+        raise InputError(f"{text if text and text.isprintable() else repr(text)}, {_PLACES}")
+    path = os.path.expanduser(text)
+    if path.startswith("~"):
+        raise InputError(f"{text}: there is no user {text[1:].split('/')[0]}; a folder of that name is ./{text}")
+    return "/" + os.path.abspath(path).lstrip("/")  # POSIX keeps two slashes at the beginning
+
+
+_PLACES = "allowed are a folder or s3://bucket/prefix"
+_SCHEMES = ("s3", "s3a", "s3n", "file")
+_BUCKET = re.compile(r"[A-Za-z0-9._-]+|arn:aws[^/]*")
+
+
+def _key(text: str, rest: str) -> str:
+    """Bucket and key of what follows s3://."""
+    if not rest.strip("/") or rest.startswith("/"):
+        raise InputError(f"{text}: no bucket; {_PLACES}")
+    parts = [part for part in rest.split("/") if part]
+    if not _BUCKET.fullmatch(parts[0]):
+        raise InputError(f"{text}: {parts[0]!r} is no bucket's name; {_PLACES}")
+    if {".", ".."} & {*parts}:
+        raise InputError(f"{text}: a key of S3 has no . and .. between slashes; write it without")
+    if "?versionId=" in rest or any(ord(letter) < 32 or 0xD800 <= ord(letter) < 0xE000 for letter in rest):
+        raise InputError(f"{text!r}: allowed in a key are characters that can be printed, and no ?versionId=")
+    return "/".join(parts)
+
+
+def open_place(url: str, **options: Any) -> tuple[fsspec.AbstractFileSystem, str]:
+    """File system and path of a place, written in any way that `location` knows.
+
+    Of the file systems' methods only those are used that take a path for what it is: `cat_file`, `pipe_file`,
+    `rm_file`, `ls`, `find`, `exists`, `open`, `info`. Others (`rm`, `cat`, `glob`, `expand_path`) look for patterns.
+    """
+    place = location(url)
+    if place.startswith("s3://"):
         # what other processes write is to be seen at once, and s3fs would answer from its cache
-        fs, path = fsspec.core.url_to_fs(str(url), use_listings_cache=False, **options)
-    except (ValueError, ImportError) as error:
-        raise InputError(f"{url}: {error}; allowed are a folder or s3://bucket/prefix") from None
-    return fs, path.rstrip("/") or path
+        return s3fs.S3FileSystem(use_listings_cache=False, **options), place.removeprefix("s3://")
+    return local.LocalFileSystem(), place
+
+
+def remove_folder(fs: fsspec.AbstractFileSystem, path: str) -> None:
+    """Delete a folder and what is in it, and nothing else, if there is one."""
+    if isinstance(fs, local.LocalFileSystem):  # which knows no patterns here, and removes a link, not what it is of
+        with contextlib.suppress(FileNotFoundError):
+            fs.rm(path, recursive=True)
+        return
+    for _ in _parallel(fs.rm_file, [key for key in fs.find(path) if key.startswith(f"{path}/")], fs):
+        continue
 
 
 def open_briefly(url: str) -> tuple[fsspec.AbstractFileSystem, str, dict[str, Any]]:
     """File system and path of what must be answered in seconds, also in a process that is patient; and what is to be
     given to each call, as a server that takes a request and says nothing is not covered by the others' timeouts."""
-    if not str(url).startswith(("s3://", "s3a://")):
-        return *_open(url), {}
+    if not location(url).startswith("s3://"):
+        return *open_place(url), {}
     # the defaults try for minutes
     config = {"connect_timeout": 4, "read_timeout": 5, "retries": {"total_max_attempts": 1}}
-    fs, path = _open(url, config_kwargs=config)
+    fs, path = open_place(url, config_kwargs=config)
     fs.retries = 2  # s3fs's own, of these instances only
     return fs, path, {"timeout": ANSWER_SECONDS}
 
@@ -167,7 +220,7 @@ def write_file(url: str, content: bytes) -> str:
 
     Raises `StorageError` if it cannot be written.
     """
-    fs, path = _open(url)
+    fs, path = open_place(url)
     try:
         put_file(fs, path, content)
     except STORAGE_ERRORS as error:
@@ -177,7 +230,7 @@ def write_file(url: str, content: bytes) -> str:
 
 def read_file(url: str) -> bytes | None:
     """A file's content, from a folder or S3; None if it does not exist. Raises `StorageError` if it cannot be read."""
-    fs, path = _open(url)
+    fs, path = open_place(url)
     try:
         return _bytes(fs, path)
     except FileNotFoundError:

@@ -22,7 +22,6 @@ from sweeps.driver.manifest import check_contents, contents, sweep_url, write_co
 from sweeps.driver.meanwhile import meanwhile
 from sweeps.driver.pending import (
     GOES_ON,
-    absolute,
     brief,
     pending_trials,
     remove_finished_checkpoints,
@@ -92,8 +91,8 @@ def _launched(flags: SweepFlags, plan: Plan) -> int:
 def launch(flags: SweepFlags, plan: Plan) -> int:
     """Run what is planned and not yet recorded; the number of planned trials that are recorded as failed."""
     console = make_console()
-    url = absolute(sweep_url(flags))
-    records.check_storage(absolute(flags.storage))
+    url = records.location(sweep_url(flags))
+    records.check_storage(records.location(flags.storage))
     records.be_patient()
     scan = records.scan(url)
     # a sweep of this name that has come to nothing is in nobody's way

@@ -14,11 +14,8 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from analysis.lazily import lazily
-from analysis.records import put_file
+from analysis.records import open_place, put_file, remove_folder
 from trainables.lazily import torch
-
-fsspec = lazily("fsspec")
 
 _NAME = re.compile(r"^(\d{6})-([0-9a-f]{16})\.pt$")
 KEPT = 2
@@ -29,10 +26,10 @@ class CheckpointError(RuntimeError):
 
 
 class Checkpoints:
-    """The checkpoint folder of one trial, local or on an object store (any URL that fsspec knows)."""
+    """The checkpoint folder of one trial, a folder or a prefix on S3."""
 
     def __init__(self, folder: str) -> None:
-        self.fs, self.path = fsspec.core.url_to_fs(folder)
+        self.fs, self.path = open_place(folder)
         self.folder = folder
 
     def save(self, epoch: int, state: dict[str, Any]) -> None:
@@ -89,19 +86,15 @@ class Checkpoints:
 
     def starts(self) -> int:
         """How often the trial has been started."""
-        self.fs.invalidate_cache()
         path = f"{self.path}/attempts"
         text = self.fs.cat_file(path).decode(errors="replace") if self.fs.exists(path) else ""
         return int(text) if text.isdigit() else 0  # a damaged count is no reason to stop
 
     def delete(self) -> None:
-        self.fs.invalidate_cache()
-        if self.fs.exists(self.path):
-            self.fs.rm(self.path, recursive=True)
+        remove_folder(self.fs, self.path)
 
     def _names(self) -> list[str]:
         """Checkpoint files, oldest first."""
-        self.fs.invalidate_cache()
         if not self.fs.exists(self.path):
             return []
         names = (entry.rsplit("/", 1)[-1] for entry in self.fs.ls(self.path, detail=False))

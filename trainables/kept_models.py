@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 
 from analysis.command_line import InputError
 from analysis.lazily import lazily
-from analysis.records import write_file
+from analysis.records import open_place, write_file
 
 if TYPE_CHECKING:
     from safetensors import torch as safetensors
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from trainables.data import Images, StreamedImages
 else:
     safetensors = lazily("safetensors.torch")
-
-fsspec = lazily("fsspec")
 
 
 @dataclass(frozen=True)
@@ -61,15 +59,14 @@ def write_model(url: str, model: nn.Module, data: Images | StreamedImages) -> No
 
 def without_model(sweep: str, trial_ids: Iterable[str]) -> list[str]:
     """Those of the trials whose network was not kept."""
-    fs, folder = fsspec.core.url_to_fs(f"{sweep.rstrip('/')}/models")
-    fs.invalidate_cache()
+    fs, folder = open_place(f"{sweep.rstrip('/')}/models")
     there = {path.rsplit("/", 1)[-1] for path in fs.ls(folder, detail=False)} if fs.exists(folder) else set()
     return [trial_id for trial_id in trial_ids if f"{trial_id}.safetensors" not in there]
 
 
 def read_model(url: str) -> KeptModel:
     """Raises `InputError`, one line that names the file, if it is missing, damaged, or not one of `write_model`."""
-    fs, path = fsspec.core.url_to_fs(url)
+    fs, path = open_place(url)
     try:
         content = fs.cat_file(path)
     except FileNotFoundError:

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from matplotlib.figure import Figure
 
 from analysis.groups import Row, differing, evenly, grouped, label, replicate
+from analysis.options import Options, options_of, told_apart
 from analysis.records import Sweep
 
 
@@ -78,8 +79,18 @@ def _of(sweep: Sweep, table: str, ids: set[str]) -> pa.Table:
     return whole.filter(pc.is_in(whole["trial_id"], pa.array(sorted(ids), pa.string())))
 
 
-def _settings(rows: Sequence[Row]) -> list[tuple[str, list[Row]]]:
-    """The settings by name, the unregularised one first."""
+def _settings(rows: Sequence[Row], shown: Sequence[str] = ()) -> list[tuple[str, list[Row]]]:
+    """The settings by name, the unregularised one first; trials that were measured with other options are another
+    setting, where these columns, measurements or maps are `shown`."""
+    kinds = [_options(row, shown) for row in rows]
+    known = {kind for kind in kinds if kind is not None}
+    if len(known) > 1:
+        words = told_apart(known)
+        found = []
+        for kind in sorted(known, key=words.__getitem__):
+            own = [row for row, of in zip(rows, kinds, strict=True) if of == kind]
+            found += [(f"{name}, {words[kind]}", trials) for name, trials in _settings(own)]
+        return found
     plain = [row for row in rows if row["method"] == "baseline"]
     others = [row for row in rows if row["method"] != "baseline"]
     found = []
@@ -90,6 +101,12 @@ def _settings(rows: Sequence[Row]) -> list[tuple[str, list[Row]]]:
             name = ", ".join(part for part in parts if part) or group.trials[0]["method"]
             found.append((name, list(group.trials)))
     return found
+
+
+def _options(row: Row, shown: Sequence[str]) -> Options | None:
+    """What a trial was measured with of what is shown; None if nothing of it was."""
+    found = [options_of(row["measured"], name) for name in shown]
+    return None if found and None in found else tuple(option for options in found for option in options or ())
 
 
 def _parts(rows: Sequence[Row], spec: _Spec) -> list[tuple[str, list[Row]]]:
@@ -107,9 +124,9 @@ def _stem(*parts: str) -> str:
     return "".join(f"-{re.sub(r'[^A-Za-z0-9_.=]+', '-', part)}" for part in parts if part)
 
 
-def _some_settings(rows: Sequence[Row]) -> list[tuple[str, list[Row]]]:
+def _some_settings(rows: Sequence[Row], *shown: str) -> list[tuple[str, list[Row]]]:
     """As many settings as one figure can tell apart: the first, usually the unregularised one, and an even choice."""
-    return evenly(_settings(rows), _MAX_SETTINGS)
+    return evenly(_settings(rows, shown), _MAX_SETTINGS)
 
 
 Columns = tuple[tuple[str, bool], ...]
@@ -150,7 +167,7 @@ def _mean_maps(sweep: Sweep, rows: Sequence[Row], name: str, epoch: int | None =
     """The mean over seeds of each setting, its title."""
     maps = _maps(sweep, rows, name, epoch)
     found = []
-    for title, trials in _some_settings(rows):
+    for title, trials in _some_settings(rows, name.split("/")[0]):
         own = [maps[row["trial_id"]] for row in trials if row["trial_id"] in maps]
         own = [values for values in own if np.isfinite(values).any()]
         if own:

@@ -23,6 +23,7 @@ from analysis.figures import (
     strength_figure,
 )
 from analysis.groups import evenly, quantities
+from analysis.options import UNKNOWN, options_of, told_apart
 from analysis.paper.choice import (
     Drawn,
     Rows,
@@ -55,7 +56,7 @@ def _epochs(sweep: Sweep, spec: _Spec) -> Iterator[Drawn]:
         by_trial.setdefault(row["trial_id"], []).append(row)
     for column in spec.names:
         groups = {}
-        for name, trials in _some_settings(rows):
+        for name, trials in _some_settings(rows, column):
             series = [by_trial[row["trial_id"]] for row in trials if row["trial_id"] in by_trial]
             epochs = sorted({row["epoch"] for one in series for row in one})
             values = np.full((len(series), len(epochs)), math.nan)
@@ -96,7 +97,7 @@ def _trajectories(sweep: Sweep, spec: _Spec) -> Iterator[Drawn]:
         by_trial = _by_layer(sweep, rows, metric)
         for part, own in _parts(rows, spec):
             layers: dict[str, dict[str, tuple[np.ndarray, np.ndarray]]] = {}
-            for name, trials in evenly(_settings(own), _MAX_LINES):
+            for name, trials in evenly(_settings(own, [metric]), _MAX_LINES):
                 series = [by_trial[row["trial_id"]] for row in trials if row["trial_id"] in by_trial]
                 epochs = sorted({epoch for one in series for epoch in one})
                 for layer in dict.fromkeys(key for one in series for at in one.values() for key in at):
@@ -122,10 +123,15 @@ _MAX_LINES = 6
 def _paths(sweep: Sweep, spec: _Spec) -> Iterator[Drawn]:
     rows = _rows(sweep, spec)
     shown = []
+    kind_of = {row["trial_id"]: options_of(row["measured"], "initial_landscape") or UNKNOWN for row in rows}
+    measured = {kind_of[trial] for trial in _maps(sweep, rows, "initial_landscape", 0)}
+    words = told_apart(measured) if len(measured) > 1 else dict.fromkeys(measured, "")
     for name, title in (("initial_landscape", "importance at initialisation"), ("path_importance", "path counts")):
-        maps = list(_maps(sweep, rows, name, 0).values())
-        if maps:
-            shown.append((title, np.mean(maps, axis=0)))
+        maps = _maps(sweep, rows, name, 0)
+        for kind in sorted(measured, key=words.__getitem__):
+            found = [values for trial, values in maps.items() if kind_of[trial] == kind]
+            if found:
+                shown.append((", ".join(part for part in (title, words[kind]) if part), np.mean(found, axis=0)))
     yield Drawn("", map_panels(shown, label="importance (mean square 1)", columns=2), *_ranges(shown))
 
 
@@ -225,7 +231,7 @@ def _profile(
             kinds = {layer: "downsampling" for layer in layers if re.fullmatch(r"down\d+", layer)}
             for moment in moments:
                 groups = {}
-                for name, trials in _some_settings(own):
+                for name, trials in _some_settings(own, metric):
                     values = []
                     for trial in trials:
                         epochs = measured.get(trial["trial_id"], {})
@@ -297,7 +303,7 @@ def _levels(sweep: Sweep, spec: _Spec) -> Iterator[Drawn]:
             levels = sorted({row["level"] for row in own})
             if len(levels) < 2:
                 continue
-            for name, trials in _some_settings(rows):
+            for name, trials in _some_settings(rows, metric):
                 values = []
                 for trial in trials:
                     found = {row["level"]: row["value"] for row in own if row["trial_id"] == trial["trial_id"]}
@@ -330,7 +336,7 @@ def _steps(sweep: Sweep, spec: _Spec) -> Iterator[Drawn]:
         for (attack, epsilon), by_trial in sorted(attacks.items()):
             steps = sorted({step for values in by_trial.values() for step in values})
             groups = {}
-            for name, trials in _some_settings(rows):
+            for name, trials in _some_settings(rows, metric):
                 found = [by_trial[trial["trial_id"]] for trial in trials if trial["trial_id"] in by_trial]
                 if found:
                     values = [[one.get(step, math.nan) for step in steps] for one in found]
@@ -346,7 +352,7 @@ def _corruptions(sweep: Sweep, spec: _Spec) -> Iterator[Drawn]:
     table = _of(sweep, "measurements", {row["trial_id"] for row in rows})
     measured = table.filter(pc.equal(table["metric"], spec.names[0])).to_pylist()
     settings: dict[str, dict[tuple[str, str], dict[int, float]]] = {}
-    for name, trials in _some_settings(rows):
+    for name, trials in _some_settings(rows, spec.names[0]):
         ids = {row["trial_id"] for row in trials}
         found: dict[tuple[str, str], dict[int, list[float]]] = {}
         for row in measured:

@@ -18,6 +18,7 @@ from analysis.groups import (
     Group,
     Quantity,
     Row,
+    by_options,
     check_finished,
     check_rows,
     differing,
@@ -80,44 +81,38 @@ class _Ours:
         self.rows = [row for row in sweep.trials.to_pylist() if row["status"] != "failed"]
         check_rows(self.rows)
         self.known = quantities(sweep)
-        self._values: dict[str, dict[str, float]] = {}
+        self._values: dict[Quantity, dict[str, float]] = {}
         self._groups: dict[tuple[tuple[str, Any], ...], list[Group]] = {}
 
-    def quantity(self, name: str) -> tuple[Quantity, float, float, str] | None:
-        """The record's quantity of this name, (scale, shift) from it to the claim's, and in what it is unlike; None if
-        the record has none.
+    def quantity(self, name: str) -> list[tuple[Quantity, float, float, str]]:
+        """The record's quantities of this name, one for each kind of options, (scale, shift) from it to the claim's,
+        and in what it is unlike.
 
         "error" is 1 − top1; "metric#0" is measured at initialisation. Levels match within 2%, since printed ones are
         rounded (8/255 as 0.0314); at another level than the paper's a quantity is not comparable.
         """
         if name == "error":
-            return None if "top1" not in self.known else (self.known["top1"], -1.0, 1.0, "")
+            return [] if "top1" not in self.known else [(self.known["top1"], -1.0, 1.0, "")]
         name, _, epoch = name.partition("#")
         stem, _, level = name.partition("@")
         if epoch:
             metric, _, component = stem.partition(":")
-            return Quantity(metric, component, measured=True, epoch=int(epoch)), 1.0, 0.0, ""
+            initial = Quantity(metric, component, measured=True, epoch=int(epoch))
+            return [(quantity, 1.0, 0.0, "") for quantity in by_options(self.sweep, initial)]
         if not level:
-            found = self.known.get(name)
-            return None if found is None else (found, 1.0, 0.0, "")
+            return [(quantity, 1.0, 0.0, "") for quantity in self.known.values() if quantity.stem == name]
         same = [
             quantity
             for quantity in self.known.values()
             if quantity.measured
             and stem == f"{quantity.metric}{f':{quantity.component}' if quantity.component else ''}"
         ]
-        for quantity in same:
-            at = quantity.at
-            if at is not None and math.isclose(at, float(level), rel_tol=_LEVEL_ROUNDED):
-                return quantity, 1.0, 0.0, ""
-        if not same:
-            return None
-        return (
-            same[0],
-            1.0,
-            0.0,
-            f"level is {'not recorded' if same[0].at is None else f'{same[0].at:.4g}'} (paper: {level})",
-        )
+        exact = [it for it in same if it.at is not None and math.isclose(it.at, float(level), rel_tol=_LEVEL_ROUNDED)]
+        if exact:
+            return [(quantity, 1.0, 0.0, "") for quantity in exact]
+        at = same[0].at if same else None
+        unlike = f"level is {'not recorded' if at is None else f'{at:.4g}'} (paper: {level})"
+        return [(quantity, 1.0, 0.0, unlike) for quantity in same if quantity.at == at]
 
     def is_of(self, table: str) -> bool:
         """Whether the record has trials of the table's method, and not only unregularised ones."""
@@ -125,11 +120,10 @@ class _Ours:
         return any(row["method"] == method for row in self.rows)
 
     def values(self, quantity: Quantity) -> dict[str, float]:
-        key = f"{quantity.name}#{quantity.epoch}"
-        if key not in self._values:
+        if quantity not in self._values:
             found = {trial: value.value for trial, value in values_of(self.sweep, quantity).items()}
-            self._values[key] = {trial: value for trial, value in found.items() if math.isfinite(value)}
-        return self._values[key]
+            self._values[quantity] = {trial: value for trial, value in found.items() if math.isfinite(value)}
+        return self._values[quantity]
 
     def candidates(self, settings: dict[str, Any]) -> list[Group]:
         """The settings of the record that a claim's settings leave open, each with its seeds."""
@@ -188,7 +182,7 @@ class _Order:
     p_value: float
 
 
-def _order(claim: Claim, own: dict[Run, float], group: Group, ours: _Ours) -> _Order:
+def _order(claim: Claim, own: dict[Run, float], group: Group, ours: _Ours, quantity: Quantity) -> _Order:
     row, _, column = claim.against.partition(" || ")
     other = next(
         it for it in claims() if it.table == claim.table and it.row == row and it.column == (column or claim.column)
@@ -197,12 +191,13 @@ def _order(claim: Claim, own: dict[Run, float], group: Group, ours: _Ours) -> _O
         return _Order("the paper's are equal", math.nan)
     sign, words = (1, "above") if claim.value > other.value else (-1, "below")
     theirs: dict[Run, float] = {}
-    found = ours.quantity(other.quantity)
-    for candidate in ours.candidates(other.settings) if found is not None and not found[3] else []:
-        if all(candidate.trials[0][name] == group.trials[0][name] for name in _TRAINING):
-            assert found is not None
-            values = _scaled(_by_run(candidate, ours.values(found[0])), other, found[1], found[2])
-            theirs = values if len(values) > len(theirs) else theirs
+    # measured with the same options
+    found = [it for it in ours.quantity(other.quantity) if it[0].options == quantity.options and not it[3]]
+    for measured, scale, shift, _ in found:
+        for candidate in ours.candidates(other.settings):
+            if all(candidate.trials[0][name] == group.trials[0][name] for name in _TRAINING):
+                values = _scaled(_by_run(candidate, ours.values(measured)), other, scale, shift)
+                theirs = values if len(values) > len(theirs) else theirs
     name = other.row if other.column == claim.column else f"{other.row}, {other.column}"
     if not theirs:
         return _Order(f"{words} {name}: no trial of it", math.nan)
@@ -219,25 +214,25 @@ def _order(claim: Claim, own: dict[Run, float], group: Group, ours: _Ours) -> _O
 
 def _numbers(ours: _Ours, table: str) -> list[Line]:
     """The numbers of a table of which the record has something."""
-    drafts: list[tuple[Claim, Group, list[str], dict[Run, float], _Order]] = []
+    drafts: list[tuple[Claim, str, list[str], dict[Run, float], _Order]] = []
     for claim in claims():
-        found = ours.quantity(claim.quantity) if claim.table == table and claim.quantity else None
-        if found is None or not claim.settings:
+        if claim.table != table or not claim.quantity or not claim.settings:
             continue
-        quantity, scale, shift, level = found
-        for group, unlike in ours.closest(claim):
-            unlike = [*unlike, level] if level else unlike
-            own = _scaled(_by_run(group, ours.values(quantity)), claim, scale, shift)
-            if own:
-                order = _order(claim, own, group, ours) if claim.against else _Order("", math.nan)
-                drafts.append((claim, group, unlike, own, order))
+        for quantity, scale, shift, level in ours.quantity(claim.quantity):
+            for group, unlike in ours.closest(claim):
+                unlike = [*unlike, level] if level else unlike
+                own = _scaled(_by_run(group, ours.values(quantity)), claim, scale, shift)
+                if own:
+                    order = _order(claim, own, group, ours, quantity) if claim.against else _Order("", math.nan)
+                    setting = ", ".join(part for part in (_setting(group, claim), quantity.with_options) if part)
+                    drafts.append((claim, setting, unlike, own, order))
     # a family of tests is what the verdicts rest on; those of another protocol are one of their own
     adjusted = np.full(len(drafts), math.nan)
     for comparable in (True, False):
         own_family = [index for index, draft in enumerate(drafts) if (not draft[2]) == comparable]
         adjusted[own_family] = adjust([drafts[index][-1].p_value for index in own_family])
     lines = []
-    for (claim, group, unlike, own, order), p_value in zip(drafts, adjusted, strict=True):
+    for (claim, setting, unlike, own, order), p_value in zip(drafts, adjusted, strict=True):
         mean, low, high = _interval(list(own.values()))
         holds = p_value < SIGNIFICANCE
         told = order.text
@@ -266,7 +261,7 @@ def _numbers(ours: _Ours, table: str) -> list[Line]:
                 f"{claim.printed}{spread}{unit}",
                 claim.value,
                 claim.unit,
-                _setting(group, claim),
+                setting,
                 len(own),
                 mean,
                 low,
@@ -341,7 +336,8 @@ def _statements(ours: _Ours, table: str) -> list[Line]:
         those = [trend for trend in told if trend.strength == strength]
         if all(not ours.candidates(trend.settings) for trend in those):
             continue
-        metrics = sorted({trend.quantity for trend in those if trend.trend != "tips"} & ours.known.keys())
+        wanted = {trend.quantity for trend in those if trend.trend != "tips"}
+        metrics = sorted(name for name, quantity in ours.known.items() if quantity.stem in wanted)
         points: TippingPoints | None = None
         problem = ""
         tests: Correlations | None = None
@@ -354,7 +350,7 @@ def _statements(ours: _Ours, table: str) -> list[Line]:
         for trend in those:
             if trend.trend == "tips":
                 drafts += [(trend, line) for line in _tips(trend, points, problem)]
-            elif trend.quantity in metrics:
+            elif trend.quantity in {ours.known[name].stem for name in metrics}:
                 drafts += [(trend, line) for line in _follows(trend, tests, problem)]
     # of several data sets' statements, those about the one of the record; all of them if it has none of these
     exact = [(trend, line) for trend, line in drafts if not line.why.startswith("dataset is")]
@@ -420,13 +416,16 @@ def _follows(trend: Trend, tests: Correlations | None, problem: str) -> list[Lin
         return [_draft(trend, None, verdict="not comparable", why=problem)]
     lines = []
     for test in tests.tests:
-        if test.quantity.name != trend.quantity or not _matches(test.group, trend):
+        if test.quantity.stem != trend.quantity or not _matches(test.group, trend):
             continue
+        parts = (test.group.label() if test.group.values else "", test.quantity.with_options)
+        columns: dict[str, Any] = {"setting": ", ".join(part for part in parts if part)}
         if test.reason:
-            lines.append(_draft(trend, test.group, verdict="not comparable", why=test.reason))
+            lines.append(_draft(trend, test.group, **columns, verdict="not comparable", why=test.reason))
             continue
         told = f"ρ = {test.rho.rho:.2f} ({test.kept} models, {test.dropped} beyond the threshold)"
-        lines.append(_draft(trend, test.group, n=test.kept, ours=test.rho.rho, order=told, order_p=test.rho.p_value))
+        columns |= {"n": test.kept, "ours": test.rho.rho, "order": told, "order_p": test.rho.p_value}
+        lines.append(_draft(trend, test.group, **columns))
     return lines
 
 
@@ -502,7 +501,7 @@ def _lacking(ours: _Ours, wanted: Sequence[Claim | Trend]) -> str:
     if not any(ours.candidates(entry.settings) for entry in wanted):
         some = wanted[-1].settings
         return f"no trial with {', '.join(f'{name}={value}' for name, value in some.items())}"
-    names = sorted({entry.quantity for entry in wanted} - set(ours.known))
+    names = sorted({entry.quantity for entry in wanted} - {quantity.stem for quantity in ours.known.values()})
     return f"no measurement of {', '.join(names[:4])}{' …' if len(names) > 4 else ''}"
 
 

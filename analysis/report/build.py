@@ -86,7 +86,7 @@ def report(sweep: Sweep, *, strength: str | None = None, seed: int = 0) -> str:
     def compared() -> Section:
         results = []
         known = quantities(sweep)
-        for name in [name for name in ("top1", "total_variation") if name in known]:
+        for name in [name for name, quantity in known.items() if quantity.stem in ("top1", "total_variation")]:
             try:
                 results.append(comparisons(sweep, metric=name))
             except InputError as error:

@@ -11,13 +11,18 @@ from analysis.comparisons import Comparisons, forest
 from analysis.comparisons import verdict as comparison_verdict
 from analysis.correlations import Correlations, Test, beyond, images_of, p_text, panels
 from analysis.figures import MetricPanel, axis_name, metric_figure, strength_figure
-from analysis.groups import count
+from analysis.groups import Quantity, count
 from analysis.multiplicity import ADJUSTMENTS
 from analysis.report.cells import _by_strength, _interval, _number, _p, _Source, _strength_flag, _symbol, _text, _tone
 from analysis.report.page import Block, Cell, Column, Entry, Figure, Section, Subsection, Table, Text
 from analysis.tipping_points import Curve, TippingPoints, figure_groups, located
 
 _MAX_GROUPS_DRAWN = 24
+
+
+def _axis(quantity: Quantity) -> str:
+    """The quantity's metric in words, and its options where there are others."""
+    return ", ".join(part for part in (axis_name(quantity.metric), quantity.with_options) if part)
 
 
 def _tipping(source: _Source, result: TippingPoints) -> Section:
@@ -130,7 +135,7 @@ def _correlated(test: Test, adjusted: float, result: Correlations) -> str:
     where = "" if not test.group.values else f"{test.group.label()}: "
     until = "" if math.isinf(test.limit) else f" until {_symbol(result.strength)} = {test.limit:.3g}"
     numbers = f"ρ = {test.rho.rho:.2f}, p = {p_text(adjusted)}, {ADJUSTMENTS[result.adjustment]}, {test.kept} models"
-    name = axis_name(test.quantity.metric) + (f" of {test.quantity.component}" if test.quantity.component else "")
+    name = _axis(test.quantity) + (f" of {test.quantity.component}" if test.quantity.component else "")
     name += "" if test.quantity.level is None else f" at {test.quantity.level:g}"
     if adjusted >= 0.05:
         return f"{where}{name}: no trend with {_symbol(result.strength)} could be shown{until} ({numbers})"
@@ -244,16 +249,14 @@ def _comparison_section(source: _Source, results: Sequence[Comparisons]) -> Sect
             Column("p, Holm", "number", "adjusted over this table"),
             Column("in words"),
         )
-        table = Table(
-            f"{axis_name(result.quantity.metric)}: settings and the baseline", columns, rows, collapsed=len(rows) > 40
-        )
+        table = Table(f"{_axis(result.quantity)}: settings and the baseline", columns, rows, collapsed=len(rows) > 40)
         command = source.command("comparisons", "--metric", result.quantity.name)
         picture = forest(result)
         alt = (
-            f"Differences in {axis_name(result.quantity.metric)} from the unregularised trials with 95% intervals, a "
+            f"Differences in {_axis(result.quantity)} from the unregularised trials with 95% intervals, a "
             f"row for each of {count(min(len(rows), 40), 'setting')}. {_compared(result)}."
         )
-        title = f"{axis_name(result.quantity.metric)}: difference from the baseline"
+        title = f"{_axis(result.quantity)}: difference from the baseline"
         blocks.append(table)
         blocks.append(source.figure(picture, title, alt, command=command, rows=table))
     return Section("Settings and the baseline", blocks, "Differences over seeds, with 95% t intervals.")
@@ -270,4 +273,4 @@ def _compared(result: Comparisons) -> str:
         else:
             parts.append(f"{n} {'is' if one else 'are'} {kind}")
     settings = count(len(result.tested), "setting")
-    return f"{axis_name(result.quantity.metric)}, {settings}: {', '.join(parts)} ({ADJUSTMENTS[result.adjustment]})"
+    return f"{_axis(result.quantity)}, {settings}: {', '.join(parts)} ({ADJUSTMENTS[result.adjustment]})"

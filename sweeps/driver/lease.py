@@ -23,10 +23,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from analysis.command_line import InputError
-from analysis.lazily import lazily
-from analysis.records import PATIENCE, STORAGE_ERRORS, open_briefly, put_file
-
-fsspec = lazily("fsspec")
+from analysis.records import PATIENCE, STORAGE_ERRORS, open_briefly, open_place, put_file
 
 RENEWED_EVERY = 5.0
 """Seconds between renewals."""
@@ -49,7 +46,7 @@ class Lease:
 
     def __init__(self, sweep: str) -> None:
         self.sweep = sweep
-        self.fs, folder = fsspec.core.url_to_fs(sweep, use_listings_cache=False)
+        self.fs, folder = open_place(sweep)
         self.limit: dict[str, float] = {}
         self.path = f"{folder}/{_NAME}"
         self.content: dict[str, Any] = {

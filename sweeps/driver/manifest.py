@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import Any
 
 from analysis.command_line import InputError
-from analysis.lazily import lazily
-from analysis.records import write_file
+from analysis.records import location, open_place, write_file
 from analysis.schema import SCHEMA_VERSION
 from sweeps.flags import SweepFlags
 from sweeps.plan import Plan
-
-fsspec = lazily("fsspec")
 
 # what may be extended under the same name: more strengths, seeds or settings of training belong to one sweep
 _EXTENSIBLE = {
@@ -40,12 +38,16 @@ def contents(flags: SweepFlags, plan: Plan) -> dict[str, list[Any]]:
 
 
 def sweep_url(flags: SweepFlags) -> str:
+    """Where the record is, as it is shown. Raises `InputError` for a name or a place that is none."""
     name = flags.name or flags.NAME
     if not name or PurePosixPath(name).name != name or name.startswith("."):
         raise InputError(f"name: {name!r}, allowed is one folder name without / and not starting with a dot")
-    if "://" in flags.storage and not flags.storage.startswith("s3://"):
-        raise InputError(f"storage: {flags.storage}, allowed are a folder or s3://bucket/prefix")
-    return f"{flags.storage.rstrip('/') or '/'}/{name}"
+    try:
+        place = location(flags.storage)
+        whole = location(f"{place}/{name}")
+    except InputError as error:
+        raise InputError(f"storage: {error}") from None
+    return whole if place.startswith("s3://") else os.path.join(flags.storage, name)
 
 
 def check_contents(url: str, contents: Mapping[str, list[Any]]) -> None:
@@ -53,9 +55,8 @@ def check_contents(url: str, contents: Mapping[str, list[Any]]) -> None:
 
     Raises `InputError` if a sweep of this name is about something else, naming the first difference.
     """
-    fs, path = fsspec.core.url_to_fs(url)
+    fs, path = open_place(url)
     manifest = f"{path}/sweep.json"
-    fs.invalidate_cache()
     if not fs.exists(manifest):
         return
     try:

@@ -6,12 +6,9 @@ import os
 
 from analysis import records
 from analysis.command_line import InputError
-from analysis.lazily import lazily
 from sweeps.flags import SweepFlags
 from sweeps.plan import Plan, PlannedTrial
 from trainables.checkpoints import CheckpointError, checkpoints_of
-
-fsspec = lazily("fsspec")
 
 GOES_ON = "mend that and give the same command again: it goes on where it was"
 
@@ -53,8 +50,7 @@ def pending_trials(flags: SweepFlags, plan: Plan, url: str, scan: records.Scan) 
 
 
 def with_checkpoints(url: str) -> set[str]:
-    fs, path = fsspec.core.url_to_fs(url)
-    fs.invalidate_cache()
+    fs, path = records.open_place(url)
     folder = f"{path}/checkpoints"
     return (
         {entry.rstrip("/").rsplit("/", 1)[-1] for entry in fs.ls(folder, detail=False)} if fs.exists(folder) else set()
@@ -69,9 +65,7 @@ def remove_finished_checkpoints(flags: SweepFlags, plan: Plan, url: str) -> None
     for trial_id in with_checkpoints(url) & set(recorded) & plan.ids:
         checkpoints_of(url, trial_id).delete()
     if not with_checkpoints(url):
-        fs, path = fsspec.core.url_to_fs(f"{url}/checkpoints")
-        if fs.exists(path):
-            fs.rm(path, recursive=True)
+        records.remove_folder(*records.open_place(f"{url}/checkpoints"))
 
 
 def brief(error: BaseException) -> str:

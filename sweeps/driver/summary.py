@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
 import statistics
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
 from analysis import records
+from analysis.options import Options, options_of
 from sweeps.driver.estimates import estimated_seconds, keep_steps, known_steps, step_name, time_steps
 from sweeps.driver.manifest import check_contents, contents, sweep_url
-from sweeps.driver.pending import absolute, selected, with_checkpoints
+from sweeps.driver.pending import selected, with_checkpoints
 from sweeps.driver.usage import Used, of_all_runs
 from sweeps.flags import SweepFlags
 from sweeps.plan import Plan, PlannedTrial
@@ -35,6 +37,35 @@ def _setting(trial: PlannedTrial) -> str:
 
 def _replicates(flags: SweepFlags) -> str:
     return "seeds" if flags.folds is None else "seeds and folds"
+
+
+def _with_other_options(
+    flags: SweepFlags, numbers: Iterable[tuple[str, str | None, str, str]]
+) -> set[tuple[str, str, str]]:
+    """Of numbers, each a trial, its column `measured`, metric and component, those that were measured with other
+    options than this command's, where there are several kinds of them: they are in no mean with the rest."""
+    this = json.dumps(flags.metrics(), sort_keys=True)
+    kinds: dict[tuple[str, str], dict[str, Options | None]] = {}
+    for trial, measured, metric, component in numbers:
+        kinds.setdefault((metric, component), {})[trial] = options_of(measured, metric, component)
+    return {
+        (trial, *thing)
+        for thing, by_trial in kinds.items()
+        if len(set(by_trial.values())) > 1
+        for trial, options in by_trial.items()
+        if options != options_of(this, *thing)
+    }
+
+
+def _tell_of_others(others: set[tuple[str, str, str]]) -> None:
+    if others:
+        names = ", ".join(sorted({metric for _, metric, _ in others}))
+        trials = len({trial for trial, *_ in others})
+        print(
+            f"{trials} of the trials {'was' if trials == 1 else 'were'} measured with other options ({names}): those "
+            "numbers are recorded, and not in the means above",
+            file=sys.stderr,
+        )
 
 
 def summarise(flags: SweepFlags, plan: Plan, url: str, console: Console) -> int:
@@ -57,13 +88,24 @@ def summarise(flags: SweepFlags, plan: Plan, url: str, console: Console) -> int:
         settings.setdefault(_setting(trial), [])
         if trial.id in rows:
             settings[_setting(trial)].append(rows[trial.id])
+    others = _with_other_options(
+        flags,
+        [
+            (row["trial_id"], row["measured"], name, "")
+            for row in rows.values()
+            for name in columns
+            if row[name] is not None
+        ],
+    )
     for setting, group in settings.items():
         measured = [row for row in group if row["status"] != "failed"]
-        cells = [_mean_sd([row[name] for row in measured]) for name in columns]
+        cells = [
+            _mean_sd([row[name] for row in measured if (row["trial_id"], name, "") not in others]) for name in columns
+        ]
         diverged = sum(row["status"] == "diverged" for row in group)
         table.add_row(setting + (f" ({diverged} diverged)" if diverged else ""), str(len(measured)), *cells)
     console.print(table)
-    _print_measured(flags, url, settings, console)
+    _tell_of_others(others | _print_measured(flags, url, settings, console))
     failed = [row for row in rows.values() if row["status"] == "failed"]
     missing = len(plan.trials) - len(rows)
     for row in failed:
@@ -103,10 +145,11 @@ def print_total(url: str, console: Console, at_least: int) -> None:
 
 def _print_measured(
     flags: SweepFlags, url: str, settings: Mapping[str, Sequence[Mapping[str, Any]]], console: Console
-) -> None:
-    """The table of what was measured on the trained networks, a row for each setting and component, if anything was."""
+) -> set[tuple[str, str, str]]:
+    """The table of what was measured on the trained networks, a row for each setting and component, if anything was;
+    what is not in it, as it was measured with other options."""
     if not any(settings.values()):
-        return
+        return set()
     epochs = {row["trial_id"]: row["epochs"] for group in settings.values() for row in group}
     wanted = ["trial_id", "epoch", "metric", "component", "level", "value"]
     measured = [METRICS[name](**chosen) for name, chosen in flags.metrics().items()]
@@ -118,6 +161,11 @@ def _print_measured(
         and not row["metric"].endswith("_per_image")
         and not any(of(row["metric"], row["component"]) for of in details)
     ]
+    options = {row["trial_id"]: row["measured"] for group in settings.values() for row in group}
+    others = _with_other_options(
+        flags, [(row["trial_id"], options[row["trial_id"]], row["metric"], row["component"] or "") for row in found]
+    )
+    found = [row for row in found if (row["trial_id"], row["metric"], row["component"] or "") not in others]
     levels: dict[tuple[str, str], set[float | None]] = {}
     for row in found:
         levels.setdefault((row["metric"], row["component"]), set()).add(row["level"])
@@ -128,7 +176,7 @@ def _print_measured(
         values[row["trial_id"], row["metric"], component] = row["value"]
     metrics = dict.fromkeys(metric for _, metric, _ in values)
     if not metrics:
-        return
+        return others
     table = Table(title=f"measured on the trained networks: mean ± standard deviation over {_replicates(flags)}")
     for name in ("setting", "of"):
         table.add_column(name, overflow="fold")
@@ -142,6 +190,7 @@ def _print_measured(
             table.add_row(setting, component, *cells)
         table.add_section()
     console.print(table)
+    return others
 
 
 def _mean_sd(values: Sequence[float | None]) -> str:
@@ -158,7 +207,7 @@ def _digits(value: float) -> str:
 
 def print_plan(flags: SweepFlags, plan: Plan) -> None:
     """--dry-run: how many trials, how many of them recorded, what they are and about how long they take."""
-    url = absolute(sweep_url(flags))
+    url = records.location(sweep_url(flags))
     scan = records.scan(url)
     if scan.statuses or scan.corrupted or with_checkpoints(url):
         check_contents(url, contents(flags, plan))

@@ -3,7 +3,6 @@ the hours of the trials; and the sum over a sweep's runs."""
 
 from __future__ import annotations
 
-import io
 import threading
 import time
 from collections.abc import Callable
@@ -14,11 +13,9 @@ from typing import Any
 import pyarrow as pa
 
 from analysis.lazily import lazily
-from analysis.records import STORAGE_ERRORS, open_briefly, put_file
+from analysis.record_file import DamagedError, decode, encode
+from analysis.records import STORAGE_ERRORS, open_briefly, open_place, put_file
 from analysis.schema import RUNS
-
-fsspec = lazily("fsspec")
-pq = lazily("pyarrow.parquet")
 
 ray = lazily("ray")
 
@@ -66,14 +63,14 @@ class Used:
 def of_all_runs(sweep: str) -> tuple[Used, int, list[str]]:
     """The sum over `runs/`, the number of runs in it, and the files that cannot be read."""
     total, runs, unread = Used(), 0, []
-    fs, path = fsspec.core.url_to_fs(f"{sweep}/runs", use_listings_cache=False)
+    fs, path = open_place(f"{sweep}/runs")
     for file in sorted(fs.ls(path, detail=False)) if fs.exists(path) else []:
         name = file.rsplit("/", 1)[-1]
         if name.startswith(".") or not name.endswith(".parquet"):
             continue
         try:
-            rows = pq.read_table(io.BytesIO(fs.cat_file(file))).to_pylist()
-        except (pa.ArrowException, *STORAGE_ERRORS):
+            rows = decode(fs.cat_file(file)).to_pylist()
+        except (DamagedError, *STORAGE_ERRORS):
             unread.append(file)
             continue
         for row in rows:
@@ -149,10 +146,9 @@ class Usage:
             **vars(self.used),
             "idle_share": self.used.idle_share,
         }
-        content = io.BytesIO()
-        pq.write_table(pa.Table.from_pylist([row], schema=RUNS), content)
+        content = encode(pa.Table.from_pylist([row], schema=RUNS))
         try:
-            put_file(self.fs, self.file, content.getvalue(), **self.limit)
+            put_file(self.fs, self.file, content, **self.limit)
         except STORAGE_ERRORS as error:
             # the next write has it all; the driver says so if that is the last one
             self.problem = f"{self.file}: cannot be written ({' '.join(str(error).split()) or type(error).__name__})"

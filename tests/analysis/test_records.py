@@ -346,7 +346,7 @@ def test_junk_in_a_tables_folder_is_named(tmp_path: Path, record: Record, table:
     (tmp_path / table / "notes.txt").unlink()
     (tmp_path / "trials" / "notes.parquet").write_text("mine")
     assert "notes.parquet" in records.scan(str(tmp_path)).corrupted["notes"]
-    with pytest.raises(InputError, match=r"notes\.parquet: is no readable Parquet file"):
+    with pytest.raises(InputError, match=r"notes\.parquet: damaged \(no readable Parquet file"):
         everything(tmp_path)
 
 

@@ -193,7 +193,7 @@ def test_patience_ends_by_the_clock(answer: str, s3: str, patient: None, monkeyp
     """However the store fails: the attempts of s3fs and botocore do not multiply, and what is sent waits no longer."""
     server = Server((lambda one: one.close()) if answer == "closes" else (lambda one: None))
     monkeypatch.setenv("AWS_ENDPOINT_URL", server.url)
-    fs, path = storage._open(f"{s3}/demo")
+    fs, path = storage.open_place(f"{s3}/demo")
     for call in (lambda: records.put_file(fs, f"{path}/x", b"content"), lambda: fs.cat_file(f"{path}/x")):
         before = len(server.accepted)
         assert isinstance(ended(call), records.STORAGE_ERRORS)
@@ -203,7 +203,7 @@ def test_patience_ends_by_the_clock(answer: str, s3: str, patient: None, monkeyp
 
 def test_patience_outlasts_what_passes(s3: str, patient: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(storage, "PATIENCE", 60.0)
-    fs, path = storage._open(f"{s3}/demo")
+    fs, path = storage.open_place(f"{s3}/demo")
     failures = 3
     whole = storage._attempts
 

@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 
 from analysis.command_line import InputError
 from analysis.lazily import lazily
+from analysis.storage import open_place
 from trainables.data.configuration import DataConfig
 from trainables.data.memory import check_memory
 from trainables.data.pictures import FOLDER_SIZE, decode, in_threads, one_line
 from trainables.data.splits import InMemory
 
-fsspec = lazily("fsspec")
 pq = lazily("pyarrow.parquet")
 
 
@@ -30,10 +30,9 @@ def _storage_errors() -> tuple[type[Exception], ...]:
 
 def _filesystem(path: str) -> tuple[Any, str]:
     try:
-        fs, inner = fsspec.core.url_to_fs(path)
-    except (ValueError, ImportError) as error:
-        raise InputError(f"dataset: {path}: {one_line(error)}") from None
-    return fs, inner
+        return open_place(path)
+    except InputError as error:
+        raise InputError(f"dataset: parquet:{error}") from None
 
 
 def parquet_files(path: str) -> dict[str, list[str]]:

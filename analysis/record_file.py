@@ -1,0 +1,121 @@
+"""A file of the record: Parquet that carries a checksum of itself, so that no flipped bit goes unnoticed.
+
+Between the last page and the footer stand 64 bytes that no reader of Parquet looks at, as all places in such a file are
+given in its footer: a mark of 16 bytes, the SHA-256 of all other bytes of the file, and a second mark. Either mark
+alone says that the file has a checksum, so that damage to one does not make it a file without. Files that were written
+before there were checksums are held against the Arrow schema that they carry beside Parquet's own.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from analysis.lazily import lazily
+
+if TYPE_CHECKING:
+    import pyarrow.parquet as pq
+else:
+    pq = lazily("pyarrow.parquet")
+
+# no UTF-8, so that no text of a record has them
+_MARKS = b"\xff\xfesha256 of rest", b"end of sha256\xfe\xff\r"
+_DIGEST = 32
+_BLOCK = sum(map(len, _MARKS)) + _DIGEST
+_END = 8  # the footer's length and "PAR1"
+
+
+class DamagedError(Exception):
+    """A file that is not as it was written. The message says what is wrong, and not of which file."""
+
+
+def encode(table: pa.Table, *, compacted: bool = False) -> bytes:
+    """The table as a file of the record, `compacted` or of few rows."""
+    buffer = io.BytesIO()
+    if compacted:
+        pq.write_table(table, buffer, compression="zstd", write_page_checksum=True)
+    else:
+        # dictionaries and statistics of a row or a few cost more than they save: half the size, faster to read
+        pq.write_table(
+            table,
+            buffer,
+            compression="none",
+            use_dictionary=False,
+            write_statistics=False,
+            write_page_checksum=True,
+        )
+    content = buffer.getbuffer()
+    place = len(content) - _END - int.from_bytes(content[-_END:-4], "little")
+    pages, footer = content[:place], content[place:]
+    return b"".join((pages, _MARKS[0], _digest(pages, footer), _MARKS[1], footer))
+
+
+def decode(
+    content: bytes,
+    columns: list[str] | None = None,
+    check: Callable[[Mapping[bytes, bytes]], None] = lambda metadata: None,
+) -> pa.Table:
+    """The rows of a file, those of `columns` that it has. `check` is given the metadata before rows are read, and may
+    raise what it likes. Raises `DamagedError` if the file is not as it was written."""
+    has_checksum = any(mark in content for mark in _MARKS)
+    if has_checksum:
+        place = max(0, len(content) - _END - int.from_bytes(content[-_END:-4], "little") - _BLOCK)
+        whole = memoryview(content)
+        right = _MARKS[0] + _digest(whole[:place], whole[place + _BLOCK :]) + _MARKS[1]
+        if content[place : place + _BLOCK] != right:
+            raise DamagedError("its checksum is of another content")
+    try:
+        file = pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=not has_checksum)
+        if not has_checksum:
+            _check_footer(file)
+        metadata = file.metadata.metadata or {}
+    except Exception as error:  # noqa: BLE001 - a changed byte may raise anything
+        raise _unreadable(error) from None
+    check(metadata)
+    try:
+        table = file.read(columns=columns, use_threads=False)
+        if not has_checksum:
+            table.validate(full=True)
+    except Exception as error:  # noqa: BLE001 - as above
+        raise _unreadable(error) from None
+    return table
+
+
+def _unreadable(error: Exception) -> DamagedError:
+    return error if isinstance(error, DamagedError) else DamagedError(f"no readable Parquet file: {brief(error)}")
+
+
+def _digest(before: memoryview, after: memoryview) -> bytes:
+    digest = hashlib.sha256(before)
+    digest.update(after)
+    return digest.digest()
+
+
+def _check_footer(file: pq.ParquetFile) -> None:
+    """Hold the columns against the Arrow schema that the file was written from, where it says which."""
+    metadata = file.metadata
+    groups = [metadata.row_group(index) for index in range(metadata.num_row_groups)]
+    if sum(group.num_rows for group in groups) != metadata.num_rows:
+        raise DamagedError(f"{metadata.num_rows} rows, and others in its parts")
+    for group in groups:
+        for index in range(group.num_columns):
+            column, named = group.column(index), file.schema.column(index)
+            flat = named.max_repetition_level == 0
+            if column.path_in_schema != named.path or (flat and column.num_values != group.num_rows):
+                raise DamagedError(f"its column {named.path} has {column.num_values} values of {column.path_in_schema}")
+    text = (metadata.metadata or {}).get(b"ARROW:schema")
+    if text is None:
+        return  # not written by pyarrow
+    written = pa.ipc.read_schema(pa.BufferReader(base64.b64decode(text, validate=True)))
+    if not file.schema_arrow.equals(written):
+        there = ", ".join(sorted(map(str, {*file.schema_arrow} - {*written})))
+        raise DamagedError(f"its columns are not those that were written ({there or 'their order'})")
+
+
+def brief(error: BaseException) -> str:
+    return " ".join(str(error).split()).split(". ")[0][:200] or type(error).__name__
