@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import dataclasses
 import io
@@ -9,12 +10,14 @@ import os
 import re
 import sys
 from collections.abc import Callable, Sequence
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import tyro
 from rich import box
 from rich.console import Console
 from rich.table import Table
+
+from analysis.bounds import out_of_bounds
 
 Flags = TypeVar("Flags")
 
@@ -36,8 +39,8 @@ def parse(
 ) -> Flags:
     """`argv` (default: the process's) as an instance of the dataclass `flags`, `default` supplying what is not given.
 
-    Raises `InputError` for an unknown flag or value; `--help` prints and exits 0. From here on `run` names a flag as it
-    is typed where a message begins with its field.
+    Raises `InputError` for an unknown flag or value, and a number that is out of bounds (`analysis.bounds`); `--help`
+    prints and exits 0. From here on `run` names a flag as it is typed where a message begins with its field.
     """
     assert dataclasses.is_dataclass(flags)
     _fields.clear()
@@ -47,8 +50,7 @@ def parse(
     os.environ["COLUMNS"] = "2000" if not _asks_for_help(argv) else width or "110"
     try:
         with contextlib.redirect_stderr(errors):
-            parsed = tyro.cli(flags, args=argv, prog=prog, default=default, description=description)
-            return cast(Flags, parsed)  # without a default, too
+            parsed = cast(Flags, tyro.cli(flags, args=argv, prog=prog, default=default, description=description))
     except SystemExit as stop:
         if stop.code in (0, None):
             raise
@@ -60,6 +62,15 @@ def parse(
             del os.environ["COLUMNS"]
         else:
             os.environ["COLUMNS"] = width
+    check_bounds(parsed)
+    return parsed
+
+
+def check_bounds(flags: object) -> None:
+    """Raises `InputError` for the first of their numbers that is out of bounds."""
+    problem = next(out_of_bounds(flags), None)
+    if problem is not None:
+        raise InputError(problem)
 
 
 def _asks_for_help(argv: Sequence[str] | None) -> bool:
@@ -136,24 +147,53 @@ def _one_line(box: str) -> str:
     return checked[1] if checked else (message or " ".join(box.split())) + " (see --help)"
 
 
+def make_console(width: int = 140) -> Console:
+    """Standard output, where text is what it is: names and paths have brackets and colons, and are no markup.
+
+    Outside a terminal it is always `width` wide, enough for the numbers of a table.
+    """
+    plain: dict[str, Any] = {"markup": False, "emoji": False, "highlight": False}
+    console = Console(**plain)
+    return console if console.is_terminal else Console(**plain, width=width)
+
+
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, wrap: Sequence[int] = (0,)) -> None:
     """Print a table of text. Columns in `wrap` are broken over lines where they do not fit, the others are numbers."""
-    # outside a terminal the width is always the same, and wide enough for the numbers
-    terminal = Console(highlight=False)
-    console = terminal if terminal.is_terminal else Console(highlight=False, width=140)
-    table = Table(box=box.SIMPLE_HEAD if terminal.is_terminal else box.ASCII2)
+    console = make_console()
+    table = Table(box=box.SIMPLE_HEAD if console.is_terminal else box.ASCII2)
     for index, name in enumerate(columns):
         if index in wrap:
             table.add_column(name, overflow="fold")
         else:
             table.add_column(name, justify="right", no_wrap=True)
     for row in rows:
-        table.add_row(*(cell.replace("[", "\\[") for cell in row))
+        table.add_row(*row)
     console.print(table)
 
 
+def _shown(error: UnicodeError) -> tuple[str | bytes, int]:
+    """What stands for characters that a terminal's encoding lacks: the bytes of a file's name that is not of the
+    encoding either are what they were, others are `\\xe9` or `\\u2026`."""
+    assert isinstance(error, UnicodeEncodeError)
+    if 0xDC80 <= ord(error.object[error.start]) <= 0xDCFF:
+        return bytes([ord(error.object[error.start]) - 0xDC00]), error.start + 1
+    return codecs.backslashreplace_errors(error)
+
+
+codecs.register_error("shown", _shown)
+
+
+def survive_any_encoding() -> None:
+    """From here on standard output and error take any text, also where the locale is C: never a `UnicodeError`."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="shown")
+
+
 def run(main: Callable[[], None]) -> None:
-    """Call `main`; an `InputError` becomes one line on standard error and exit code 2."""
+    """Call `main`; an `InputError` becomes one line on standard error and exit code 2. What is printed is printed in
+    any locale."""
+    survive_any_encoding()
     try:
         main()
         sys.stdout.flush()

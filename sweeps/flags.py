@@ -12,12 +12,25 @@ from typing import Annotated, Any, ClassVar, NamedTuple
 import numpy as np
 import tyro
 
+from analysis.bounds import AT_LEAST_0, POSITIVE, SHARE, Bound, at_least
 from analysis.command_line import InputError, parse
 from sweeps.help import metrics_help, sweep_help
+from trainables.checkpoints import EPOCHS, MOST_EPOCHS
 from trainables.configuration import ModelConfig, Optimizer, Precision, Schedule, TrainingConfig
 from trainables.data import DataConfig, DataInfo
 from trainables.method import Method
 from trainables.metrics.flags import MetricFlags
+
+MOST_TRIALS = 1_000_000
+"""Of a plan: the driver holds them all, 4 KB each, and so does Tune."""
+ASKS_FROM = 100_000
+"""Trials above which a plan asks for --yes-really: hardly ever are they meant."""
+
+
+MOST_PIXELS = 2**14
+"""Of an image's side."""
+LEAST_PART = 0.01
+"""Of a processor or a GPU: a hundred trials that share it have a hundred processes' memory."""
 
 
 class Setting(NamedTuple):
@@ -55,7 +68,7 @@ class SweepFlags(MetricFlags, ABC):
     learning_rate: tuple[float, ...] = (0.1,)
     """Learning rate at the start."""
     momentum: float = 0.9
-    """Of SGD, in [0, 1)."""
+    """Of SGD."""
     weight_decay: tuple[float, ...] = (0.0,)
     """Added to the gradients, as a multiple of the weights."""
     decay_normalisation: bool = True
@@ -67,7 +80,7 @@ class SweepFlags(MetricFlags, ABC):
     decay: float = 0.1
     """What the step schedule multiplies the learning rate by."""
     label_smoothing: float = 0.0
-    """Share of a label spread over all classes, in [0, 1)."""
+    """Share of a label spread over all classes."""
     precision: Precision = "float32"
     """bf16: mixed precision where the device has it."""
     flip: bool = False
@@ -126,6 +139,30 @@ class SweepFlags(MetricFlags, ABC):
     """Print the plan and run nothing."""
     estimate: bool = False
     """With --dry-run: time a training step now; else the cost is estimated from what was trained here before."""
+    yes_really: bool = False
+    """Plan more than 100,000 trials."""
+
+    BOUNDS: ClassVar[Mapping[str, Bound]] = {
+        "width": Bound(1, 2**16, "a convolution between so many channels has 155 GB of weights"),
+        "epochs": Bound(1, MOST_EPOCHS, EPOCHS),
+        "batch_size": Bound(1, 2**20, "nobody trains with larger ones: the largest data set has as many images"),
+        "learning_rate": POSITIVE,
+        "momentum": SHARE,
+        "weight_decay": AT_LEAST_0,
+        "milestones": Bound(1, MOST_EPOCHS, EPOCHS),
+        "decay": Bound(0, 1, above=True),
+        "label_smoothing": SHARE,
+        "crop_pixels": Bound(1, MOST_PIXELS, "images are not larger"),
+        "image_size": Bound(1, MOST_PIXELS, "one image in colour has 3 GB by then"),
+        "evaluation_size": Bound(1, MOST_PIXELS, "one image in colour has 3 GB by then"),
+        "train_images": at_least(1),
+        "validation": SHARE,
+        "seeds": Bound(1, MOST_TRIALS, "a plan has no more trials"),
+        "folds": Bound(2, MOST_TRIALS, "a plan has no more trials"),
+        "cpus_per_trial": Bound(LEAST_PART, 8192, "Linux has no more processors"),
+        "gpus_per_trial": Bound(0, 1024, "no node has more"),
+        "checkpoint_seconds": Bound(0, math.inf),
+    }
 
     @abstractmethod
     def methods(self) -> Iterator[Method]:
@@ -165,6 +202,8 @@ class StrengthFlags(SweepFlags):
     alpha_range: tuple[float, ...] = ()
     """LOW HIGH N: N strengths from LOW to HIGH, evenly spaced in their logarithms; instead of --alpha."""
 
+    BOUNDS: ClassVar[Mapping[str, Bound]] = {"alpha": AT_LEAST_0}
+
     def alphas(self) -> tuple[float, ...]:
         """The strengths of the sweep. Raises `InputError` for a range that is none."""
         if not self.alpha_range:
@@ -175,6 +214,8 @@ class StrengthFlags(SweepFlags):
             raise InputError(
                 f"alpha_range: {shown}, allowed are LOW HIGH N, two rising numbers above 0, a whole one of at least 2"
             )
+        if number > MOST_TRIALS:
+            raise InputError(f"alpha_range: {shown}, allowed are at most {MOST_TRIALS:,} strengths: a plan has no more")
         # without the last digits' noise: 1000, not 1000.0000000000002, which would be another trial
         return tuple(float(f"{alpha:.12g}") for alpha in np.geomspace(low, high, int(number)))
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from analysis import records
-from analysis.command_line import InputError, run
+from analysis.command_line import InputError, make_console, run
 from sweeps.driver.address import check_address_form
 from sweeps.driver.estimates import keep_steps, recorded_steps
 from sweeps.driver.lease import Lease
@@ -30,7 +30,7 @@ from sweeps.driver.pending import (
     with_checkpoints,
 )
 from sweeps.driver.provenance import git_state
-from sweeps.driver.summary import cost_line, make_console, print_plan, print_total, summarise
+from sweeps.driver.summary import cost_line, print_plan, print_total, summarise
 from sweeps.driver.termination import terminate, terminated
 from sweeps.flags import SweepFlags, read_flags
 from sweeps.plan import Plan, PlannedTrial, make_plan

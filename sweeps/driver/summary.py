@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from analysis import records
+from analysis.command_line import make_console
 from sweeps.driver.estimates import estimated_seconds, keep_steps, known_steps, step_name, time_steps
 from sweeps.driver.manifest import check_contents, contents, sweep_url
 from sweeps.driver.pending import absolute, selected, with_checkpoints
@@ -21,12 +22,6 @@ from sweeps.driver.usage import Used, of_all_runs
 from sweeps.flags import SweepFlags
 from sweeps.plan import Plan, PlannedTrial
 from trainables.metrics import METRICS
-
-
-def make_console() -> Console:
-    """Standard output; as wide as tables need where it is no terminal."""
-    console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=140)
 
 
 def _setting(trial: PlannedTrial) -> str:
