@@ -62,6 +62,12 @@ class DeformationSweep(SweepFlags):
         "task_tests": Bound(1, 10_000_000, "every measurement takes all of them, of each class"),
     }
 
+    def without_effect(self) -> Iterator[tuple[str, str]]:
+        yield from super().without_effect()
+        if TASKS not in self.dataset:
+            of_tasks = ("deformation_strength", "task_classes", "task_images", "task_tests")
+            yield from ((name, f"--dataset {TASKS}") for name in of_tasks)
+
     def methods(self) -> Iterator[Deformation]:
         for sigma, layer in itertools.product(self.sigma, self.downsampling):
             yield Deformation(sigma, None if layer == "own" else layer)

@@ -19,7 +19,7 @@ from trainables.checkpoints import EPOCHS, MOST_EPOCHS
 from trainables.configuration import ModelConfig, Optimizer, Precision, Schedule, TrainingConfig
 from trainables.data import DataConfig, DataInfo
 from trainables.method import Method
-from trainables.metrics.flags import MetricFlags
+from trainables.metrics.flags import FLAGS, MetricFlags
 
 MOST_TRIALS = 1_000_000
 """Of a plan: the driver holds them all, 4 KB each, and so does Tune."""
@@ -76,7 +76,7 @@ class SweepFlags(MetricFlags, ABC):
     schedule: Schedule = "cosine"
     """How the learning rate falls: to 0 by a cosine, in steps, not at all."""
     milestones: tuple[int, ...] = ()
-    """Epochs after which the step schedule multiplies the learning rate by --decay."""
+    """Epochs after which --schedule step multiplies by --decay."""
     decay: float = 0.1
     """What the step schedule multiplies the learning rate by."""
     label_smoothing: float = 0.0
@@ -94,9 +94,9 @@ class SweepFlags(MetricFlags, ABC):
     zoom: bool = False
     """Random resized crops (streamed data sets)."""
     image_size: int | None = None
-    """Pixels a side that images are resized to; default: the data set's own."""
+    """Pixels a side to resize images to; default: the set's own."""
     evaluation_size: int | None = None
-    """The same for validation and test images where it differs (streamed data sets)."""
+    """The same for validation and test images (streamed data sets)."""
     train_images: int | None = None
     """Use so many training images, a fixed stratified draw; default: all."""
     validation: float = 0.1
@@ -121,8 +121,8 @@ class SweepFlags(MetricFlags, ABC):
     cpus_per_trial: float = 1.0
     """Processors of a trial."""
     gpus_per_trial: float | None = None
-    """GPUs of a trial, or a fraction of one; default: 0 where there are none, else the preset's share, or 1 where data,
-    network or batch are not the preset's."""
+    """GPUs of a trial, or a part of one; default: 0 where there are none, else the preset's share, or 1 with other data,
+    network or batch."""
     gpu_share: Annotated[float, tyro.conf.Fixed, tyro.conf.Suppress] = 1.0
     """The preset's default of --gpus-per-trial where the cluster has GPUs; no flag."""
     checkpoint_seconds: float = 10.0
@@ -179,6 +179,25 @@ class SweepFlags(MetricFlags, ABC):
     def described(self, info: DataInfo) -> DataInfo:
         """The description of a data set, completed where it is for the flags to say how large it is."""
         return info
+
+    def without_effect(self) -> Iterator[tuple[str, str]]:
+        """The fields that nothing comes of as the others are, each with what it goes with."""
+        if "sgd" not in self.optimizer:
+            yield "momentum", "--optimizer sgd"
+        if self.schedule != "step":
+            yield "decay", "--schedule step"
+        if not self.crop:
+            yield from (("crop_pixels", "--crop"), ("padding", "--crop"))
+        if max(self.maps_at, default=0) > max(self.epochs, default=0):
+            yield "maps_at", f"--epochs {max(self.maps_at)}"
+        measured = self.metrics()
+        of: dict[str, list[str]] = {}
+        for metric, options in FLAGS.items():
+            for field in options.values():
+                of.setdefault(field, []).append(metric)
+        for field, metrics in of.items():
+            if not measured.keys() & metrics:
+                yield field, f"--measure {' or '.join(metrics)}"
 
     def in_stages(self) -> Iterator[SweepFlags]:
         """The flags of each stage, as a rule one; the next is asked for when the one before is recorded."""
@@ -245,6 +264,9 @@ def read_flags(
     flags = parse(kind, argv, default=default, prog=f"{kind.NAME}.py")
     if "--alpha-range" in given and isinstance(flags, StrengthFlags) and not flags.alpha_range:
         raise InputError("--alpha-range: no value, allowed are LOW HIGH N")  # the default strengths were not asked for
+    for name, needed in flags.without_effect():
+        if getattr(flags, name) != getattr(default, name):
+            raise InputError(f"{name}: given, allowed with {needed}: it would change nothing")
     if any(getattr(flags, name) != getattr(default, name) for name in _SIZE):
         flags = dataclasses.replace(flags, gpu_share=1.0)  # it may be larger than what the preset's share is meant for
     return flags

@@ -73,6 +73,12 @@ class LocoSweep(SweepFlags):
     def default_metrics(self) -> tuple[str, ...]:
         return LocoReg.metrics
 
+    def without_effect(self) -> Iterator[tuple[str, str]]:
+        yield from super().without_effect()
+        of_stage = {"one": ("modulation", "statistic", "printed_eta"), "two": ("gamma", "eta")}
+        other = "one" if self.stages == "two" else "two"
+        yield from ((name, f"--stages {other}") for name in of_stage[self.stages])
+
     def methods(self) -> Iterator[LocoReg]:
         if self.stages == "one":
             for gamma, eta in itertools.product(self.gamma, self.eta):

@@ -42,6 +42,11 @@ class PilcroSweep(StrengthFlags):
         "laplacian_width": Bound(3, MOST_PIXELS, "images are not larger"),
     }
 
+    def without_effect(self) -> Iterator[tuple[str, str]]:
+        yield from super().without_effect()
+        if "target" not in self.variant:
+            yield "reduction", "--variant target"
+
     def methods(self) -> Iterator[Pilcro]:
         for variant, alpha, interval, width in itertools.product(
             self.variant, self.alphas(), self.interval, self.laplacian_width

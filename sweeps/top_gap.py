@@ -47,7 +47,7 @@ class TopGapSweep(SweepFlags):
     norm: tuple[Reduction, ...] = ("mean",)
     """‖X‖₁ as the mean of |X|, or as its sum over an image's values."""
     dropout: tuple[float, ...] = (0.0,)
-    """Share of the features before the class maps dropped in training."""
+    """Share of the features before the class maps dropped."""
     fpn_channels: tuple[int, ...] = (256,)
     """Channels of the feature pyramid."""
 
@@ -66,6 +66,13 @@ class TopGapSweep(SweepFlags):
 
     def default_metrics(self) -> tuple[str, ...]:
         return TopGap.metrics
+
+    def without_effect(self) -> Iterator[tuple[str, str]]:
+        yield from super().without_effect()
+        if "fpn" not in self.heads:
+            yield "fpn_channels", "--heads fpn"
+        if not any(self.sparsity):
+            yield from (("places", "--sparsity above 0"), ("norm", "--sparsity above 0"))
 
     def methods(self) -> Iterator[TopGap]:
         yield from ()  # k depends on the network: see `methods_for`

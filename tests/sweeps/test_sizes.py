@@ -152,7 +152,7 @@ class TestPlans:
 
     def test_with_yes_really_they_are_planned(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("sweeps.plan.ASKS_FROM", 10)
-        with pytest.raises(InputError, match="14 trials, .*--yes-really"):
+        with pytest.raises(InputError, match=r"14 trials, .*--yes-really"):
             make_plan(PilcroSweep())
         assert len(make_plan(PilcroSweep(yes_really=True)).trials) == 14
 
@@ -179,8 +179,9 @@ def test_what_is_said_of_a_networks_size_is_so(name: str) -> None:
             width = wider * architecture.width
             said = numbers_of(name, width, size)
             for ours, counted_ones in zip(said, counted(name, width, size), strict=True):
-                # of torchvision's ResNet-50 a width changes the inner layers alone, of 5×5 filters few are at 64 pixels
-                assert 0.9 < ours / counted_ones < 2.7, (width, size)
+                # torchvision's ResNet-50 widens its inner layers alone; few filters are 5×5 at 64 pixels; and the last
+                # layer of MobileNet, which sees all pixels, has a half of its few weights at 512
+                assert 0.5 < ours / counted_ones < 2.7, (width, size)
 
 
 @pytest.mark.parametrize(
