@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import codecs
 import contextlib
 import dataclasses
 import io
+import logging
 import os
 import re
 import sys
@@ -43,6 +43,9 @@ def parse(
     prints and exits 0. From here on `run` names a flag as it is typed where a message begins with its field.
     """
     assert dataclasses.is_dataclass(flags)
+    for word in sys.argv[1:] if argv is None else argv:
+        if not word.isprintable() and any("\udc80" <= letter <= "\udcff" for letter in word):
+            raise InputError(f"{word!r}: no {sys.getfilesystemencoding()}, allowed is text of this locale")
     _fields.clear()
     _fields.update(entry.name for entry in dataclasses.fields(flags) if "Positional" not in str(entry.type))
     errors = io.StringIO()
@@ -171,29 +174,25 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, wrap: 
     console.print(table)
 
 
-def _shown(error: UnicodeError) -> tuple[str | bytes, int]:
-    """What stands for characters that a terminal's encoding lacks: the bytes of a file's name that is not of the
-    encoding either are what they were, others are `\\xe9` or `\\u2026`."""
-    assert isinstance(error, UnicodeEncodeError)
-    if 0xDC80 <= ord(error.object[error.start]) <= 0xDCFF:
-        return bytes([ord(error.object[error.start]) - 0xDC00]), error.start + 1
-    return codecs.backslashreplace_errors(error)
-
-
-codecs.register_error("shown", _shown)
-
-
-def survive_any_encoding() -> None:
-    """From here on standard output and error take any text, also where the locale is C: never a `UnicodeError`."""
+def survive_any_locale() -> None:
+    """In the locale C, whose text is ASCII, start again in Python's UTF-8 mode, as Python does by itself unless it is
+    told not to: else names of files would be broken, and Ray does not start with broken ones. What standard output and
+    error cannot show is printed as `\\u2026` from here on."""
+    if sys.getfilesystemencoding() == "ascii":
+        os.environ["PYTHONUTF8"] = "1"
+        sys.stdout.flush()
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="shown")
+            stream.reconfigure(errors="backslashreplace")
 
 
 def run(main: Callable[[], None]) -> None:
     """Call `main`; an `InputError` becomes one line on standard error and exit code 2. What is printed is printed in
     any locale."""
-    survive_any_encoding()
+    survive_any_locale()
+    # that it cannot keep a cache, as in a home that is read-only, costs a second and is not worth two long lines
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)
     try:
         main()
         sys.stdout.flush()

@@ -29,7 +29,7 @@ _RAY = {
     # threads that wait do not spin: trials side by side would take each other's cores
     "OMP_WAIT_POLICY": "PASSIVE",
 }
-if os.environ.get("RAY_ADDRESS") and (Path.home() / ".ray" / "auth_token").exists():
+if os.environ.get("RAY_ADDRESS") and Path(os.path.expanduser("~/.ray/auth_token")).exists():
     # Ray offers its token unasked only to a cluster that it has found by itself
     _RAY["RAY_AUTH_MODE"] = "token"
 for _name, _value in _RAY.items():

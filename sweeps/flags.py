@@ -121,8 +121,8 @@ class SweepFlags(MetricFlags, ABC):
     cpus_per_trial: float = 1.0
     """Processors of a trial."""
     gpus_per_trial: float | None = None
-    """GPUs of a trial, or a part of one; default: 0 where there are none, else the preset's share, or 1 with other data,
-    network or batch."""
+    """GPUs of a trial, or a part of one; default: 0 where there are none, else the preset's share, or 1 with other
+    data, network or batch."""
     gpu_share: Annotated[float, tyro.conf.Fixed, tyro.conf.Suppress] = 1.0
     """The preset's default of --gpus-per-trial where the cluster has GPUs; no flag."""
     checkpoint_seconds: float = 10.0

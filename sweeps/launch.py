@@ -9,9 +9,9 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from analysis import records
 from analysis.command_line import InputError, make_console, run
@@ -59,10 +59,10 @@ def main(
             for flags in read_flags(kind, presets, arguments, description).in_stages():
                 plan = make_plan(flags)
                 if flags.dry_run:
-                    print_plan(flags, plan)
+                    _with_storage(print_plan, flags, plan)
                     continue
                 check_address_form(os.environ.get("RAY_ADDRESS", ""))
-                if _launched(flags, plan):
+                if _with_storage(launch, flags, plan):
                     raise SystemExit(1)
         except KeyboardInterrupt:
             print("stopped; the same command goes on", file=sys.stderr)
@@ -75,12 +75,15 @@ def main(
         signal.signal(signal.SIGTERM, before)
 
 
-def _launched(flags: SweepFlags, plan: Plan) -> int:
-    """`launch`, with storage that fails told in one line."""
+def _with_storage(work: Callable[[SweepFlags, Plan], Any], flags: SweepFlags, plan: Plan) -> Any:
+    """What `work` gives for a plan, with storage that fails told in one line."""
     try:
-        return launch(flags, plan)
+        return work(flags, plan)
+    except BrokenPipeError:
+        raise  # standard output's
     except records.STORAGE_ERRORS as error:
-        refused = isinstance(error, PermissionError) or "Bad Request" in str(error) or "expired" in str(error).lower()
+        refused = "Bad Request" in str(error) or "expired" in str(error).lower()
+        refused |= isinstance(error, PermissionError) and "://" in flags.storage
         hint = " (have the credentials expired?)" if refused else ""
         print(f"error: storage {flags.storage}: {brief(error)}{hint}; {GOES_ON}", file=sys.stderr)
         raise SystemExit(1) from None

@@ -7,7 +7,6 @@ import functools
 import math
 import types
 import typing
-from collections.abc import Hashable
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
@@ -149,7 +148,8 @@ def _identifying(config: Any) -> dict[str, Any]:
 def _plain(config: Any) -> dict[str, Any]:
     """A dataclass's fields as JSON values."""
     plain = {}
-    for name, is_float in _fields(type(config)):
+    kind: type = type(config)
+    for name, is_float in _fields(kind):
         value = getattr(config, name)
         if is_float and isinstance(value, int) and not isinstance(value, bool):
             value = float(value)
@@ -158,7 +158,7 @@ def _plain(config: Any) -> dict[str, Any]:
 
 
 @functools.cache  # a plan asks for it many times for every trial
-def _fields(kind: Hashable) -> list[tuple[str, bool]]:
+def _fields(kind: Any) -> list[tuple[str, bool]]:
     """The names of a dataclass's fields, and whether each is declared as float."""
     hints = typing.get_type_hints(kind, localns={"DataConfig": DataConfig})
     kinds = {name: get_args(hint) if isinstance(hint, types.UnionType) else (hint,) for name, hint in hints.items()}

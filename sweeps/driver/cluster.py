@@ -22,6 +22,7 @@ from ray.core.generated import gcs_service_pb2, gcs_service_pb2_grpc
 
 from analysis.command_line import InputError
 from sweeps.driver.address import check_address
+from sweeps.driver.homeless import bring_token
 from sweeps.driver.termination import terminate
 from sweeps.flags import SweepFlags
 
@@ -51,6 +52,7 @@ def connected(dashboard: bool, trials: float = 0.0) -> Iterator[bool]:
                 f"{str(error).splitlines()[0]}; start it, or unset RAY_ADDRESS to use a local one"
             ) from None
     if started_here:
+        bring_token()
         # without --dashboard the cores are the trials' alone
         with _lean(dashboard):
             ray.init(

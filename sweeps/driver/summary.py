@@ -160,7 +160,8 @@ def print_plan(flags: SweepFlags, plan: Plan) -> None:
     pending = selected(flags, plan, scan)
     console = make_console()
     console.print(
-        f"{len(plan.trials)} trials planned, {len(plan.trials) - len(pending)} of them recorded in {sweep_url(flags)}"
+        f"{len(plan.trials)} trials planned, {len(plan.trials) - len(pending)} of them recorded in {sweep_url(flags)}",
+        soft_wrap=True,
     )
     settings: dict[str, int] = {}
     for trial in plan.trials:
@@ -174,7 +175,8 @@ def print_plan(flags: SweepFlags, plan: Plan) -> None:
         missing = "has to be put there" if info.streamed else "would be downloaded"
         where = "" if info.present else f" (not in {flags.data_root}; it {missing})"
         console.print(
-            f"data {spec}: {info.train_images} + {info.test_images} images of {info.size}×{info.size}{parts}{where}"
+            f"data {spec}: {info.train_images} + {info.test_images} images of {info.size}×{info.size}{parts}{where}",
+            soft_wrap=True,
         )
     if not pending:
         console.print("estimated cost: none, everything is recorded")

@@ -14,6 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from analysis import figures, records
 from analysis.figures import MetricPanel, ParetoGroup, StrengthGroup, maps, style
@@ -46,6 +47,16 @@ def test_strength_figure_shows_points_means_threshold_and_levels() -> None:
     assert lines.count(([0, 1], [0.9, 0.9])) == 1  # the baseline they share is drawn once
     styles = {(line.get_color(), str(line.get_linestyle()), line.get_marker()) for line in axes.lines}
     assert len({marker for _, _, marker in styles if marker in "os^Dv"}) == 2
+
+
+@pytest.mark.parametrize("label", ["dataset=$y$", "a_b^2", "_hidden", "<b>&amp;", "%s {0} \\frac{1}{2} $"])
+def test_a_name_is_no_formula(label: str, tmp_path: Path, record: Callable[..., bool]) -> None:
+    figure = figures.strength_figure([group(label), group("b")])
+    assert f"{label}: no threshold in range" in texts(figure)
+    record(tmp_path / "$x$<i>", "a")
+    figures.save(figure, str(tmp_path / "figure"), records.read_sweep(str(tmp_path / "$x$<i>")))
+    assert not any(text.get_parse_math() for text in figure.findobj(Text))
+    assert "sweep $x$&lt;i&gt;" in (tmp_path / "figure.svg").read_text()
 
 
 def test_more_than_four_groups_share_an_axis_in_panels() -> None:
