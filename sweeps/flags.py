@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -190,14 +191,6 @@ class SweepFlags(MetricFlags, ABC):
             yield from (("crop_pixels", "--crop"), ("padding", "--crop"))
         if max(self.maps_at, default=0) > max(self.epochs, default=0):
             yield "maps_at", f"--epochs {max(self.maps_at)}"
-        measured = self.metrics()
-        of: dict[str, list[str]] = {}
-        for metric, options in FLAGS.items():
-            for field in options.values():
-                of.setdefault(field, []).append(metric)
-        for field, metrics in of.items():
-            if not measured.keys() & metrics:
-                yield field, f"--measure {' or '.join(metrics)}"
 
     def in_stages(self) -> Iterator[SweepFlags]:
         """The flags of each stage, as a rule one; the next is asked for when the one before is recorded."""
@@ -267,9 +260,23 @@ def read_flags(
     for name, needed in flags.without_effect():
         if getattr(flags, name) != getattr(default, name):
             raise InputError(f"{name}: given, allowed with {needed}: it would change nothing")
+    for name, metrics in _unmeasured(flags):
+        if getattr(flags, name) != getattr(default, name):
+            flag = f"--{name.replace('_', '-')}"
+            print(f"{flag} changes nothing here: none of {', '.join(metrics)} is measured", file=sys.stderr)
     if any(getattr(flags, name) != getattr(default, name) for name in _SIZE):
         flags = dataclasses.replace(flags, gpu_share=1.0)  # it may be larger than what the preset's share is meant for
     return flags
 
 
 _SIZE = ("dataset", "model", "width", "batch_size", "image_size", "evaluation_size")
+
+
+def _unmeasured(flags: SweepFlags) -> Iterator[tuple[str, list[str]]]:
+    """Options of metrics that are not measured, each with these metrics."""
+    of: dict[str, list[str]] = {}
+    for metric, options in FLAGS.items():
+        for field in options.values():
+            of.setdefault(field, []).append(metric)
+    measured = flags.metrics()
+    yield from ((field, metrics) for field, metrics in of.items() if not measured.keys() & metrics)

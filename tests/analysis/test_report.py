@@ -108,7 +108,7 @@ def test_the_command(sweep: Path, page: Path, command: Command, tmp_path: Path) 
     ("argv", "message"),
     [
         (["--strength", "colour"], "--strength colour: no such strength"),
-        (["--seed", "-1"], "--seed -1"),
+        (["--seed", "-1"], "--seed: -1"),
     ],
 )
 def test_bad_input(sweep: Path, command: Command, argv: list[str], message: str) -> None:

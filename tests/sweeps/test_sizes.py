@@ -218,3 +218,37 @@ def test_help_says_what_is_checked(capsys: pytest.CaptureFixture[str], tmp_path:
     _, out, _ = answer("pilcro", "--help", storage=tmp_path, capsys=capsys)
     assert re.search(r"--epochs N … .*\[30; 1 to 999,999\]", out)
     assert re.search(r"--momentum X .*\[0.9; in \[0, 1\)\]", out)
+
+
+@pytest.mark.parametrize(
+    ("script", "argv", "told"),
+    [
+        ("pilcro", "--maps-at 5 999", "--maps-at: given, allowed with --epochs 999"),
+        ("pilcro", "--variant curvature --reduction sum", "--reduction: given, allowed with --variant target"),
+        ("pilcro", "--padding zero", "--padding: given, allowed with --crop"),
+        ("pilcro", "--crop-pixels 2", "--crop-pixels: given, allowed with --crop"),
+        ("pilcro", "--decay 0.5", "--decay: given, allowed with --schedule step"),
+        ("pilcro", "--optimizer adam --momentum 0.5", "--momentum: given, allowed with --optimizer sgd"),
+        ("loco_reg", "--printed-eta", "--printed-eta: given, allowed with --stages two"),
+        ("loco_reg", "--modulation 2", "--modulation: given, allowed with --stages two"),
+        ("loco_reg", "--stages two --eta 2", "--eta: given, allowed with --stages one"),
+        ("top_gap", "--heads last --fpn-channels 32", "--fpn-channels: given, allowed with --heads fpn"),
+        ("top_gap", "--sparsity 0 --norm sum", "--norm: given, allowed with --sparsity above 0"),
+        ("deformation", "--task-images 20", "--task-images: given, allowed with --dataset mnist-tasks"),
+    ],
+)
+def test_a_flag_that_changes_nothing_is_refused(
+    script: str, argv: str, told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, _, err = answer(script, *argv.split(), storage=tmp_path, capsys=capsys)
+    assert (code, err) == (2, f"error: {told}: it would change nothing\n")
+
+
+def test_of_an_option_of_what_is_not_measured_it_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, err = answer("pilcro", "--attack-steps", "7", storage=tmp_path, capsys=capsys)
+    assert (code, err) == (0, "--attack-steps changes nothing here: none of attacks is measured\n")
+    code, _, err = answer("pilcro", "--attack-steps", "7", "--measure", "attacks", storage=tmp_path, capsys=capsys)
+    assert (code, err) == (0, "")
+    # that a preset's defaults have none is nobody's doing
+    code, _, err = answer("pilcro", "--preset", "cifar100", "--epochs", "9", storage=tmp_path, capsys=capsys)
+    assert (code, err) == (0, "")
