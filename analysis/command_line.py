@@ -5,16 +5,19 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import io
+import logging
 import os
 import re
 import sys
 from collections.abc import Callable, Sequence
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import tyro
 from rich import box
 from rich.console import Console
 from rich.table import Table
+
+from analysis.bounds import out_of_bounds
 
 Flags = TypeVar("Flags")
 
@@ -36,10 +39,13 @@ def parse(
 ) -> Flags:
     """`argv` (default: the process's) as an instance of the dataclass `flags`, `default` supplying what is not given.
 
-    Raises `InputError` for an unknown flag or value; `--help` prints and exits 0. From here on `run` names a flag as it
-    is typed where a message begins with its field.
+    Raises `InputError` for an unknown flag or value, and a number that is out of bounds (`analysis.bounds`); `--help`
+    prints and exits 0. From here on `run` names a flag as it is typed where a message begins with its field.
     """
     assert dataclasses.is_dataclass(flags)
+    for word in sys.argv[1:] if argv is None else argv:
+        if not word.isprintable() and any("\udc80" <= letter <= "\udcff" for letter in word):
+            raise InputError(f"{word!r}: no {sys.getfilesystemencoding()}, allowed is text of this locale")
     _fields.clear()
     _fields.update(entry.name for entry in dataclasses.fields(flags) if "Positional" not in str(entry.type))
     errors = io.StringIO()
@@ -47,8 +53,7 @@ def parse(
     os.environ["COLUMNS"] = "2000" if not _asks_for_help(argv) else width or "110"
     try:
         with contextlib.redirect_stderr(errors):
-            parsed = tyro.cli(flags, args=argv, prog=prog, default=default, description=description)
-            return cast(Flags, parsed)  # without a default, too
+            parsed = cast(Flags, tyro.cli(flags, args=argv, prog=prog, default=default, description=description))
     except SystemExit as stop:
         if stop.code in (0, None):
             raise
@@ -60,6 +65,15 @@ def parse(
             del os.environ["COLUMNS"]
         else:
             os.environ["COLUMNS"] = width
+    check_bounds(parsed)
+    return parsed
+
+
+def check_bounds(flags: object) -> None:
+    """Raises `InputError` for the first of their numbers that is out of bounds."""
+    problem = next(out_of_bounds(flags), None)
+    if problem is not None:
+        raise InputError(problem)
 
 
 def _asks_for_help(argv: Sequence[str] | None) -> bool:
@@ -136,24 +150,49 @@ def _one_line(box: str) -> str:
     return checked[1] if checked else (message or " ".join(box.split())) + " (see --help)"
 
 
+def make_console(width: int = 140) -> Console:
+    """Standard output, where text is what it is: names and paths have brackets and colons, and are no markup.
+
+    Outside a terminal it is always `width` wide, enough for the numbers of a table.
+    """
+    plain: dict[str, Any] = {"markup": False, "emoji": False, "highlight": False}
+    console = Console(**plain)
+    return console if console.is_terminal else Console(**plain, width=width)
+
+
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, wrap: Sequence[int] = (0,)) -> None:
     """Print a table of text. Columns in `wrap` are broken over lines where they do not fit, the others are numbers."""
-    # outside a terminal the width is always the same, and wide enough for the numbers
-    terminal = Console(highlight=False)
-    console = terminal if terminal.is_terminal else Console(highlight=False, width=140)
-    table = Table(box=box.SIMPLE_HEAD if terminal.is_terminal else box.ASCII2)
+    console = make_console()
+    table = Table(box=box.SIMPLE_HEAD if console.is_terminal else box.ASCII2)
     for index, name in enumerate(columns):
         if index in wrap:
             table.add_column(name, overflow="fold")
         else:
             table.add_column(name, justify="right", no_wrap=True)
     for row in rows:
-        table.add_row(*(cell.replace("[", "\\[") for cell in row))
+        table.add_row(*row)
     console.print(table)
 
 
+def survive_any_locale() -> None:
+    """In the locale C, whose text is ASCII, start again in Python's UTF-8 mode, as Python does by itself unless it is
+    told not to: else names of files would be broken, and Ray does not start with broken ones. What standard output and
+    error cannot show is printed as `\\u2026` from here on."""
+    if sys.getfilesystemencoding() == "ascii":
+        os.environ["PYTHONUTF8"] = "1"
+        sys.stdout.flush()
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
 def run(main: Callable[[], None]) -> None:
-    """Call `main`; an `InputError` becomes one line on standard error and exit code 2."""
+    """Call `main`; an `InputError` becomes one line on standard error and exit code 2. What is printed is printed in
+    any locale."""
+    survive_any_locale()
+    # that it cannot keep a cache, as in a home that is read-only, costs a second and is not worth two long lines
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)
     try:
         main()
         sys.stdout.flush()

@@ -20,11 +20,10 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
 from analysis.against_reference import Comparisons, Tested, _said, comparisons
-from analysis.command_line import parse, run
+from analysis.command_line import make_console, parse, run
 from analysis.groups import Quantity, about_folds, count, values_of
 from analysis.multiplicity import ADJUSTMENTS, Adjustment
 from analysis.records import Sweep, read_sweep
@@ -119,10 +118,8 @@ def shown(tested: Sequence[Tested]) -> list[Tested]:
 
 
 def _print(tested: Sequence[Tested], quantity: Quantity) -> None:
-    # outside a terminal the width is always the same, and wide enough for the numbers
-    terminal = Console(highlight=False, markup=False, emoji=False)
-    console = terminal if terminal.is_terminal else Console(highlight=False, markup=False, emoji=False, width=120)
-    table = Table(box=box.SIMPLE_HEAD if terminal.is_terminal else box.ASCII2)
+    console = make_console(120)
+    table = Table(box=box.SIMPLE_HEAD if console.is_terminal else box.ASCII2)
     table.add_column("setting", overflow="fold", ratio=3)
     table.add_column("n", justify="right", no_wrap=True)
     table.add_column("mean\n± sd", justify="right", no_wrap=True)

@@ -545,7 +545,6 @@ def words(test: Test, adjusted: float, adjustment: Adjustment) -> str:
 
 def main() -> None:
     flags = parse(Flags, prog="python -m analysis.correlations")
-    flags.check()
     from analysis.figures import metric_figure  # after what is wrong with the flags
 
     sweep = read_sweep(flags.sweep)

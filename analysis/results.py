@@ -6,12 +6,12 @@ import io
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import pyarrow as pa
 from tyro.conf import Positional
 
-from analysis.command_line import InputError
+from analysis.bounds import POSITIVE, SEED, Bound
 from analysis.groups import out_folder
 from analysis.lazily import lazily
 from analysis.records import Sweep, write_file
@@ -48,20 +48,11 @@ class StrengthFlags(SweepFlags):
     seed: int = 0
     """Of the permutations and bootstraps."""
 
-    def check(self) -> None:
-        """Raises `InputError` naming the flag that is out of range."""
-        if not 0 < self.share < 1:
-            raise InputError(f"--share {self.share}: allowed are numbers between 0 and 1")
-        limit = self.reference_below
-        if limit is not None and not (math.isfinite(limit) and limit > 0):
-            raise InputError(f"--reference-below {limit}: allowed are finite numbers above 0")
-        check_seed(self.seed)
-
-
-def check_seed(seed: int) -> None:
-    """Raises `InputError` if no generator can be seeded by it."""
-    if seed < 0:
-        raise InputError(f"--seed {seed}: allowed are whole numbers of at least 0")
+    BOUNDS: ClassVar[Mapping[str, Bound]] = {
+        "share": Bound(0, 1, above=True, below=True),
+        "reference_below": POSITIVE,
+        "seed": SEED,
+    }
 
 
 def arrow(fields: Iterable[pa.Field], rows: Iterable[Mapping[str, Any]]) -> pa.Table:

@@ -513,7 +513,6 @@ def figure_groups(result: TippingPoints) -> list[StrengthGroup]:
 
 def main() -> None:
     flags = parse(Flags, prog="python -m analysis.tipping_points")
-    flags.check()
     from analysis.figures import strength_figure  # after what is wrong with the flags
 
     sweep = read_sweep(flags.sweep)

@@ -15,15 +15,16 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
+from analysis.bounds import AT_LEAST_0, Bound
 from analysis.command_line import InputError
-from sweeps.flags import Setting, SweepFlags
+from sweeps.flags import MOST_PIXELS, Setting, SweepFlags
 from sweeps.launch import main
 from trainables.data import DataInfo
-from trainables.data.configuration import TASKS, DataConfig, Labels
+from trainables.data.configuration import TASKS, Labels
 from trainables.deformation import Deformation
 
 EXCHANGEABLE = ("vgg-cifar", "vgg-imagenet")
@@ -53,11 +54,19 @@ class DeformationSweep(SweepFlags):
     baseline: bool = False
     """Whether to run the unregularised baseline, too; σ = 0 with the network's own layers is the same."""
 
-    def __post_init__(self) -> None:
-        # also where other data are trained on
-        sizes = {name: getattr(self, name) for name in ("task_classes", "task_images", "task_tests")}
-        for strength in self.deformation_strength:
-            DataConfig(TASKS, deformation_strength=strength, **sizes)
+    BOUNDS: ClassVar[Mapping[str, Bound]] = {
+        "sigma": AT_LEAST_0,
+        "deformation_strength": Bound(0, MOST_PIXELS, "images are not larger"),
+        "task_classes": Bound(2, 60_000, "each is an image of MNIST's training split"),
+        "task_images": Bound(1, 10_000_000, "an epoch shows all of them, of each class"),
+        "task_tests": Bound(1, 10_000_000, "every measurement takes all of them, of each class"),
+    }
+
+    def without_effect(self) -> Iterator[tuple[str, str]]:
+        yield from super().without_effect()
+        if TASKS not in self.dataset:
+            of_tasks = ("deformation_strength", "task_classes", "task_images", "task_tests")
+            yield from ((name, f"--dataset {TASKS}") for name in of_tasks)
 
     def methods(self) -> Iterator[Deformation]:
         for sigma, layer in itertools.product(self.sigma, self.downsampling):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,12 +13,25 @@ from typing import Annotated, Any, ClassVar, NamedTuple
 import numpy as np
 import tyro
 
+from analysis.bounds import AT_LEAST_0, POSITIVE, SHARE, Bound, at_least
 from analysis.command_line import InputError, parse
 from sweeps.help import metrics_help, sweep_help
+from trainables.checkpoints import EPOCHS, MOST_EPOCHS
 from trainables.configuration import ModelConfig, Optimizer, Precision, Schedule, TrainingConfig
 from trainables.data import DataConfig, DataInfo
 from trainables.method import Method
-from trainables.metrics.flags import MetricFlags
+from trainables.metrics.flags import FLAGS, MetricFlags
+
+MOST_TRIALS = 1_000_000
+"""Of a plan: the driver holds them all, 4 KB each, and so does Tune."""
+ASKS_FROM = 100_000
+"""Trials above which a plan asks for --yes-really: hardly ever are they meant."""
+
+
+MOST_PIXELS = 2**14
+"""Of an image's side."""
+LEAST_PART = 0.01
+"""Of a processor or a GPU: a hundred trials that share it have a hundred processes' memory."""
 
 
 class Setting(NamedTuple):
@@ -55,7 +69,7 @@ class SweepFlags(MetricFlags, ABC):
     learning_rate: tuple[float, ...] = (0.1,)
     """Learning rate at the start."""
     momentum: float = 0.9
-    """Of SGD, in [0, 1)."""
+    """Of SGD."""
     weight_decay: tuple[float, ...] = (0.0,)
     """Added to the gradients, as a multiple of the weights."""
     decay_normalisation: bool = True
@@ -63,11 +77,11 @@ class SweepFlags(MetricFlags, ABC):
     schedule: Schedule = "cosine"
     """How the learning rate falls: to 0 by a cosine, in steps, not at all."""
     milestones: tuple[int, ...] = ()
-    """Epochs after which the step schedule multiplies the learning rate by --decay."""
+    """Epochs after which --schedule step multiplies by --decay."""
     decay: float = 0.1
     """What the step schedule multiplies the learning rate by."""
     label_smoothing: float = 0.0
-    """Share of a label spread over all classes, in [0, 1)."""
+    """Share of a label spread over all classes."""
     precision: Precision = "float32"
     """bf16: mixed precision where the device has it."""
     flip: bool = False
@@ -81,9 +95,9 @@ class SweepFlags(MetricFlags, ABC):
     zoom: bool = False
     """Random resized crops (streamed data sets)."""
     image_size: int | None = None
-    """Pixels a side that images are resized to; default: the data set's own."""
+    """Pixels a side to resize images to; default: the set's own."""
     evaluation_size: int | None = None
-    """The same for validation and test images where it differs (streamed data sets)."""
+    """The same for validation and test images (streamed data sets)."""
     train_images: int | None = None
     """Use so many training images, a fixed stratified draw; default: all."""
     validation: float = 0.1
@@ -108,8 +122,8 @@ class SweepFlags(MetricFlags, ABC):
     cpus_per_trial: float = 1.0
     """Processors of a trial."""
     gpus_per_trial: float | None = None
-    """GPUs of a trial, or a fraction of one; default: 0 where there are none, else the preset's share, or 1 where data,
-    network or batch are not the preset's."""
+    """GPUs of a trial, or a part of one; default: 0 where there are none, else the preset's share, or 1 with other
+    data, network or batch."""
     gpu_share: Annotated[float, tyro.conf.Fixed, tyro.conf.Suppress] = 1.0
     """The preset's default of --gpus-per-trial where the cluster has GPUs; no flag."""
     checkpoint_seconds: float = 10.0
@@ -126,6 +140,30 @@ class SweepFlags(MetricFlags, ABC):
     """Print the plan and run nothing."""
     estimate: bool = False
     """With --dry-run: time a training step now; else the cost is estimated from what was trained here before."""
+    yes_really: bool = False
+    """Plan more than 100,000 trials."""
+
+    BOUNDS: ClassVar[Mapping[str, Bound]] = {
+        "width": Bound(1, 2**16, "a convolution between so many channels has 155 GB of weights"),
+        "epochs": Bound(1, MOST_EPOCHS, EPOCHS),
+        "batch_size": Bound(1, 2**20, "nobody trains with larger ones: the largest data set has as many images"),
+        "learning_rate": POSITIVE,
+        "momentum": SHARE,
+        "weight_decay": AT_LEAST_0,
+        "milestones": Bound(1, MOST_EPOCHS, EPOCHS),
+        "decay": Bound(0, 1, above=True),
+        "label_smoothing": SHARE,
+        "crop_pixels": Bound(1, MOST_PIXELS, "images are not larger"),
+        "image_size": Bound(1, MOST_PIXELS, "one image in colour has 3 GB by then"),
+        "evaluation_size": Bound(1, MOST_PIXELS, "one image in colour has 3 GB by then"),
+        "train_images": at_least(1),
+        "validation": SHARE,
+        "seeds": Bound(1, MOST_TRIALS, "a plan has no more trials"),
+        "folds": Bound(2, MOST_TRIALS, "a plan has no more trials"),
+        "cpus_per_trial": Bound(LEAST_PART, 8192, "Linux has no more processors"),
+        "gpus_per_trial": Bound(0, 1024, "no node has more"),
+        "checkpoint_seconds": Bound(0, math.inf),
+    }
 
     @abstractmethod
     def methods(self) -> Iterator[Method]:
@@ -142,6 +180,17 @@ class SweepFlags(MetricFlags, ABC):
     def described(self, info: DataInfo) -> DataInfo:
         """The description of a data set, completed where it is for the flags to say how large it is."""
         return info
+
+    def without_effect(self) -> Iterator[tuple[str, str]]:
+        """The fields that nothing comes of as the others are, each with what it goes with."""
+        if "sgd" not in self.optimizer:
+            yield "momentum", "--optimizer sgd"
+        if self.schedule != "step":
+            yield "decay", "--schedule step"
+        if not self.crop:
+            yield from (("crop_pixels", "--crop"), ("padding", "--crop"))
+        if max(self.maps_at, default=0) > max(self.epochs, default=0):
+            yield "maps_at", f"--epochs {max(self.maps_at)}"
 
     def in_stages(self) -> Iterator[SweepFlags]:
         """The flags of each stage, as a rule one; the next is asked for when the one before is recorded."""
@@ -165,6 +214,8 @@ class StrengthFlags(SweepFlags):
     alpha_range: tuple[float, ...] = ()
     """LOW HIGH N: N strengths from LOW to HIGH, evenly spaced in their logarithms; instead of --alpha."""
 
+    BOUNDS: ClassVar[Mapping[str, Bound]] = {"alpha": AT_LEAST_0}
+
     def alphas(self) -> tuple[float, ...]:
         """The strengths of the sweep. Raises `InputError` for a range that is none."""
         if not self.alpha_range:
@@ -175,6 +226,8 @@ class StrengthFlags(SweepFlags):
             raise InputError(
                 f"alpha_range: {shown}, allowed are LOW HIGH N, two rising numbers above 0, a whole one of at least 2"
             )
+        if number > MOST_TRIALS:
+            raise InputError(f"alpha_range: {shown}, allowed are at most {MOST_TRIALS:,} strengths: a plan has no more")
         # without the last digits' noise: 1000, not 1000.0000000000002, which would be another trial
         return tuple(float(f"{alpha:.12g}") for alpha in np.geomspace(low, high, int(number)))
 
@@ -204,9 +257,26 @@ def read_flags(
     flags = parse(kind, argv, default=default, prog=f"{kind.NAME}.py")
     if "--alpha-range" in given and isinstance(flags, StrengthFlags) and not flags.alpha_range:
         raise InputError("--alpha-range: no value, allowed are LOW HIGH N")  # the default strengths were not asked for
+    for name, needed in flags.without_effect():
+        if getattr(flags, name) != getattr(default, name):
+            raise InputError(f"{name}: given, allowed with {needed}: it would change nothing")
+    for name, metrics in _unmeasured(flags):
+        if getattr(flags, name) != getattr(default, name):
+            flag = f"--{name.replace('_', '-')}"
+            print(f"{flag} changes nothing here: none of {', '.join(metrics)} is measured", file=sys.stderr)
     if any(getattr(flags, name) != getattr(default, name) for name in _SIZE):
         flags = dataclasses.replace(flags, gpu_share=1.0)  # it may be larger than what the preset's share is meant for
     return flags
 
 
 _SIZE = ("dataset", "model", "width", "batch_size", "image_size", "evaluation_size")
+
+
+def _unmeasured(flags: SweepFlags) -> Iterator[tuple[str, list[str]]]:
+    """Options of metrics that are not measured, each with these metrics."""
+    of: dict[str, list[str]] = {}
+    for metric, options in FLAGS.items():
+        for field in options.values():
+            of.setdefault(field, []).append(metric)
+    measured = flags.metrics()
+    yield from ((field, metrics) for field, metrics in of.items() if not measured.keys() & metrics)

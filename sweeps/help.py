@@ -13,6 +13,7 @@ import types
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin, get_type_hints
 
+from analysis.bounds import bounds_of
 from trainables.metrics import METRICS
 from trainables.metrics.flags import MetricFlags
 
@@ -65,6 +66,7 @@ GROUPS = {
         "dashboard",
         "dry_run",
         "estimate",
+        "yes_really",
     ),
 }
 """The flags of every sweep as `--help` shows them, below those of the method, which are all others but the metrics'."""
@@ -104,12 +106,13 @@ def _width() -> int:
 
 
 def _flags(kind: type[SweepFlags], default: SweepFlags, names: Iterable[str]) -> Iterator[str]:
-    hints, docs = _hints(kind), _docs(kind)
+    hints, docs, bounds = _hints(kind), _docs(kind), bounds_of(kind)
     for name in names:
         value = getattr(default, name)
         flag = name.replace("_", "-")
         shown = f"  --[no-]{flag}" if isinstance(value, bool) else f"  --{flag} {_values(hints[name])}"
-        text = f"{docs[name]} [{_default(value)}]" if value not in (None, ()) else docs[name]
+        beside = ["" if value in (None, ()) else _default(value), str(bounds.get(name, ""))]
+        text = f"{docs[name]} [{'; '.join(filter(None, beside))}]" if any(beside) else docs[name]
         if len(shown) > _COLUMN - 2:
             yield shown
             shown = ""

@@ -9,12 +9,12 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from analysis import records
-from analysis.command_line import InputError, run
+from analysis.command_line import InputError, make_console, run
 from sweeps.driver.address import NoRay, check_address_form
 from sweeps.driver.estimates import keep_steps, recorded_steps
 from sweeps.driver.lease import Lease
@@ -29,7 +29,7 @@ from sweeps.driver.pending import (
     with_checkpoints,
 )
 from sweeps.driver.provenance import git_state
-from sweeps.driver.summary import cost_line, make_console, print_plan, print_total, summarise
+from sweeps.driver.summary import cost_line, print_plan, print_total, summarise
 from sweeps.driver.termination import terminate, terminated
 from sweeps.flags import SweepFlags, read_flags
 from sweeps.plan import Plan, PlannedTrial, make_plan
@@ -58,10 +58,10 @@ def main(
             for flags in read_flags(kind, presets, arguments, description).in_stages():
                 plan = make_plan(flags)
                 if flags.dry_run:
-                    print_plan(flags, plan)
+                    _with_storage(print_plan, flags, plan)
                     continue
                 check_address_form(os.environ.get("RAY_ADDRESS", ""))
-                if _launched(flags, plan):
+                if _with_storage(launch, flags, plan):
                     raise SystemExit(1)
         except KeyboardInterrupt:
             print("stopped; the same command goes on", file=sys.stderr)
@@ -74,15 +74,18 @@ def main(
         signal.signal(signal.SIGTERM, before)
 
 
-def _launched(flags: SweepFlags, plan: Plan) -> int:
-    """`launch`, with storage or a Ray that fails told in one line."""
+def _with_storage(work: Callable[[SweepFlags, Plan], Any], flags: SweepFlags, plan: Plan) -> Any:
+    """What `work` gives for a plan, with storage or a Ray that fails told in one line."""
     try:
-        return launch(flags, plan)
+        return work(flags, plan)
     except NoRay as error:
         print(f"error: {error}; {GOES_ON}", file=sys.stderr)
         raise SystemExit(3) from None
+    except BrokenPipeError:
+        raise  # standard output's
     except records.STORAGE_ERRORS as error:
-        refused = isinstance(error, PermissionError) or "Bad Request" in str(error) or "expired" in str(error).lower()
+        refused = "Bad Request" in str(error) or "expired" in str(error).lower()
+        refused |= isinstance(error, PermissionError) and "://" in flags.storage
         hint = " (have the credentials expired?)" if refused else ""
         print(f"error: storage {flags.storage}: {brief(error)}{hint}; {GOES_ON}", file=sys.stderr)
         raise SystemExit(1) from None

@@ -22,6 +22,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
+from analysis.bounds import POSITIVE, Bound
 from analysis.command_line import InputError
 from analysis.records import read_table, scan
 from sweeps.driver.manifest import sweep_url
@@ -59,18 +60,24 @@ class LocoSweep(SweepFlags):
     printed_eta: bool = False
     """η in the form that Table 6 prints, which decays corners less where they are weaker (--stages two)."""
 
+    BOUNDS: ClassVar[Mapping[str, Bound]] = {
+        "gamma": Bound(0, 1e6, "beside so strong a decay of some weights the others have none"),
+        "eta": Bound(0, 1e6, "beside so strong a decay of some weights the others have none"),
+        "modulation": POSITIVE,
+    }
+
     def __post_init__(self) -> None:
         if min(self.weight_decay, default=1.0) == 0:
             raise InputError("weight_decay: 0, allowed are numbers above 0: LOCO-REG distributes it over the weights")
 
-        for name in ("gamma", "eta", "modulation"):
-            for value in getattr(self, name):
-                if not (math.isfinite(value) and (value > 0 or (value == 0 and name != "modulation"))):
-                    least = "above 0" if name == "modulation" else "of at least 0"
-                    raise InputError(f"{name}: {value}, allowed are finite numbers {least}")
-
     def default_metrics(self) -> tuple[str, ...]:
         return LocoReg.metrics
+
+    def without_effect(self) -> Iterator[tuple[str, str]]:
+        yield from super().without_effect()
+        of_stage = {"one": ("modulation", "statistic", "printed_eta"), "two": ("gamma", "eta")}
+        other = "one" if self.stages == "two" else "two"
+        yield from ((name, f"--stages {other}") for name in of_stage[self.stages])
 
     def methods(self) -> Iterator[LocoReg]:
         if self.stages == "one":

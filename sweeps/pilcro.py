@@ -12,11 +12,12 @@ variation (TV).
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from sweeps.flags import StrengthFlags
+from analysis.bounds import Bound, at_least
+from sweeps.flags import MOST_PIXELS, StrengthFlags
 from sweeps.launch import main
 from trainables.pilcro import Pilcro, Reduction, Variant
 
@@ -35,6 +36,16 @@ class PilcroSweep(StrengthFlags):
     """¶c or ¶t."""
     reduction: tuple[Reduction, ...] = ("mean",)
     """Of ¶t over pixels: mean, or the sum as the paper writes it."""
+
+    BOUNDS: ClassVar[Mapping[str, Bound]] = {
+        "interval": at_least(1),
+        "laplacian_width": Bound(3, MOST_PIXELS, "images are not larger"),
+    }
+
+    def without_effect(self) -> Iterator[tuple[str, str]]:
+        yield from super().without_effect()
+        if "target" not in self.variant:
+            yield "reduction", "--variant target"
 
     def methods(self) -> Iterator[Pilcro]:
         for variant, alpha, interval, width in itertools.product(

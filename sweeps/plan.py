@@ -7,18 +7,19 @@ import hashlib
 import itertools
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from analysis.command_line import InputError
+from analysis.command_line import InputError, check_bounds
 from analysis.schema import SCHEMA_VERSION
-from sweeps.flags import Setting, SweepFlags
+from sweeps.flags import ASKS_FROM, LEAST_PART, MOST_TRIALS, Setting, SweepFlags
 from trainables.configuration import ModelConfig, TrainingConfig, TrialConfig
 from trainables.data import DataConfig, DataInfo, check_masks, check_others, describe
+from trainables.data.memory import check_memory
 from trainables.method import Method
 from trainables.metrics import needs_masks
-from trainables.models import MODELS, check_size
+from trainables.models import MODELS, check_memory_of, check_size
 
 
 def trial_id(config: TrialConfig) -> str:
@@ -64,8 +65,11 @@ def make_plan(flags: SweepFlags) -> Plan:
     masks = needs_masks(flags.metrics())
     infos: dict[str, DataInfo] = {}
     data_configs: dict[str, list[DataConfig]] = {}
+    # at least; before any combination is made
+    _check_number(flags, len(flags.dataset) * len(_models(flags)) * _number_of_trainings(flags))
     for spec in flags.dataset:
-        infos[spec] = info = flags.described(describe(spec, flags.data_root))
+        known = describe(spec, flags.data_root)
+        infos[spec] = info = flags.described(known)
         shown = [
             DataConfig(
                 dataset=info.name,
@@ -86,15 +90,18 @@ def make_plan(flags: SweepFlags) -> Plan:
         ]
         for first in shown:
             _check_images(info, first)
+        if not _streams(known):
+            images = known.train_images + known.test_images
+            check_memory(spec, images, known.channels, flags.image_size or known.size)
         if masks:
             check_masks(spec, flags.data_root)
         check_others(spec, flags.shift, flags.data_root)
-        data_configs[spec] = [config for first in shown for config in first.each_fold()]
+        data_configs[spec] = shown
+    _check_number(flags, _number_of_methods(flags, infos, data_configs))
     trials: dict[str, PlannedTrial] = {}
     for spec, model, training in itertools.product(flags.dataset, _models(flags), _trainings(flags)):
         size = flags.image_size or infos[spec].size
-        check_size(model.model, size)
-        for data in data_configs[spec]:
+        for data in itertools.chain.from_iterable(first.each_fold() for first in data_configs[spec]):
             steps = training.epochs * -(-infos[spec].training_images(data) // training.batch_size)
             setting = Setting(data, infos[spec].channels, size, model, training)
             methods = ([Method()] if flags.baseline else []) + list(flags.methods_for(setting))
@@ -108,28 +115,57 @@ def make_plan(flags: SweepFlags) -> Plan:
     return Plan(labelled, infos)
 
 
+def _number_of_methods(flags: SweepFlags, infos: Mapping[str, DataInfo], shown: Mapping[str, list[DataConfig]]) -> int:
+    """How many methods are trained, over all settings of their first fold; where they are too many, not all counted."""
+    number = 0
+    for spec, model, training in itertools.product(flags.dataset, _models(flags), _trainings(flags)):
+        info = infos[spec]
+        size = flags.image_size or info.size
+        check_size(model.model, size)
+        for data in shown[spec]:
+            batch = min(training.batch_size, info.training_images(data))
+            largest = max(size, flags.evaluation_size or 0)
+            check_memory_of(model.model, model.width, largest, batch)
+            setting = Setting(data, info.channels, size, model, training)
+            number += flags.baseline + sum(1 for _ in itertools.islice(flags.methods_for(setting), MOST_TRIALS))
+            if number > MOST_TRIALS:
+                return number
+    return number
+
+
+def _check_number(flags: SweepFlags, methods: int) -> None:
+    """Raises `InputError` for more trials than a plan may have, or more than are likely meant, where so many methods
+    are trained once a seed and fold."""
+    number = methods * flags.seeds * (flags.folds or 1)
+    if number > MOST_TRIALS:
+        raise InputError(
+            f"plan: {number:,} trials, allowed are at most {MOST_TRIALS:,}, all of which the driver holds in "
+            "memory; give each part of the grid its own --name"
+        )
+    if number > ASKS_FROM and not flags.yes_really:
+        raise InputError(f"plan: {number:,} trials, allowed with --yes-really alone are more than {ASKS_FROM:,}")
+
+
 _MAY_BE_EMPTY = ("milestones", "maps_at", "measure", "alpha_range", "shift")
 
 
 def _check_grid(flags: SweepFlags) -> None:
+    check_bounds(flags)
     for entry in dataclasses.fields(flags):
         if getattr(flags, entry.name) == () and entry.name not in _MAY_BE_EMPTY:
             raise InputError(f"--{entry.name.replace('_', '-')}: no value, allowed is at least one")
-    if flags.seeds < 1:
-        raise InputError(f"seeds: {flags.seeds}, allowed are whole numbers of at least 1")
-    if flags.crop_pixels < 1:
-        raise InputError(f"crop_pixels: {flags.crop_pixels}, allowed are whole numbers of at least 1")
     for flag in ("storage", "name", "data_root"):
         if getattr(flags, flag) == "":
             raise InputError(f"{flag}: empty, allowed is a name")
     if flags.estimate and not flags.dry_run:
         raise InputError("estimate: given, allowed with --dry-run")
-    if not (math.isfinite(flags.cpus_per_trial) and flags.cpus_per_trial > 0):
-        raise InputError(f"cpus_per_trial: {flags.cpus_per_trial}, allowed are numbers above 0")
-    if flags.gpus_per_trial is not None and not (math.isfinite(flags.gpus_per_trial) and flags.gpus_per_trial >= 0):
-        raise InputError(f"gpus_per_trial: {flags.gpus_per_trial}, allowed are numbers of at least 0")
-    if not flags.checkpoint_seconds >= 0:
-        raise InputError(f"checkpoint_seconds: {flags.checkpoint_seconds}, allowed are numbers of at least 0")
+    if flags.gpus_per_trial and flags.gpus_per_trial < LEAST_PART:
+        raise InputError(f"gpus_per_trial: {flags.gpus_per_trial}, allowed are 0 and numbers of at least {LEAST_PART}")
+
+
+def _streams(info: DataInfo) -> bool:
+    """Whether a data set's files may be read during training."""
+    return info.streamed or info.name.startswith("folder:")
 
 
 def _check_images(info: DataInfo, config: DataConfig) -> None:
@@ -138,9 +174,8 @@ def _check_images(info: DataInfo, config: DataConfig) -> None:
         raise InputError(
             f"crop_pixels: {config.crop}, allowed are fewer than the {size} pixels of {info.name}'s images"
         )
-    streams = info.streamed or info.name.startswith("folder:")
     for flag, given in (("zoom", config.zoom), ("evaluation_size", config.evaluation_size)):
-        if given and not streams:
+        if given and not _streams(info):
             raise InputError(f"{flag}: {info.name} is held in memory, allowed are streamed data sets")
     images = info.outside_test(config)
     if config.train_images is not None and config.train_images > images:
@@ -153,6 +188,11 @@ def _models(flags: SweepFlags) -> list[ModelConfig]:
         widths = flags.width or (MODELS[name].width if name in MODELS else 0,)
         models += [ModelConfig(name, width, flags.pretrained) for width in widths]
     return models
+
+
+def _number_of_trainings(flags: SweepFlags) -> int:
+    grid = (flags.epochs, flags.batch_size, flags.optimizer, flags.learning_rate, flags.weight_decay)
+    return math.prod(map(len, grid))
 
 
 def _trainings(flags: SweepFlags) -> list[TrainingConfig]:

@@ -16,10 +16,11 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+from analysis.bounds import AT_LEAST_0, SHARE, Bound
 from analysis.command_line import InputError
 from sweeps.flags import Setting, SweepFlags
 from sweeps.launch import main
@@ -46,21 +47,32 @@ class TopGapSweep(SweepFlags):
     norm: tuple[Reduction, ...] = ("mean",)
     """‖X‖₁ as the mean of |X|, or as its sum over an image's values."""
     dropout: tuple[float, ...] = (0.0,)
-    """Share of the features before the class maps dropped in training."""
+    """Share of the features before the class maps dropped."""
     fpn_channels: tuple[int, ...] = (256,)
     """Channels of the feature pyramid."""
 
+    BOUNDS: ClassVar[Mapping[str, Bound]] = {
+        "sparsity": AT_LEAST_0,
+        "dropout": SHARE,
+        "fpn_channels": Bound(1, 8192, "the convolutions between so many have 2.4 GB of weights each"),
+    }
+
     def __post_init__(self) -> None:
         for text in self.pixels:
+            if text.isdecimal() and len(text) > 10:
+                raise InputError(f"pixels: a number of {len(text)} digits, allowed are those of the class maps")
             if text != "all" and not (text.isdecimal() and int(text) >= 1):
                 raise InputError(f"pixels: {text!r}, allowed are whole numbers of at least 1, and all")
 
-        for channels in self.fpn_channels:  # also where no setting has the pyramid
-            if channels < 1:
-                raise InputError(f"fpn_channels: {channels}, allowed are whole numbers of at least 1")
-
     def default_metrics(self) -> tuple[str, ...]:
         return TopGap.metrics
+
+    def without_effect(self) -> Iterator[tuple[str, str]]:
+        yield from super().without_effect()
+        if "fpn" not in self.heads:
+            yield "fpn_channels", "--heads fpn"
+        if not any(self.sparsity):
+            yield from (("places", "--sparsity above 0"), ("norm", "--sparsity above 0"))
 
     def methods(self) -> Iterator[TopGap]:
         yield from ()  # k depends on the network: see `methods_for`

@@ -19,6 +19,8 @@ from trainables.lazily import torch
 
 _NAME = re.compile(r"^(\d{6})-([0-9a-f]{16})\.pt$")
 KEPT = 2
+MOST_EPOCHS = 999_999
+EPOCHS = "a checkpoint's name has six digits for its epoch"
 
 
 class CheckpointError(RuntimeError):

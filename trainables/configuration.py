@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import types
 import typing
@@ -146,13 +147,19 @@ def _identifying(config: Any) -> dict[str, Any]:
 
 def _plain(config: Any) -> dict[str, Any]:
     """A dataclass's fields as JSON values."""
-    hints = typing.get_type_hints(type(config), localns={"DataConfig": DataConfig})
     plain = {}
-    for entry in dataclasses.fields(config):
-        value = getattr(config, entry.name)
-        hint = hints[entry.name]
-        kinds = get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
-        if float in kinds and isinstance(value, int) and not isinstance(value, bool):
+    kind: type = type(config)
+    for name, is_float in _fields(kind):
+        value = getattr(config, name)
+        if is_float and isinstance(value, int) and not isinstance(value, bool):
             value = float(value)
-        plain[entry.name] = list(value) if isinstance(value, tuple) else value
+        plain[name] = list(value) if isinstance(value, tuple) else value
     return plain
+
+
+@functools.cache  # a plan asks for it many times for every trial
+def _fields(kind: Any) -> list[tuple[str, bool]]:
+    """The names of a dataclass's fields, and whether each is declared as float."""
+    hints = typing.get_type_hints(kind, localns={"DataConfig": DataConfig})
+    kinds = {name: get_args(hint) if isinstance(hint, types.UnionType) else (hint,) for name, hint in hints.items()}
+    return [(entry.name, float in kinds[entry.name]) for entry in dataclasses.fields(kind)]

@@ -36,6 +36,7 @@ STYLE: Any = {
     "lines.linewidth": 1.4,
     "lines.markersize": 4.5,
     "pdf.fonttype": 42,  # text stays text
+    "text.parse_math": False,  # a name with two dollars is no formula
     "svg.hashsalt": "analysis",  # equal figures give equal files
 }
 
@@ -327,7 +328,7 @@ def _tick_text(values: Sequence[float]) -> Callable[[float], str]:
         factor, exponent = f"{value:.{digits - 1}e}".split("e")
         if plain:
             return f"{value:.{max(digits, int(exponent) + 1)}g}"
-        power = f"10^{{{int(exponent)}}}"
-        return f"${power}$" if float(factor) == 1 else f"${float(factor):g}\\cdot {power}$"
+        power = f"10{str(int(exponent)).translate(_SUPERSCRIPTS)}"
+        return power if float(factor) == 1 else f"{float(factor):g}·{power}"
 
     return text

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 from tyro.conf import Positional
 
+from analysis.bounds import SEED, Bound
 from analysis.command_line import parse, run
 
 
@@ -22,6 +25,8 @@ class Flags:
     seed: int = 0
     """Of the permutations and bootstraps."""
 
+    BOUNDS: ClassVar[Mapping[str, Bound]] = {"seed": SEED}
+
 
 def main() -> None:
     flags = parse(Flags, prog="python -m analysis.report")
@@ -29,9 +34,7 @@ def main() -> None:
     from analysis.groups import check_rows
     from analysis.records import read_sweep, write_file
     from analysis.report.build import report
-    from analysis.results import check_seed
 
-    check_seed(flags.seed)
     sweep = read_sweep(flags.sweep)
     check_rows(sweep.trials.to_pylist())
     page = report(sweep, strength=flags.strength, seed=flags.seed)

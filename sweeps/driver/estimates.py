@@ -4,6 +4,7 @@ with --estimate. Kept in the user's cache (`$XDG_CACHE_HOME/spatial-sweeps/steps
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import platform
@@ -22,9 +23,12 @@ Steps = dict[str, float]
 
 
 def steps_file() -> Path:
-    """Where they are kept."""
+    """Where they are kept. Raises `OSError` where there is no home."""
     cache = os.environ.get("XDG_CACHE_HOME", "")
-    return (Path(cache) if os.path.isabs(cache) else Path("~/.cache").expanduser()) / "spatial-sweeps" / "steps.json"
+    home = os.path.expanduser("~/.cache")
+    if not os.path.isabs(cache) and home.startswith("~"):
+        raise FileNotFoundError(errno.ENOENT, "no home folder", "~")
+    return Path(cache if os.path.isabs(cache) else home) / "spatial-sweeps" / "steps.json"
 
 
 def known_steps() -> Steps:

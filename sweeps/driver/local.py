@@ -182,12 +182,13 @@ def _all_are_used(trials: float) -> bool:
 def check_token_file() -> None:
     """Have the password of local Rays, `~/.ray/auth_token`, where this user alone can read it: Ray would make one that
     everybody can. Where there is no home to keep it in, it is made up for this sweep."""
-    if os.environ.get("RAY_AUTH_MODE", "token").lower() != "token" or {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & set(
-        os.environ
-    ):
+    given = any(os.environ.get(name) for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"))
+    if given or os.environ.get("RAY_AUTH_MODE", "token").lower() != "token":
         return
-    file = Path("~/.ray/auth_token").expanduser()
+    file = Path(os.path.expanduser("~/.ray/auth_token"))
     try:
+        if not file.is_absolute():
+            raise FileNotFoundError("no home folder")
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with contextlib.suppress(FileExistsError):
             with open(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as opened:

@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from analysis import records
+from analysis.command_line import make_console
 from analysis.options import Options, options_of
 from sweeps.driver.estimates import estimated_seconds, keep_steps, known_steps, step_name, time_steps
 from sweeps.driver.manifest import check_contents, contents, sweep_url
@@ -23,12 +24,6 @@ from sweeps.driver.usage import Used, of_all_runs
 from sweeps.flags import SweepFlags
 from sweeps.plan import Plan, PlannedTrial
 from trainables.metrics import METRICS
-
-
-def make_console() -> Console:
-    """Standard output; as wide as tables need where it is no terminal."""
-    console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=140)
 
 
 def _setting(trial: PlannedTrial) -> str:
@@ -214,7 +209,8 @@ def print_plan(flags: SweepFlags, plan: Plan) -> None:
     pending = selected(flags, plan, scan)
     console = make_console()
     console.print(
-        f"{len(plan.trials)} trials planned, {len(plan.trials) - len(pending)} of them recorded in {sweep_url(flags)}"
+        f"{len(plan.trials)} trials planned, {len(plan.trials) - len(pending)} of them recorded in {sweep_url(flags)}",
+        soft_wrap=True,
     )
     settings: dict[str, int] = {}
     for trial in plan.trials:
@@ -228,7 +224,8 @@ def print_plan(flags: SweepFlags, plan: Plan) -> None:
         missing = "has to be put there" if info.streamed else "would be downloaded"
         where = "" if info.present else f" (not in {flags.data_root}; it {missing})"
         console.print(
-            f"data {spec}: {info.train_images} + {info.test_images} images of {info.size}×{info.size}{parts}{where}"
+            f"data {spec}: {info.train_images} + {info.test_images} images of {info.size}×{info.size}{parts}{where}",
+            soft_wrap=True,
         )
     if not pending:
         console.print("estimated cost: none, everything is recorded")

@@ -7,6 +7,9 @@ from tyro.conf import Positional
 
 from analysis import command_line
 from analysis.command_line import InputError, parse
+from analysis.report.__main__ import Flags as ReportFlags
+from analysis.results import StrengthFlags
+from trainables.metrics.locality.__main__ import Flags as LocalityFlags
 
 
 @dataclass
@@ -48,3 +51,19 @@ def test_what_is_wrong_is_one_line(argv: list[str], words: list[str]) -> None:
 )
 def test_the_parsers_box_is_read_however_it_is_drawn(box: str) -> None:
     assert command_line._one_line(box) == "Unrecognized options: --x (see --help)"
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf", "1e400", "-1", "1e308"])
+@pytest.mark.parametrize("flag", ["--share", "--reference-below"])
+def test_numbers_that_nobody_means_are_refused(flag: str, value: str) -> None:
+    with pytest.raises(InputError, match=f"^{flag[2:].replace('-', '_')}: .*, allowed are "):
+        parse(StrengthFlags, ["demo", f"{flag}={value}"], prog="command")
+
+
+@pytest.mark.parametrize("flags", [StrengthFlags, ReportFlags, LocalityFlags])
+def test_seeds_have_63_bits(flags: type) -> None:
+    positional = [] if flags is LocalityFlags else ["demo"]
+    assert parse(flags, [*positional, "--seed", str(2**63 - 1)], prog="command").seed == 2**63 - 1
+    for seed in (-1, 2**63, 10**30):
+        with pytest.raises(InputError, match=rf"^seed: {seed}, allowed are "):
+            parse(flags, [*positional, f"--seed={seed}"], prog="command")

@@ -229,8 +229,8 @@ def test_benjamini_and_hochberg(sweep: Path, command: Command) -> None:
         (["--by", "colour"], "no such column"),
         (["--until", "never"], "--until"),
         (["--metrics", "constant"], "the same value for every model"),
-        (["--share", "2"], "--share 2"),
-        (["--seed", "-1"], "--seed -1"),
+        (["--share", "2"], "--share: 2.0"),
+        (["--seed", "-1"], "--seed: -1"),
     ],
 )  # fmt: skip
 def test_bad_input(sweep: Path, command: Command, argv: list[str], message: str) -> None:

@@ -108,7 +108,7 @@ def test_the_command(sweep: Path, page: Path, command: Command, tmp_path: Path) 
     ("argv", "message"),
     [
         (["--strength", "colour"], "--strength colour: no such strength"),
-        (["--seed", "-1"], "--seed -1"),
+        (["--seed", "-1"], "--seed: -1"),
     ],
 )
 def test_bad_input(sweep: Path, command: Command, argv: list[str], message: str) -> None:
@@ -219,3 +219,16 @@ def test_in_a_browser(page: Path, browser: Any) -> None:
     emulate(browser, scheme="light")
     assert background != browser.execute_script("return getComputedStyle(document.body).backgroundColor")
     assert browser.get_log("browser") == []
+
+
+def test_names_are_no_tags(tmp_path: Path, record: Callable[..., bool]) -> None:
+    sweep = tmp_path / "<script>alert(1)" / "<b>x[/b]$y$"
+    for seed in range(2):
+        for alpha in (1.0, 10.0, 100.0):
+            identity = f"{int(alpha)}-{seed}"
+            record(sweep, identity, alpha=alpha, seed=seed, dataset="folder:<script>alert(2)</script>@12345678")
+    page = report.report(read_sweep(str(sweep)))
+    assert "<b>x" not in page
+    assert "&lt;b&gt;x[/b]$y$" in page
+    assert "<script>alert" not in page
+    assert "folder:&lt;script&gt;alert(2)&lt;/script&gt;@12345678" in page

@@ -219,10 +219,10 @@ def test_the_commands_options(sweep: Path, command: Command, tmp_path: Path) -> 
         (["--by", "alpha"], "is the strength itself"),
         (["--by", "trial_id"], "choose others with --by"),
         (["--metric", "top5"], "--metric top5: no trial of"),
-        (["--seed", "-1"], "--seed -1"),
-        (["--share", "1.5"], "--share 1.5"),
+        (["--seed", "-1"], "--seed: -1"),
+        (["--share", "1.5"], "--share: 1.5"),
         (["--reference-below", "0.5"], "--reference-below: 0.5"),
-        (["--reference-below", "nan"], "--reference-below nan"),
+        (["--reference-below", "nan"], "--reference-below: nan"),
         (["--unknown"], "--unknown"),
     ],
 )

@@ -74,7 +74,7 @@ def test_defaults_are_those_of_the_preset(capsys: pytest.CaptureFixture[str], mo
     def default(flag: str, *argv: str) -> str:
         lines = shown("pilcro", capsys, "--help", *argv)
         start = next(number for number, line in enumerate(lines) if line.split()[:1] == [flag])
-        return " ".join(lines[start : start + 3]).partition("[")[2].partition("]")[0]
+        return " ".join(lines[start : start + 3]).partition("[")[2].partition("]")[0].partition(";")[0]
 
     assert default("--epochs") == "30"
     assert default("--epochs", "--preset", "cifar100") == "200"

@@ -5,9 +5,11 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
+from analysis.bounds import SEED, Bound, at_least
 from analysis.command_line import InputError
+from trainables.checkpoints import EPOCHS, MOST_EPOCHS
 from trainables.data import identify
 from trainables.metrics import METRICS
 from trainables.metrics.landscape import Expectation
@@ -123,6 +125,31 @@ class MetricFlags:
     shift: tuple[str, ...] = ()
     """Data sets of the same classes to test on, by name, or folder:/path, parquet:/path; measures shift."""
 
+    BOUNDS: ClassVar[Mapping[str, Bound]] = {
+        "landscape_images": at_least(1),
+        "maps_at": Bound(1, MOST_EPOCHS, EPOCHS),
+        "initialisations": Bound(1, 10_000, "each builds a network, and the mean's error is 1% of one's by then"),
+        "saliency_images": at_least(1),
+        "saliency_seed": SEED,
+        "saliency_pixels": at_least(2),
+        "saliency_samples": Bound(1, 1_000_000, "each is a pass through the network for each image"),
+        "saliency_panels": Bound(1, 10_000, "the record holds that many maps for every trial"),
+        "attack_steps": Bound(1, 1_000_000, "each is a pass through the network for each image"),
+        "attack_restarts": Bound(1, 1_000_000, "each is a whole attack on each image"),
+        "attack_queries": Bound(1, 10_000_000, "each is a pass through the network for each image"),
+        "attack_images": at_least(1),
+        "attack_seed": SEED,
+        "erf_images": at_least(1),
+        "cam_images": at_least(1),
+        "cam_panels": Bound(0, 10_000, "the record holds that many maps for every trial"),
+        "iou_images": at_least(1),
+        "deformation_images": at_least(2),
+        "deformation_grid": Bound(2, 32, "each pixel of an image is a sum over grid² control points"),
+        "deformation_max": Bound(0, 2**14, "images are not larger"),
+        "deformation_seed": SEED,
+        "measure_every": Bound(0, MOST_EPOCHS, EPOCHS),
+    }
+
     def shifted(self) -> list[str]:
         """The names in the record of the data sets of --shift."""
         try:
@@ -140,9 +167,6 @@ class MetricFlags:
         for name in chosen:
             if name not in METRICS:
                 raise InputError(f"{flag}: {name!r}, allowed are {', '.join(METRICS)}")
-        for field in ("saliency_seed", "attack_seed", "deformation_seed"):
-            if getattr(self, field) < 0:
-                raise InputError(f"{field}: {getattr(self, field)}, allowed are whole numbers of at least 0")
         options = {name: dict(self._options(name)) for name in METRICS}
         for name in METRICS:
             if name != "shift" or name in chosen:  # without --shift there is none

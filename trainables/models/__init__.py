@@ -24,6 +24,9 @@ class Architecture:
     build: Callable[[int, int, int, int], nn.Module]
     width: int
     smallest: int
+    millions: tuple[float, float]
+    """Of parameters at the default width, and of activations (what its layers give out) for an image of 32 pixels:
+    about, to see that a network is too large without building it."""
     channels_last: bool = False
     """Whether its weights lie so in memory: what is faster on the CPU, measured with every method's penalty."""
     timm: str | None = None
@@ -32,6 +35,8 @@ class Architecture:
     sides: Callable[[int], list[int]] | None = None
     """Pixels a side of its feature maps for images of so many, the largest first (see `feature_maps.py`); None: they
     are known once it is built."""
+    dense: bool = False
+    """Whether most of its weights see each pixel of a feature map of its own: they grow with the image."""
     averages: bool = False
     """Of a network with `sides`: whether global average pooling and a linear layer classify its last feature map."""
 
@@ -196,20 +201,40 @@ def create(name: str, **options: Any) -> nn.Module:
 
 
 MODELS: dict[str, Architecture] = {
-    "lenet5": Architecture(_lenet5, width=6, smallest=12, channels_last=True, sides=_lenet5_sides),
-    "resnet8": Architecture(_resnet((1, 1, 1)), width=16, smallest=4, sides=halved(2), averages=True),
-    "resnet20": Architecture(_resnet((3, 3, 3)), width=16, smallest=4, sides=halved(2), averages=True),
-    "resnet18": Architecture(_resnet((2, 2, 2, 2)), width=64, smallest=8, sides=halved(3), averages=True),
-    "resnet34": Architecture(_resnet((3, 4, 6, 3)), width=64, smallest=8, sides=halved(3), averages=True),
-    "resnet50": Architecture(
-        _resnet((3, 4, 6, 3), bottleneck=True), width=64, smallest=8, sides=halved(3), averages=True
+    "lenet5": Architecture(
+        _lenet5, dense=True, width=6, smallest=12, millions=(0.117, 0.023), channels_last=True, sides=_lenet5_sides
     ),
-    "vgg13": Architecture(_vgg13(3), width=64, smallest=32, channels_last=True, sides=pooled(4)),
-    "vgg13-5x5": Architecture(_vgg13(5), width=64, smallest=32, channels_last=True, sides=pooled(4)),
+    "resnet8": Architecture(
+        _resnet((1, 1, 1)), width=16, smallest=4, millions=(0.078, 0.262), sides=halved(2), averages=True
+    ),
+    "resnet20": Architecture(
+        _resnet((3, 3, 3)), width=16, smallest=4, millions=(0.272, 0.664), sides=halved(2), averages=True
+    ),
+    "resnet18": Architecture(
+        _resnet((2, 2, 2, 2)), width=64, smallest=8, millions=(11.2, 1.98), sides=halved(3), averages=True
+    ),
+    "resnet34": Architecture(
+        _resnet((3, 4, 6, 3)), width=64, smallest=8, millions=(21.3, 3.41), sides=halved(3), averages=True
+    ),
+    "resnet50": Architecture(
+        _resnet((3, 4, 6, 3), bottleneck=True),
+        width=64,
+        smallest=8,
+        millions=(23.5, 11.1),
+        sides=halved(3),
+        averages=True,
+    ),
+    "vgg13": Architecture(
+        _vgg13(3), width=64, smallest=32, millions=(9.74, 0.781), channels_last=True, sides=pooled(4)
+    ),
+    "vgg13-5x5": Architecture(
+        _vgg13(5), width=64, smallest=32, millions=(26.5, 0.781), channels_last=True, sides=pooled(4)
+    ),
     "vgg-cifar": Architecture(
         downsampled_vgg((2, 1), (2, 2), (2, 4), (2, 8)),
         width=32,
         smallest=16,
+        millions=(1.18, 0.385),
         channels_last=True,
         sides=pooled(3),
     ),
@@ -217,17 +242,21 @@ MODELS: dict[str, Architecture] = {
         downsampled_vgg((2, 1), (2, 2), (3, 4), (3, 8), (3, 8)),
         width=64,
         smallest=32,
+        millions=(14.7, 0.862),
         channels_last=True,
         sides=pooled(4),
     ),
-    "mobilenet": Architecture(_mobilenet, width=64, smallest=17, channels_last=True, sides=halved(4)),
+    "mobilenet": Architecture(
+        _mobilenet, width=64, smallest=17, millions=(1.21, 0.787), channels_last=True, sides=halved(4)
+    ),
     "preact-resnet18": Architecture(
-        preactivation_resnet((2, 2, 2, 2)), width=64, smallest=8, sides=halved(3), averages=True
+        preactivation_resnet((2, 2, 2, 2)), width=64, smallest=8, millions=(11.2, 1.73), sides=halved(3), averages=True
     ),
     "wide-resnet40-4": Architecture(
         preactivation_resnet((6, 6, 6), widening=4),
         width=64,
         smallest=4,
+        millions=(8.95, 4.29),
         sides=halved(2),
         averages=True,
     ),
@@ -235,17 +264,26 @@ MODELS: dict[str, Architecture] = {
         _resnet((2, 2, 2, 2), large=True),
         width=64,
         smallest=32,
+        millions=(11.2, 0.165),
         timm="resnet18",
         sides=lambda size: halved(5)(size)[1:],
         averages=True,
     ),
-    "resnet50-imagenet": Architecture(_torchvision_resnet50, width=64, smallest=32, timm="resnet50"),
-    "vgg11-bn": Architecture(_timm("vgg11_bn"), width=64, smallest=32, timm="vgg11_bn", any_width=False),
-    "efficientnet-b0": Architecture(
-        _timm("efficientnet_b0"), width=32, smallest=32, timm="efficientnet_b0", any_width=False
+    "resnet50-imagenet": Architecture(
+        _torchvision_resnet50, width=64, smallest=32, millions=(23.5, 0.656), timm="resnet50"
     ),
-    "densenet-121": Architecture(_timm("densenet121"), width=64, smallest=32, timm="densenet121", any_width=False),
-    "convnext-tiny": Architecture(_timm("convnext_tiny"), width=96, smallest=32, timm="convnext_tiny", any_width=False),
+    "vgg11-bn": Architecture(
+        _timm("vgg11_bn"), width=64, smallest=32, millions=(129, 0.519), timm="vgg11_bn", any_width=False
+    ),
+    "efficientnet-b0": Architecture(
+        _timm("efficientnet_b0"), width=32, smallest=32, millions=(4.02, 0.485), timm="efficientnet_b0", any_width=False
+    ),
+    "densenet-121": Architecture(
+        _timm("densenet121"), width=64, smallest=32, millions=(6.96, 0.791), timm="densenet121", any_width=False
+    ),
+    "convnext-tiny": Architecture(
+        _timm("convnext_tiny"), width=96, smallest=32, millions=(27.8, 1.0), timm="convnext_tiny", any_width=False
+    ),
 }
 
 
@@ -253,6 +291,43 @@ def check_size(name: str, size: int) -> None:
     """Raise `ValueError` if images of `size` pixels a side are too small for the network `name`."""
     if size < MODELS[name].smallest:
         raise InputError(f"model: {name} on images of {size} pixels, allowed are {MODELS[name].smallest} and more")
+
+
+MOST_PARAMETERS = 2_000_000_000
+"""With gradients and Adam's moments 32 GB in float32; the largest ResNets, BiT's, have half of that."""
+MOST_ACTIVATIONS = 8_000_000_000
+"""Of one image: 32 GB in float32, of which a step of training keeps several copies."""
+MOST_OF_A_BATCH = 250_000_000_000
+"""A terabyte in float32: several times what any one device has."""
+
+
+def numbers_of(name: str, width: int, size: int) -> tuple[float, float]:
+    """About how many parameters a network has, and activations for one image, from those at its default width."""
+    architecture = MODELS[name]
+    wider, area = width / architecture.width, (size / 32) ** 2
+    parameters, activations = (1e6 * million for million in architecture.millions)
+    return parameters * wider**2 * (area if architecture.dense else 1.0), activations * wider * area
+
+
+def check_memory_of(name: str, width: int, size: int, batch: int) -> None:
+    """Raise `InputError` for a network that is too large for any device, alone, with one image or with such a batch."""
+    parameters, activations = numbers_of(name, width, size)
+    network = f"{name} of width {width}"
+    if parameters > MOST_PARAMETERS:
+        raise InputError(
+            f"width: {width}, {network} has about {parameters:.2g} parameters, allowed are at most "
+            f"{MOST_PARAMETERS:.2g}: with their gradients and an optimiser's moments no device holds more"
+        )
+    if activations > MOST_ACTIVATIONS:
+        raise InputError(
+            f"image_size: {size}, {network} has about {activations:.2g} activations for one image, allowed are at most "
+            f"{MOST_ACTIVATIONS:.2g}: no device holds more"
+        )
+    if batch * activations > MOST_OF_A_BATCH:
+        raise InputError(
+            f"batch_size: {batch}, {network} has about {activations:.2g} activations for each image of {size} pixels, "
+            f"allowed are at most {int(MOST_OF_A_BATCH / activations)} images: no device holds more"
+        )
 
 
 def check_model(name: str, width: int, pretrained: bool) -> None:

@@ -15,9 +15,10 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
-from analysis.command_line import InputError, parse, run
+from analysis.bounds import SEED, Bound
+from analysis.command_line import InputError, make_console, parse, run
 from trainables.lazily import torch
 from trainables.loco_reg import is_spatial, spatial_convolutions
 from trainables.metrics.locality import PARTS, locality_by_part
@@ -42,6 +43,8 @@ class Flags:
     """Of an initialisation."""
     layers: bool = False
     """A row for each layer, too."""
+
+    BOUNDS: ClassVar[Mapping[str, Bound]] = {"seed": SEED}
 
 
 def _is_safetensors(file: Path | None) -> bool:
@@ -119,13 +122,12 @@ def filters(flags: Flags) -> dict[str, Tensor]:
 
 
 def main() -> None:
-    from rich.console import Console
     from rich.table import Table
 
     flags = parse(Flags, sys.argv[1:], prog="python -m trainables.metrics.locality", description=__doc__ or "")
     layers = filters(flags)
     ordered = flags.timm is not None or flags.torchvision is not None or not _is_safetensors(flags.weights)
-    console = Console(width=None if sys.stdout.isatty() else 140)
+    console = make_console()
     for size in sorted({weight.shape[-1] for weight in layers.values()}):
         number = sum(weight.shape[-1] == size for weight in layers.values())
         table = Table(title=f"{size}×{size} filters of {number} convolutions", title_justify="left")
