@@ -69,7 +69,7 @@ class SweepFlags(MetricFlags, ABC):
     label_smoothing: float = 0.0
     """Share of a label spread over all classes, in [0, 1)."""
     precision: Precision = "float32"
-    """bf16: mixed precision, on GPUs that have it (compute capability 8.0) or a CPU."""
+    """bf16: mixed precision, refused on GPUs without it."""
     flip: bool = False
     """Flip training images horizontally at random."""
     crop: bool = False
@@ -119,9 +119,9 @@ class SweepFlags(MetricFlags, ABC):
     keep_checkpoints: bool = False
     """Keep the checkpoints of recorded trials."""
     retry_failed: bool = False
-    """Run failed trials again, from their last checkpoint, and those whose record or checkpoint is damaged."""
+    """Run failed trials again, from their last checkpoint, and damaged ones."""
     forget_failed: bool = False
-    """Delete the checkpoints that failed trials keep; with --retry-failed they are run from their beginning."""
+    """Delete the checkpoints that failed trials keep."""
     dashboard: bool = False
     """Start Ray's dashboard with a local Ray, on 127.0.0.1; trials begin seconds later."""
     dry_run: bool = False

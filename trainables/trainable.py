@@ -417,7 +417,7 @@ class Trial(tune.Trainable):
             self.checkpoints.delete()
 
     def cleanup(self) -> None:
-        """A trial that is stopped before its end keeps what it has trained; on a GPU that is out it keeps others off."""
+        """A trial stopped before its end keeps what it has trained; on a GPU that is out, others are kept off."""
         if isinstance(self.interruption, DeviceFault):
             time.sleep(self._holds(self.interruption))
         run = self.run

@@ -171,8 +171,8 @@ class Roomier(FIFOScheduler):
             if had:
                 flag, trials = f"--{name}-per-trial", f"{len(had)} trial{'s' if len(had) > 1 else ''}"
                 lines.append(
-                    f"out of {kind} with {flag} {self.shares[name]:g}, and tried again with up to {max(had):g}: {trials}"
-                    f"; a larger {flag} or a smaller --batch-size spares that"
+                    f"out of {kind} with {flag} {self.shares[name]:g}, and tried again with up to {max(had):g}: "
+                    f"{trials}; a larger {flag} or a smaller --batch-size spares that"
                 )
         return lines
 
