@@ -239,10 +239,11 @@ class Trial(tune.Trainable):
         if self.device.type != "cuda":
             return
         try:
-            uuid = torch.cuda.get_device_properties(self.device).uuid
+            uuid = getattr(torch.cuda.get_device_properties(self.device), "uuid", "")  # older torch has none
             torch.zeros(1, device=self.device).item()
         except RuntimeError as error:
-            if fault(error, torch.device("cpu")) == "memory":
+            # of a GPU to itself others have the memory, and go on having it
+            if fault(error, torch.device("cpu")) == "memory" and (self.options.gpus < 1 or "gpus" not in self.trial):
                 self.interruption = OutOfGpuMemory(f"{self.place}: {first_line(error)}")
             else:
                 message = f"{self.place} does not start ({first_line(error)})"

@@ -160,7 +160,10 @@ class BadDevices(tune.Callback):
         """A line for each GPU that failed and is not out."""
         last = {f.place.key: f for f in self.faults if f.place.key not in self.out}
         times = Counter(f.place.key for f in self.faults)
-        return [f"{found.message}; tried again after {times[key]} such" for key, found in last.items()]
+        return [
+            f"{found.message}; errors of it in this run, after which trials were tried again: {times[key]}"
+            for key, found in last.items()
+        ]
 
 
 class Until(tune.Stopper):

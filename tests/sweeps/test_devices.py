@@ -355,6 +355,11 @@ class TestWorker:
         one = actor(tmp_path / "s", gpus=0.5)
         with pytest.raises(kind, match=words):
             one.step()
+        # with a GPU to itself, the second time: others go on having its memory
+        one.reset_config({"trial": {**one.trial, "gpus": 1.0}})
+        one._find_gpu()
+        with pytest.raises(DeviceFault, match=f"does not start .{words}"):
+            one.step()
         assert not (tmp_path / "s").exists()
 
     def test_bf16_that_a_gpu_has_not_is_no_failure(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -513,10 +518,10 @@ class Drill:
         out = self.folder / name
         self.commands.append(f"RAY_ADDRESS=127.0.0.1:6399 {sweep} > {out}.out 2> {out}.err; echo $? > {out}.code")
 
-    def run(self, gpus: int = 2) -> None:
+    def run(self, cpus: int = 2, gpus: int = 2) -> None:
         short = tempfile.mkdtemp(prefix="ray-", dir="/tmp")  # Ray's socket paths must stay under 107 bytes
         ray = f"{Path(sys.executable).parent}/ray"
-        head = f"{ray} start --head --port 6399 --num-cpus 2 --num-gpus {gpus} --include-dashboard false"
+        head = f"{ray} start --head --port 6399 --num-cpus {cpus} --num-gpus {gpus} --include-dashboard false"
         script = f"""
             ip link set lo up && ip link add v0 type veth peer name v1 && ip addr add 10.77.0.1/24 dev v0
             ip link set v0 up && ip link set v1 up && ip route add default via 10.77.0.254 dev v0
@@ -528,7 +533,7 @@ class Drill:
         environment |= {"HOME": short, "RAY_TMPDIR": short, "RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
         environment |= {"SWEEPS_DRILL_FAKE_GPUS": "1"}
         inside = ["unshare", "--net", "--pid", "--fork", "--kill-child", "--mount-proc", "bash", "-c", script]
-        subprocess.run(inside, cwd=ROOT, env=environment, check=False, timeout=580, capture_output=True)
+        subprocess.run(inside, cwd=ROOT, env=environment, check=False, timeout=900, capture_output=True)
         shutil.rmtree(short)
 
     def ended(self, name: str) -> tuple[int, str]:
@@ -552,11 +557,11 @@ class TestOnACluster:
         drill = Drill(tmp_path)
         raised = f"torch.AcceleratorError({ILLEGAL!r})"
         broken = "os.environ['CUDA_VISIBLE_DEVICES'] == '1' and run.epoch == 2"
-        drill.sweep("plain", "--gpus-per-trial", "1")
-        drill.sweep("one", "--gpus-per-trial", "1", when=broken, raised=raised)
-        drill.sweep("both", "--gpus-per-trial", "1", when="run.epoch == 2", raised=raised)
-        drill.sweep("again", "--gpus-per-trial", "1", storage="both")
-        drill.run()
+        drill.sweep("plain", "--gpus-per-trial", "0.5")
+        drill.sweep("one", "--gpus-per-trial", "0.5", when=broken, raised=raised)
+        drill.sweep("both", "--gpus-per-trial", "0.5", when="run.epoch == 2", raised=raised)
+        drill.sweep("again", "--gpus-per-trial", "0.5", storage="both")
+        drill.run(cpus=4)
         assert drill.ended("plain") == (0, "")
         code, err = drill.ended("one")
         assert code == 0, err
@@ -565,7 +570,8 @@ class TestOnACluster:
         assert "CUDA error: an illegal memory access was encountered; it failed 2 times; its trials go else" in err
         rows = drill.rows("one")
         assert [row["status"] for row in rows] == ["completed"] * 10
-        assert sorted(row["attempts"] for row in rows)[-3:] == [1, 2, 2]
+        assert [row["attempts"] for row in rows].count(2) >= 2
+        assert max(row["attempts"] for row in rows) == 2
         drill.same("one", "plain")
         assert not (tmp_path / "one" / "pilcro" / "checkpoints").exists()
         # both are broken: one line, nothing recorded, and what was trained is of use
