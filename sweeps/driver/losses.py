@@ -23,7 +23,7 @@ from sweeps.driver.pending import GOES_ON
 from sweeps.plan import PlannedTrial
 from trainables.checkpoints import checkpoints_of
 from trainables.lazily import torch
-from trainables.trainable import DeviceFault, OutOfGpuMemory, StorageFailure, TrialOptions, trial_row
+from trainables.trainable import DeviceFault, Interrupted, OutOfGpuMemory, StorageFailure, TrialOptions, trial_row
 
 GOES_WITHIN = 2.0
 """Seconds in which a node follows its worker: where a machine is shut down, the worker may be the first to end."""
@@ -44,6 +44,8 @@ def mended_tune(devices: BadDevices, local: bool = False) -> Iterator[dict[str, 
       after node and gets no further is given up after `MAX_NODE_LOSSES`; one under which GPUs fail, as `devices` says;
     - an error of Ray that is neither an actor's nor a task's is taken as an actor's: Ray's memory monitor kills workers
       with `OutOfMemoryError`, at which Tune (2.60) would end the sweep with a traceback;
+    - what a trial raises as `Interrupted` is a task's error: as an actor's, which it is to Python, Tune would take the
+      actor for dead and its place for free, and Ray would kill it there, at times with what had just been placed;
     - with `local`, trials use the workers that Ray has started. Tune gives its actors an environment of their own, for
       which each would start another process; those of a local Ray have all of it from the driver.
 
@@ -59,6 +61,8 @@ def mended_tune(devices: BadDevices, local: bool = False) -> Iterator[dict[str, 
     def as_actors(self: RayActorManager, tracked_actor_task: Any, exception: Exception) -> None:
         if isinstance(exception, RayError) and not isinstance(exception, RayActorError | RayTaskError):
             exception = RayActorError(error_msg=str(exception))
+        if isinstance(exception, RayTaskError) and isinstance(exception.cause, Interrupted):
+            exception = RayTaskError("step", str(exception), exception.cause)
         failed(self, tracked_actor_task, exception)
 
     def count(trial: Trial, error: RayActorError) -> None:

@@ -8,11 +8,12 @@ from types import SimpleNamespace
 
 import pytest
 from ray.air.execution._internal.actor_manager import RayActorManager
-from ray.exceptions import ActorDiedError, OutOfMemoryError, RayActorError
+from ray.exceptions import ActorDiedError, OutOfMemoryError, RayActorError, RayTaskError
 from ray.tune.experiment import Trial
 
 from sweeps.driver import losses
 from sweeps.driver.failures import BadDevices
+from trainables.trainable import OutOfGpuMemory
 
 
 @pytest.fixture
@@ -100,6 +101,14 @@ def test_an_error_that_tune_does_not_know_is_an_actors(monkeypatch: pytest.Monke
     with losses.mended_tune(BadDevices(0.0, 6)):
         for error in (OutOfMemoryError("low"), RayActorError("a", "died"), ValueError("no error of Ray")):
             RayActorManager._actor_task_failed(None, None, error)
+        # of an actor that lives
+        raised = RayTaskError("step", "", OutOfGpuMemory("full")).as_instanceof_cause()
+        assert isinstance(raised, RayActorError)
+        RayActorManager._actor_task_failed(None, None, raised)
+    stopped = seen.pop()
+    assert isinstance(stopped, RayTaskError)
+    assert not isinstance(stopped, RayActorError)
+    assert isinstance(stopped.cause, OutOfGpuMemory)
     assert [type(error) for error in seen] == [RayActorError, RayActorError, ValueError]
     assert [str(error) for error in seen] == ["low", "died", "no error of Ray"]
 
