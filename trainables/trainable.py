@@ -89,12 +89,13 @@ class DeviceFault(Interrupted):
     """A GPU that Ray gave the trial does not work, or failed under it."""
 
     def __init__(
-        self, message: str, place: Place, kind: Literal[Fault, "absent", "unfit", "refused"], trial: str = ""
+        self, message: str, place: Place, kind: Literal[Fault, "absent", "unfit", "refused"], epoch: int = 1
     ) -> None:
         """Kinds, besides those of a fault: absent: torch finds no GPU, or none that starts; unfit: it cannot do what is
-        asked for; refused: it is out, or failed under this trial before."""
-        super().__init__(message, place, kind, trial)
-        self.place, self.kind, self.trial = place, kind, trial
+        asked for; refused: it is out, or failed under this trial before. `epoch`: in which it failed, as Tune hears of
+        epochs late."""
+        super().__init__(message, place, kind, epoch)
+        self.place, self.kind, self.epoch = place, kind, epoch
 
 
 def tell_of_devices(out: Mapping[str, Place], met: Mapping[str, Mapping[str, Place]]) -> None:
@@ -312,7 +313,8 @@ class Trial(tune.Trainable):
         if kind is None:
             return _describe(error)
         if kind != "memory":
-            raise DeviceFault(f"{self.place}: {first_line(error)}", self.place, kind, self.trial["id"]) from error
+            epoch = max(1, self.run.epoch) if self.run is not None else 1
+            raise DeviceFault(f"{self.place}: {first_line(error)}", self.place, kind, epoch) from error
         shared = self.options.gpus < 1
         if shared or ("gpus" not in self.trial and held_by_others(self.device)):
             raise OutOfGpuMemory(f"{self.place}, {self.options.gpus:g} of it: {first_line(error)}") from error
@@ -330,14 +332,14 @@ class Trial(tune.Trainable):
         """Raise `DeviceFault` where the trial is not to be tried here."""
         out, met = told_of_devices(self.trial["id"])
         if self.place.key in out:
-            raise DeviceFault(f"{self.place} is out", self.place, "refused", self.trial["id"])
+            raise DeviceFault(f"{self.place} is out", self.place, "refused")
         if self.place.key in met and gpus_left(ray.nodes(), [*out.values(), *met.values()]):
-            raise DeviceFault(f"{self.place} failed under this trial", self.place, "refused", self.trial["id"])
+            raise DeviceFault(f"{self.place} failed under this trial", self.place, "refused")
         try:
             check_device(self.device, self.config_of_trial.training)
         except InputError as error:
             # the same words for all such GPUs of a machine
-            raise DeviceFault(f"{error} ({self.place.host})", self.place, "unfit", self.trial["id"]) from None
+            raise DeviceFault(f"{error} ({self.place.host})", self.place, "unfit") from None
 
     def _start(self) -> Run:
         """Build the run and continue it from its last checkpoint, if it has one."""

@@ -79,8 +79,8 @@ class BadDevices(tune.Callback):
     def __getstate__(self) -> dict[str, Any]:
         return {}  # Tune pickles its callbacks for a resume of its own, which is never used
 
-    def met(self, trial: str, epoch: int, error: DeviceFault) -> bool:
-        """Take note of what has ended a trial's worker after so many epochs; whether the trial is to be given up."""
+    def met(self, trial: str, error: DeviceFault) -> bool:
+        """Take note of what has ended a trial's worker; whether the trial is to be given up."""
         if error.kind == "refused":
             # a node that began anew has another name
             self.out |= {error.place.key: error.place} if error.place.key in self.out else {}
@@ -89,7 +89,7 @@ class BadDevices(tune.Callback):
             self._unfit = self._unfit and error.kind == "unfit"
             self._is_out(error.place, str(error))
             return False
-        self.faults.append(Fault(error.place, trial, epoch + 1, error.kind, str(error)))
+        self.faults.append(Fault(error.place, trial, error.epoch, error.kind, str(error)))
         self._judge()
         self._tell()
         own = self.of(trial)

@@ -75,7 +75,7 @@ def mended_tune(devices: BadDevices, local: bool = False) -> Iterator[dict[str, 
         if isinstance(raised, OutOfGpuMemory):
             return  # as often as it can have more
         if isinstance(raised, DeviceFault):
-            if devices.met(name, epoch, raised):
+            if devices.met(name, raised):
                 trial.run_metadata.num_failures = trial.max_failures + 1
             return
         if epoch > reached.get(name, 0):
