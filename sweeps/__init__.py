@@ -16,6 +16,8 @@ _RAY = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
+    # where a run is ended nobody waits for what its trials raise; all else is told by the driver
+    "RAY_IGNORE_UNHANDLED_ERRORS": "1",
     # Ctrl-C ends a run at once; Tune would wait for trials whose checkpoints are seconds old
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
     # several short epochs come back in one message; each is still a result of its own

@@ -83,7 +83,7 @@ class SweepFlags(MetricFlags, ABC):
     label_smoothing: float = 0.0
     """Share of a label spread over all classes."""
     precision: Precision = "float32"
-    """bf16: mixed precision where the device has it."""
+    """bf16: mixed precision, refused on GPUs without it."""
     flip: bool = False
     """Flip training images horizontally at random."""
     crop: bool = False
@@ -133,7 +133,9 @@ class SweepFlags(MetricFlags, ABC):
     keep_checkpoints: bool = False
     """Keep the checkpoints of recorded trials."""
     retry_failed: bool = False
-    """Run failed trials again, and those whose record or checkpoint is damaged."""
+    """Run failed trials again, from their last checkpoint, and damaged ones."""
+    forget_failed: bool = False
+    """Delete the checkpoints that failed trials keep."""
     dashboard: bool = False
     """Start Ray's dashboard with a local Ray, on 127.0.0.1; trials begin seconds later."""
     dry_run: bool = False

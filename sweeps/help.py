@@ -63,6 +63,7 @@ GROUPS = {
         "checkpoint_seconds",
         "keep_checkpoints",
         "retry_failed",
+        "forget_failed",
         "dashboard",
         "dry_run",
         "estimate",

@@ -23,6 +23,7 @@ from sweeps.driver.meanwhile import meanwhile
 from sweeps.driver.pending import (
     GOES_ON,
     brief,
+    kept_by_failed,
     pending_trials,
     remove_finished_checkpoints,
     selected,
@@ -112,7 +113,7 @@ def launch(flags: SweepFlags, plan: Plan) -> int:
                 f"recorded trials without a kept network: {len(lacking)}; they are not trained again under this --name",
                 file=sys.stderr,
             )
-    if pending:
+    if pending or (flags.forget_failed and kept_by_failed(plan, url, scan)):
         with Lease(url) as lease:
             # another driver may have ended while this one waited for its lease
             pending = pending_trials(flags, plan, url, records.scan(url))
@@ -184,9 +185,9 @@ def _run_on_ray(
         data = loading.result()
         from ray import tune
 
-        from sweeps.driver.failures import BadNodes, Until
+        from sweeps.driver.failures import BadDevices, Until
         from sweeps.driver.gauges import Gauges
-        from sweeps.driver.losses import MAX_WORKER_LOSSES, mended_tune, record_lost
+        from sweeps.driver.losses import MAX_WORKER_LOSSES, Roomier, mended_tune, record_lost
         from sweeps.driver.placement import check_shared, check_streamed
         from sweeps.driver.progress import Progress
         from sweeps.driver.usage import Usage
@@ -230,7 +231,8 @@ def _run_on_ray(
             len(plan.trials),
             len(plan.trials) - len(pending),
         )
-        bad_nodes = BadNodes(most_resources().get("GPU", 0.0))
+        bad_devices = BadDevices(most_resources().get("GPU", 0.0), len(pending))
+        roomier = Roomier(flags.cpus_per_trial, gpus)
         # Tune's own state is never used, and is kept from the storage, at whose failures it would stumble or hang
         scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="sweep-", ignore_cleanup_errors=True))
         tuner = tune.Tuner(
@@ -239,6 +241,7 @@ def _run_on_ray(
             tune_config=tune.TuneConfig(
                 # a dashboard goes on showing the name that an actor had at first; a new actor costs seconds
                 reuse_actors=not dashboard_address(),
+                scheduler=roomier,
                 trial_name_creator=lambda trial: trial.config["trial"]["id"],
                 trial_dirname_creator=lambda trial: trial.config["trial"]["id"],
             ),
@@ -246,8 +249,8 @@ def _run_on_ray(
                 storage_path=scratch,
                 failure_config=tune.FailureConfig(max_failures=MAX_WORKER_LOSSES),
                 checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
-                callbacks=[progress, gauges, bad_nodes],
-                stop=Until(lease.lost, bad_nodes.only),
+                callbacks=[progress, gauges, bad_devices],
+                stop=Until(lease.lost, bad_devices.only),
                 verbose=0,
             ),
         )
@@ -256,14 +259,16 @@ def _run_on_ray(
         identity = {"driver": lease.content["driver"], "host": lease.content["host"]}
         usage = stack.enter_context(Usage(url, identity, lambda: gauges.counts()["running"]))
         os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", str(most_pending(flags.cpus_per_trial, gpus)))
-        with mended_tune(started_here) as node_losses:
+        with mended_tune(bad_devices, started_here) as node_losses:
             results = tuner.fit()
         if lease.lost.is_set():
             raise lease.reason
-        if bad_nodes.only.is_set():
-            reasons = "; ".join(dict.fromkeys(bad_nodes.found.values()))
-            raise InputError(f"{reasons}; there is no other node: {GOES_ON}")
-        record_lost(results, {trial.id: trial for trial in pending}, url, options, node_losses)
+        if bad_devices.only.is_set():
+            reasons = "; ".join(dict.fromkeys(bad_devices.reasons.values()))
+            raise InputError(f"{reasons}; there is no other GPU: {GOES_ON}")
+        record_lost(results, {trial.id: trial for trial in pending}, url, options, node_losses, bad_devices)
+        for line in (*bad_devices.told(), *roomier.told()):
+            print(line, file=sys.stderr)
         remove_finished_checkpoints(flags, plan, url)
     if usage.problem:
         print(f"what this run used is not recorded: {usage.problem}", file=sys.stderr)

@@ -7,6 +7,7 @@ the trial itself: checkpoints and record under its own id, so that resuming neve
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 import platform
@@ -16,21 +17,26 @@ import time
 import traceback
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 import ray
 from ray import tune
 from ray.exceptions import RayActorError
+from ray.experimental import internal_kv
 
 from analysis import records
+from analysis.command_line import InputError
 from analysis.schema import HYPERPARAMETERS, SCHEMA_VERSION
 from trainables.checkpoints import CheckpointError, checkpoints_of
 from trainables.configuration import TrialConfig
 from trainables.data import DataConfig, Images, SharedData, StreamedImages
+from trainables.devices import Fault, Place, fault, first_line, gpus_left, held_by_others
 from trainables.kept_models import model_file, write_model
 from trainables.lazily import torch
 from trainables.metrics import METRICS
-from trainables.training import Run
+from trainables.metrics.flags import FLAGS
+from trainables.training import MEASURING, Run, check_device
 from trainables.turns import Turns
 
 _SETTINGS = (
@@ -47,9 +53,11 @@ _SETTINGS = (
 )
 
 
-HOLDS_BAD_NODE = 300.0
-"""Seconds for which a trial that found no GPU goes on taking its place there, while it is tried elsewhere: that place,
-always free, would otherwise be offered to one trial after the other. Tune ends whom it has stopped after 600."""
+HOLDS_BAD_GPU = 300.0
+"""Seconds for which a trial on a GPU that is out goes on taking its place there, while it is tried elsewhere: that
+place, always free, would otherwise be offered to one trial after the other. Tune ends whom it has stopped after 600."""
+HOLDS_ELSEWHERE = 60.0
+"""The same where the GPU failed under this trial alone: others may have it then."""
 
 Data = Mapping[DataConfig, Images | StreamedImages] | SharedData
 """A data set by what is done with it, once for each fold, or where this machine can load it from."""
@@ -60,18 +68,58 @@ class StorageFailure(RuntimeError):
     another time."""
 
 
-class NoGpu(RayActorError):
-    """Ray gave the trial a GPU of a node where torch finds none: the node's fault, not the trial's. To Tune it is as if
-    the node had been taken back, which does not count against a trial."""
+class Interrupted(RayActorError):
+    """What ends a trial's worker, and is not the trial's fault or not yet known to be: nothing is recorded, the last
+    checkpoint stays, and it goes on in a new process. To Tune it is as if the node had been taken back, which does not
+    count against a trial."""
 
-    def __init__(self, node: str, message: str) -> None:
+    def __init__(self, message: str, *more: Any) -> None:
         super().__init__(error_msg=message)
-        self.args = (node, message)
-        self.node = node
+        self.args = (message, *more)
 
     @property
     def preempted(self) -> bool:
         return True
+
+
+class OutOfGpuMemory(Interrupted):
+    """The GPU's memory is full, and the trial may fit where it has more of a GPU, or where others have none of it."""
+
+
+class DeviceFault(Interrupted):
+    """A GPU that Ray gave the trial does not work, or failed under it."""
+
+    def __init__(
+        self, message: str, place: Place, kind: Literal[Fault, "absent", "unfit", "refused"], epoch: int = 1
+    ) -> None:
+        """Kinds, besides those of a fault: absent: torch finds no GPU, or none that starts; unfit: it cannot do what is
+        asked for; refused: it is out, or failed under this trial before. `epoch`: in which it failed, as Tune hears of
+        epochs late."""
+        super().__init__(message, place, kind, epoch)
+        self.place, self.kind, self.epoch = place, kind, epoch
+
+
+def tell_of_devices(out: Mapping[str, Place], met: Mapping[str, Mapping[str, Place]]) -> None:
+    """Tell the workers of this driver which GPUs are out, and, by trial, under which ones it failed."""
+    content = {
+        "out": [dataclasses.asdict(place) for place in out.values()],
+        "met": {trial: [dataclasses.asdict(place) for place in places.values()] for trial, places in met.items()},
+    }
+    internal_kv._internal_kv_put(_devices_key(), json.dumps(content), namespace="sweeps")
+
+
+def told_of_devices(trial: str) -> tuple[dict[str, Place], dict[str, Place]]:
+    """The GPUs that are out, and those under which the trial failed."""
+    content = None
+    if ray.is_initialized():
+        content = internal_kv._internal_kv_get(_devices_key(), namespace="sweeps")
+    told = json.loads(content) if content else {"out": [], "met": {}}
+    out, met = ([Place(**place) for place in places] for places in (told["out"], told["met"].get(trial, [])))
+    return {place.key: place for place in out}, {place.key: place for place in met}
+
+
+def _devices_key() -> str:
+    return f"devices-{ray.get_runtime_context().get_job_id()}"
 
 
 @contextlib.contextmanager
@@ -160,37 +208,75 @@ class Trial(tune.Trainable):
     ) -> None:
         assert data is not None
         assert options is not None
-        self.data, self.options = dict(data), options
-        self.no_gpu: NoGpu | None = None
-        try:
-            self.device = trial_device(options.gpus > 0)
-        except RuntimeError as error:
-            node = ray.get_runtime_context().get_node_id() if ray.is_initialized() else ""
-            self.no_gpu = NoGpu(node, str(error))
         self.turns: Turns | None = None
+        self.data, self.given = dict(data), options
+        self.device = torch.device("cpu")
+        self.interruption: Interrupted | None = None
+        self.place = Place("", socket.gethostname())
+        self.reset_config(config)
+        if options.gpus > 0:
+            self._find_gpu()
         torch.set_num_threads(options.threads)
         records.be_patient()
-        self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         self.trial = new_config["trial"]
+        # of a trial that was out of memory the driver says how much more it has than the others
+        more = {name: self.trial[name] for name in ("cpus", "gpus") if name in self.trial}
+        self.options = dataclasses.replace(self.given, **more)
         self.run: Run | None = None
         self.images = 0
         return True
+
+    def _find_gpu(self) -> None:
+        """Where this worker trains, asked while the device may still be asked."""
+        if ray.is_initialized():
+            gpu = str(next(iter(ray.get_gpu_ids()), ""))
+            self.place = Place(ray.get_runtime_context().get_node_id(), socket.gethostname(), gpu)
+        try:
+            self.device = trial_device(True)
+        except RuntimeError as error:
+            # without a driver, or a torch that uses it, no other GPU of the node is found either
+            drives = torch.version.cuda is not None and any(Path("/proc/driver/nvidia/gpus").glob("*"))
+            place = self.place if drives else dataclasses.replace(self.place, gpu="")
+            self.interruption = DeviceFault(str(error), place, "absent")
+            return
+        if self.device.type != "cuda":
+            return
+        try:
+            uuid = getattr(torch.cuda.get_device_properties(self.device), "uuid", "")  # older torch has none
+            torch.zeros(1, device=self.device).item()
+        except RuntimeError as error:
+            # of a GPU to itself others have the memory, and go on having it
+            if fault(error, torch.device("cpu")) == "memory" and (self.options.gpus < 1 or "gpus" not in self.trial):
+                self.interruption = OutOfGpuMemory(f"{self.place}: {first_line(error)}")
+            else:
+                message = f"{self.place} does not start ({first_line(error)})"
+                self.interruption = DeviceFault(message, self.place, "absent")
+            return
+        self.place = dataclasses.replace(self.place, uuid=str(uuid))
 
     def __repr__(self) -> str:
         trial = getattr(self, "trial", None)
         return f"{trial['label']} {trial['id']}" if trial else "idle"
 
     def step(self) -> dict[str, Any]:
-        if self.no_gpu is not None:
-            raise self.no_gpu
+        try:
+            if self.interruption is not None:
+                raise self.interruption
+            return self._step()
+        except Interrupted as error:
+            # in the middle of an epoch, perhaps on a device that does not answer: its last checkpoint is what counts
+            self.interruption, self.run = error, None
+            raise
+
+    def _step(self) -> dict[str, Any]:
         try:
             run = self.run or self._start()
-        except StorageFailure:
+        except (StorageFailure, Interrupted):
             raise  # not the trial's fault: Tune tries again
         except Exception as error:  # noqa: BLE001 - whatever a trial raises is recorded as its result
-            return self._record_unborn(_describe(error))
+            return self._record_unborn(self._blamed(error))
         try:
             if not run.finished:
                 with self._turn():
@@ -198,12 +284,17 @@ class Trial(tune.Trainable):
                         run.begin()
                     run.train_epoch()
         except Exception as error:  # noqa: BLE001 - that of a damaged image is an OSError, and no failure of the storage
-            run.fail(_describe(error))
-        with _of_storage():
-            if run.finished:
-                self._record(run)
-            elif time.monotonic() - self.saved >= self.options.checkpoint_seconds:
-                self._save(run)
+            run.fail(self._blamed(error))
+        try:
+            with _of_storage():
+                if run.finished:
+                    self._record(run)
+                elif time.monotonic() - self.saved >= self.options.checkpoint_seconds:
+                    self._save(run)
+        except RuntimeError as error:
+            if not isinstance(error, StorageFailure):
+                self._blamed(error)  # the device's, from which a checkpoint is read, ends the worker
+            raise
         row = run.epochs[-1] if run.epochs else {}
         images, self.images = run.images - self.images, run.images
         memory = torch.cuda.max_memory_allocated(self.device) if self.device.type == "cuda" else None
@@ -217,6 +308,7 @@ class Trial(tune.Trainable):
             "loss": row.get("loss"),
             "status": run.status,
             "error": run.error,
+            "gpu": self.place.key if self.options.gpus > 0 else None,
             "done": run.finished,
         }
 
@@ -227,9 +319,45 @@ class Trial(tune.Trainable):
         assert self.options.shared is not None
         return self.turns.held({"CPU": self.options.cpus, "GPU": self.options.gpus}, self.options.shared)
 
+    def _blamed(self, error: Exception) -> str:
+        """What to record of an exception. Raises `Interrupted` where it is the device's, or may be."""
+        kind = fault(error, self.device) if self.options.gpus > 0 else None
+        if kind is None:
+            return _describe(error)
+        if kind != "memory":
+            epoch = max(1, self.run.epoch) if self.run is not None else 1
+            raise DeviceFault(f"{self.place}: {first_line(error)}", self.place, kind, epoch) from error
+        shared = self.options.gpus < 1
+        if shared or ("gpus" not in self.trial and held_by_others(self.device)):
+            raise OutOfGpuMemory(f"{self.place}, {self.options.gpus:g} of it: {first_line(error)}") from error
+        less = "a smaller --batch-size"
+        for note in getattr(error, "__notes__", ()):
+            name = note.removeprefix(MEASURING)
+            flags = [f"--{flag.replace('_', '-')}" for flag in FLAGS.get(name, {}).values() if flag.endswith(_SIZES)]
+            less = f"measuring {name} with less ({', '.join(flags)})" if flags else f"--measure without {name}"
+        return (
+            f"out of GPU memory with a GPU to itself, as by --gpus-per-trial 1: {less} or a GPU with more memory is "
+            f"needed ({_describe(error)})"
+        )
+
+    def _check_gpu(self) -> None:
+        """Raise `DeviceFault` where the trial is not to be tried here."""
+        out, met = told_of_devices(self.trial["id"])
+        if self.place.key in out:
+            raise DeviceFault(f"{self.place} is out", self.place, "refused")
+        if self.place.key in met and gpus_left(ray.nodes(), [*out.values(), *met.values()]):
+            raise DeviceFault(f"{self.place} failed under this trial", self.place, "refused")
+        try:
+            check_device(self.device, self.config_of_trial.training)
+        except InputError as error:
+            # the same words for all such GPUs of a machine
+            raise DeviceFault(f"{error} ({self.place.host})", self.place, "unfit") from None
+
     def _start(self) -> Run:
         """Build the run and continue it from its last checkpoint, if it has one."""
         self.config_of_trial = TrialConfig.from_canonical(json.loads(self.trial["json"]))
+        if self.options.gpus > 0:
+            self._check_gpu()
         self.checkpoints = checkpoints_of(self.options.sweep, self.trial["id"])
         data = self._data(self.config_of_trial.data)
         if self.options.shared is not None and self.turns is None:
@@ -291,6 +419,7 @@ class Trial(tune.Trainable):
             "loss": None,
             "status": "failed",
             "error": error,
+            "gpu": None,
             "done": True,
         }
 
@@ -302,16 +431,32 @@ class Trial(tune.Trainable):
         if self.options.keep_models and run.status == "completed":
             write_model(model_file(self.options.sweep, self.trial["id"]), run.model, run.data)
         records.write_trial(self.options.sweep, {**identity, **trial}, epochs, measurements, maps)
-        if not self.options.keep_checkpoints:
+        if not self.options.keep_checkpoints and run.status != "failed":
             self.checkpoints.delete()
 
     def cleanup(self) -> None:
-        """A trial that is stopped before its end keeps what it has trained; one that found no GPU keeps others away."""
-        if self.no_gpu is not None:
-            time.sleep(HOLDS_BAD_NODE)
+        """A trial stopped before its end keeps what it has trained; on a GPU that is out, others are kept off."""
+        if isinstance(self.interruption, DeviceFault):
+            time.sleep(self._holds(self.interruption))
         run = self.run
         if run is not None and not run.finished and run.epoch > 0:
-            self._save(run)
+            try:
+                self._save(run)
+            except RuntimeError as error:
+                if fault(error, self.device) is None:
+                    raise
+                print(f"{self.place}: {first_line(error)}; the checkpoint before it stays", file=sys.stderr)
+
+    def _holds(self, interruption: DeviceFault) -> float:
+        """Seconds for which the place stays taken; the driver has heard of the fault by now."""
+        place, kind = interruption.place, interruption.kind
+        if kind in ("absent", "unfit") or place.key in told_of_devices(self.trial["id"])[0]:
+            return HOLDS_BAD_GPU
+        return HOLDS_ELSEWHERE if kind == "refused" else 0.0
+
+
+_SIZES = ("images", "samples", "pixels", "panels", "restarts", "initialisations")
+"""How the options of metrics end that say of how much they measure."""
 
 
 def _describe(error: Exception) -> str:

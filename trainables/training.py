@@ -65,8 +65,11 @@ def evaluate(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> dict
 
 
 def check_device(device: torch.device, config: TrainingConfig) -> None:
-    """Raise `ValueError` if the device cannot do what the configuration asks for."""
-    if config.precision == "bf16" and device.type == "cuda" and not torch.cuda.is_bf16_supported():
+    """Raise `InputError` if the device cannot do what the configuration asks for. A CPU computes in bf16, slowly; a GPU
+    without it emulates it, which is slower than float32 and no saving of memory."""
+    if config.precision != "bf16" or device.type != "cuda":
+        return
+    if not torch.cuda.is_bf16_supported(including_emulation=False):
         raise InputError(f"precision: bf16, allowed is float32 on {torch.cuda.get_device_name(device)}")
 
 
@@ -87,6 +90,10 @@ def build_network(
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(derived_seed(seed, "method"))
         return config.method.build(network, data)
+
+
+MEASURING = "measuring "
+"""How the note of an exception begins that a metric raised."""
 
 
 class Run:
@@ -239,9 +246,13 @@ class Run:
     def _measure(self, split: str, last: bool = False) -> dict[str, float | None]:
         """Ask every metric, keep its rows and maps, and return its columns."""
         columns: dict[str, float | None] = {}
-        for metric in self.metrics.values():
+        for name, metric in self.metrics.items():
             moment = Moment(self.model, self.data, split, self.epoch, last, self.config.seed, self.device, self._build)
-            measured: Measured = metric.measure(moment)
+            try:
+                measured: Measured = metric.measure(moment)
+            except Exception as error:
+                error.add_note(f"{MEASURING}{name}")  # of memory that is lacking it is said what took it
+                raise
             columns |= measured.columns
             self.measurements += [{"epoch": self.epoch, **row} for row in measured.measurements]
             self.maps += [

@@ -15,7 +15,7 @@ from ray.exceptions import RayActorError
 from ray.util.metrics import Counter, Gauge
 
 from sweeps.driver.failures import cause
-from trainables.trainable import NoGpu, StorageFailure
+from trainables.trainable import Interrupted, StorageFailure
 
 SET_EVERY = 5.0
 
@@ -94,7 +94,7 @@ class Gauges(tune.Callback):
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         error = cause(trial)
-        if isinstance(error, RayActorError) and not isinstance(error, NoGpu):
+        if isinstance(error, RayActorError) and not isinstance(error, Interrupted):
             self.lost.inc(1, {"sweep": self.sweep})
         with self.lock:
             self.running.pop(_id(trial), None)

@@ -15,14 +15,15 @@ from ray.air.execution._internal.actor_manager import RayActorManager
 from ray.exceptions import RayActorError, RayError, RayTaskError
 from ray.tune.execution import class_cache
 from ray.tune.experiment import Trial
+from ray.tune.schedulers import FIFOScheduler
 
 from analysis import records
-from sweeps.driver.failures import told
+from sweeps.driver.failures import BadDevices, cause, told
 from sweeps.driver.pending import GOES_ON
 from sweeps.plan import PlannedTrial
 from trainables.checkpoints import checkpoints_of
 from trainables.lazily import torch
-from trainables.trainable import StorageFailure, TrialOptions, trial_row
+from trainables.trainable import DeviceFault, Interrupted, OutOfGpuMemory, StorageFailure, TrialOptions, trial_row
 
 GOES_WITHIN = 2.0
 """Seconds in which a node follows its worker: where a machine is shut down, the worker may be the first to end."""
@@ -34,15 +35,17 @@ down with it would else be tried for ever, on machines that are paid for."""
 
 
 @contextlib.contextmanager
-def mended_tune(local: bool = False) -> Iterator[dict[str, int]]:
+def mended_tune(devices: BadDevices, local: bool = False) -> Iterator[dict[str, int]]:
     """While the context is open,
 
     - an actor that went with its node counts as preempted, which Tune does not count as a failure of its trial. Ray
       itself calls preempted only what was on a node that was drained for that reason and outlived the notice's
       deadline; a spot machine that goes without a notice, or before the deadline, would count. A trial that loses node
-      after node and gets no further is given up after `MAX_NODE_LOSSES`;
+      after node and gets no further is given up after `MAX_NODE_LOSSES`; one under which GPUs fail, as `devices` says;
     - an error of Ray that is neither an actor's nor a task's is taken as an actor's: Ray's memory monitor kills workers
       with `OutOfMemoryError`, at which Tune (2.60) would end the sweep with a traceback;
+    - what a trial raises as `Interrupted` is a task's error: as an actor's, which it is to Python, Tune would take the
+      actor for dead and its place for free, and Ray would kill it there, at times with what had just been placed;
     - with `local`, trials use the workers that Ray has started. Tune gives its actors an environment of their own, for
       which each would start another process; those of a local Ray have all of it from the driver.
 
@@ -58,6 +61,8 @@ def mended_tune(local: bool = False) -> Iterator[dict[str, int]]:
     def as_actors(self: RayActorManager, tracked_actor_task: Any, exception: Exception) -> None:
         if isinstance(exception, RayError) and not isinstance(exception, RayActorError | RayTaskError):
             exception = RayActorError(error_msg=str(exception))
+        if isinstance(exception, RayTaskError) and isinstance(exception.cause, Interrupted):
+            exception = RayTaskError("step", str(exception), exception.cause)
         failed(self, tracked_actor_task, exception)
 
     def count(trial: Trial, error: RayActorError) -> None:
@@ -66,6 +71,13 @@ def mended_tune(local: bool = False) -> Iterator[dict[str, int]]:
         if trial.run_metadata.num_failures > before:
             return
         name, epoch = trial.config["trial"]["id"], trial.run_metadata.last_result.get("epoch", 0)
+        raised = getattr(error, "cause", error)
+        if isinstance(raised, OutOfGpuMemory):
+            return  # as often as it can have more
+        if isinstance(raised, DeviceFault):
+            if devices.met(name, raised):
+                trial.run_metadata.num_failures = trial.max_failures + 1
+            return
         if epoch > reached.get(name, 0):
             reached[name], in_a_row[name] = epoch, 0
         in_a_row[name] = in_a_row.get(name, 0) + 1
@@ -129,12 +141,53 @@ def out_of_memory(error: BaseException) -> str | None:
     )
 
 
+class Roomier(FIFOScheduler):
+    """Trials that were out of memory are tried again with more of a node: on a GPU with twice the share, up to all of
+    it, or, where Ray killed the worker as the node's memory ran low, with twice the processors, up to all of a node's.
+    Their number of threads stays, and with it their numbers."""
+
+    def __init__(self, cpus: float, gpus: float) -> None:
+        super().__init__()
+        self.shares = {"cpus": cpus, "gpus": gpus}
+        self.more: dict[str, dict[str, float]] = {}
+        """By trial, what it has."""
+
+    def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
+        error, payload = cause(trial), trial.config["trial"]
+        has = {name: payload.get(name, share) for name, share in self.shares.items()}
+        if isinstance(error, OutOfGpuMemory):
+            has["gpus"] = max(has["gpus"], min(1.0, 2 * has["gpus"]))
+        elif error is not None and out_of_memory(error):
+            nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+            most = max((node.get("CPU", 0.0) for node in nodes if node.get("GPU", 0.0) >= has["gpus"]), default=0.0)
+            has["cpus"] = max(has["cpus"], min(most, 2 * has["cpus"]))
+        else:
+            return
+        self.more[payload["id"]] = has
+        trial.config["trial"] = {**payload, **has}
+        trial.update_resources({"cpu": has["cpus"], "gpu": has["gpus"]})
+
+    def told(self) -> list[str]:
+        """What spares a next run that trials are tried twice, in a line for each kind of memory."""
+        lines = []
+        for name, kind in (("gpus", "GPU memory"), ("cpus", "memory")):
+            had = [has[name] for has in self.more.values() if has[name] > self.shares[name]]
+            if had:
+                flag, trials = f"--{name}-per-trial", f"{len(had)} trial{'s' if len(had) > 1 else ''}"
+                lines.append(
+                    f"out of {kind} with {flag} {self.shares[name]:g}, and tried again with up to {max(had):g}: "
+                    f"{trials}; a larger {flag} or a smaller --batch-size spares that"
+                )
+        return lines
+
+
 def record_lost(
     results: tune.ResultGrid,
     trials: Mapping[str, PlannedTrial],
     url: str,
     options: TrialOptions,
     node_losses: Mapping[str, int],
+    devices: BadDevices,
 ) -> None:
     """Record the trials that lost worker or node again and again, so that they do not disappear without a word."""
     unborn: list[str] = []
@@ -154,6 +207,10 @@ def record_lost(
         attempts = checkpoints_of(url, trial.id).starts() or MAX_WORKER_LOSSES + 1
         row = trial_row(trial.id, trial.config, payload["json"], options, attempts, torch.device("cpu"))
         message = out_of_memory(result.error) or told(result.error)
+        faults = devices.of(trial.id)
+        if faults and isinstance(getattr(result.error, "cause", result.error), DeviceFault):
+            places = dict.fromkeys(str(found.place) for found in faults)
+            message = f"GPUs failed under it, in epoch {faults[-1].epoch}: {', '.join(places)}; {faults[-1].message}"
         if node_losses.get(trial.id, 0) >= MAX_NODE_LOSSES:
             message = (
                 f"lost its node {node_losses[trial.id]} times in a row without an epoch more; it last said: {message}"

@@ -29,12 +29,16 @@ def selected(flags: SweepFlags, plan: Plan, scan: records.Scan) -> list[PlannedT
 
 def pending_trials(flags: SweepFlags, plan: Plan, url: str, scan: records.Scan) -> list[PlannedTrial]:
     """The planned trials to run, the longest first, as a long one that starts last would leave the other cores idle:
-    those without a record, and with --retry-failed those that failed or are damaged. For the holder of the lease alone,
-    as it deletes the checkpoints of those that begin again.
+    those without a record, and with --retry-failed those that failed or are damaged; these go on from their last
+    checkpoint. For the holder of the lease alone, as it deletes the checkpoints of those that begin again, and with
+    --forget-failed those of all that failed.
 
     Raises `InputError` for a damaged record or checkpoint of a planned trial unless it is to be run again.
     """
     pending = selected(flags, plan, scan)
+    if flags.forget_failed:
+        for trial_id in kept_by_failed(plan, url, scan):
+            checkpoints_of(url, trial_id).delete()
     unfinished = with_checkpoints(url)
     for trial in pending:
         if trial.id in unfinished:
@@ -49,6 +53,11 @@ def pending_trials(flags: SweepFlags, plan: Plan, url: str, scan: records.Scan) 
     return sorted(pending, key=lambda trial: -trial.cost)
 
 
+def kept_by_failed(plan: Plan, url: str, scan: records.Scan) -> set[str]:
+    """The planned trials that are recorded as failed and have a checkpoint."""
+    return {name for name in with_checkpoints(url) & plan.ids if scan.statuses.get(name) == "failed"}
+
+
 def with_checkpoints(url: str) -> set[str]:
     fs, path = records.open_place(url)
     folder = f"{path}/checkpoints"
@@ -58,11 +67,12 @@ def with_checkpoints(url: str) -> set[str]:
 
 
 def remove_finished_checkpoints(flags: SweepFlags, plan: Plan, url: str) -> None:
-    """What a worker left behind that was killed between writing its record and deleting its checkpoints."""
+    """What a worker left behind that was killed between writing its record and deleting its checkpoints. Failed trials
+    keep theirs."""
     if flags.keep_checkpoints:
         return
-    recorded = records.scan(url).statuses
-    for trial_id in with_checkpoints(url) & set(recorded) & plan.ids:
+    ended = {trial_id for trial_id, status in records.scan(url).statuses.items() if status != "failed"}
+    for trial_id in with_checkpoints(url) & ended & plan.ids:
         checkpoints_of(url, trial_id).delete()
     if not with_checkpoints(url):
         records.remove_folder(*records.open_place(f"{url}/checkpoints"))

@@ -19,7 +19,7 @@ from analysis.command_line import make_console
 from analysis.options import Options, options_of
 from sweeps.driver.estimates import estimated_seconds, keep_steps, known_steps, step_name, time_steps
 from sweeps.driver.manifest import check_contents, contents, sweep_url
-from sweeps.driver.pending import selected, with_checkpoints
+from sweeps.driver.pending import kept_by_failed, selected, with_checkpoints
 from sweeps.driver.usage import Used, of_all_runs
 from sweeps.flags import SweepFlags
 from sweeps.plan import Plan, PlannedTrial
@@ -107,7 +107,11 @@ def summarise(flags: SweepFlags, plan: Plan, url: str, console: Console) -> int:
         label = next(trial.label for trial in plan.trials if trial.id == row["trial_id"])
         print(f"failed: {label} ({row['trial_id']}): {row['error']}", file=sys.stderr)
     if failed:
-        print(f"{len(failed)} of {len(plan.trials)} trials failed; --retry-failed runs them again", file=sys.stderr)
+        kept = len(with_checkpoints(url) & {row["trial_id"] for row in failed})
+        where = f"; {kept} of them from a checkpoint, which --forget-failed deletes" if kept else ""
+        print(
+            f"{len(failed)} of {len(plan.trials)} trials failed; --retry-failed runs them again{where}", file=sys.stderr
+        )
     if missing:
         print(f"{missing} trials are not finished; the same command goes on with them", file=sys.stderr)
     shown = sweep_url(flags)
@@ -212,6 +216,9 @@ def print_plan(flags: SweepFlags, plan: Plan) -> None:
         f"{len(plan.trials)} trials planned, {len(plan.trials) - len(pending)} of them recorded in {sweep_url(flags)}",
         soft_wrap=True,
     )
+    kept = kept_by_failed(plan, url, scan) if flags.forget_failed else set()
+    if kept:
+        console.print(f"checkpoints of failed trials that would be deleted: those of {len(kept)} trials")
     settings: dict[str, int] = {}
     for trial in plan.trials:
         settings[_setting(trial)] = settings.get(_setting(trial), 0) + 1

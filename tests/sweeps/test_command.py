@@ -14,14 +14,16 @@ from ray.exceptions import RayActorError, RayTaskError
 
 from analysis import records
 from sweeps import launch
-from sweeps.driver import lease
+from sweeps.driver import lease, pending
 from sweeps.driver.address import address_to_join
+from sweeps.driver.failures import BadDevices
 from sweeps.driver.lease import Lease
 from sweeps.driver.losses import MAX_NODE_LOSSES, record_lost
+from sweeps.driver.pending import remove_finished_checkpoints
 from sweeps.driver.usage import Used
 from sweeps.flags import read_flags
 from sweeps.pilcro import PRESETS, PilcroSweep
-from sweeps.plan import PlannedTrial, make_plan
+from sweeps.plan import Plan, PlannedTrial, make_plan
 from trainables.checkpoints import Checkpoints
 from trainables.trainable import Trial, TrialOptions, trial_row
 
@@ -249,6 +251,46 @@ def test_failed_trials_end_with_a_summary_and_exit_code_1(
     assert identity in ran
 
 
+def test_checkpoints_of_failed_trials_stay_until_they_are_forgotten(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not at the end of a run, nor of --retry-failed, which goes on from them; nothing is deleted with --dry-run."""
+    identity = record_failed(tmp_path)
+    sweep = tmp_path / "pilcro"
+    argv = ["--storage", str(tmp_path), "--alpha", "1"]
+    trials = make_plan(read_flags(PilcroSweep, PRESETS, argv, "")).trials
+    for trial in (trials[0].id, trials[1].id, "of-another-plan"):
+        Checkpoints(str(sweep / "checkpoints" / trial)).save(4, {"epoch": 4})
+
+    def run_none(flags: PilcroSweep, plan: Plan, pending: object, loading: object, url: str, *_: object) -> Used:
+        remove_finished_checkpoints(flags, plan, url)
+        return Used()
+
+    def kept() -> set[str]:
+        return {file.parent.name for file in sweep.glob("checkpoints/*/*.pt")}
+
+    monkeypatch.setattr(launch, "_run_on_ray", run_none)
+    everything = {identity, trials[1].id, "of-another-plan"}
+    for more in ([], ["--retry-failed"]):
+        assert run(*argv, *more) == 1
+        assert kept() == everything
+        assert "--retry-failed runs them again; 1 of them from a checkpoint, which --forget-failed deletes" in (
+            capsys.readouterr().err
+        )
+    assert run(*argv, "--forget-failed", "--dry-run") == 0
+    assert "checkpoints of failed trials that would be deleted: those of 1 trials" in capsys.readouterr().out
+    assert kept() == everything
+    assert run(*argv, "--forget-failed") == 1
+    assert kept() == everything - {identity}
+    assert "from a checkpoint" not in capsys.readouterr().err
+    # also where there is nothing else to do
+    Checkpoints(str(sweep / "checkpoints" / identity)).save(4, {"epoch": 4})
+    monkeypatch.setattr(launch, "selected", lambda *_: [])
+    monkeypatch.setattr(pending, "selected", lambda *_: [])
+    assert run(*argv, "--forget-failed") == 1
+    assert kept() == everything - {identity}
+
+
 def test_a_trial_that_raises_is_recorded_as_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The actor itself, without Ray: an exception in training becomes a row, with the epochs until then."""
     from trainables.data import Images, load
@@ -278,14 +320,16 @@ def test_a_trial_that_raises_is_recorded_as_failed(tmp_path: Path, monkeypatch: 
     assert row["error"].startswith("RuntimeError: out of luck")
     assert sweep.epochs.num_rows == 2
     assert row["git_commit"] == "abc"
-    assert not (tmp_path / "s" / "checkpoints" / plan.trials[0].id).exists()
+    # for --retry-failed
+    kept = sorted((tmp_path / "s" / "checkpoints" / plan.trials[0].id).glob("*.pt"))
+    assert [file.name[:6] for file in kept] == ["000001", "000002"]
 
 
 def test_a_trial_given_up_for_its_nodes_is_recorded_with_why(tmp_path: Path) -> None:
     trial = make_plan(read_flags(PilcroSweep, PRESETS, ["--alpha", "1"], "")).trials[0]
     result = SimpleNamespace(error=RayActorError(error_msg="its node is gone"), config={"trial": trial.payload()})
     losses = {trial.id: MAX_NODE_LOSSES}
-    record_lost([result], {trial.id: trial}, str(tmp_path / "pilcro"), OPTIONS, losses)  # type: ignore[arg-type]
+    record_lost([result], {trial.id: trial}, str(tmp_path / "pilcro"), OPTIONS, losses, BadDevices(0.0, 1))  # type: ignore[arg-type]
     (row,) = records.read_sweep(str(tmp_path / "pilcro")).trials.to_pylist()
     assert row["status"] == "failed"
     assert f"lost its node {MAX_NODE_LOSSES} times in a row without an epoch more" in row["error"]
@@ -297,7 +341,7 @@ def test_a_trial_that_lost_its_workers_is_recorded_with_the_end_of_the_error(tmp
     traceback = "Traceback (most recent call last):\n" + 100 * "  File 'sweep', line 1\n"
     error = RayTaskError("step", traceback + "ValueError: a", ValueError("a " + 600 * "long " + "message"))
     result = SimpleNamespace(error=error.as_instanceof_cause(), config={"trial": trial.payload()})
-    record_lost([result], {trial.id: trial}, str(tmp_path / "pilcro"), OPTIONS, {})  # type: ignore[arg-type]
+    record_lost([result], {trial.id: trial}, str(tmp_path / "pilcro"), OPTIONS, {}, BadDevices(0.0, 1))  # type: ignore[arg-type]
     (row,) = records.read_sweep(str(tmp_path / "pilcro")).trials.to_pylist()
     assert row["error"] == f"given up after 4 attempts: ValueError: a {600 * 'long '}message"
 

@@ -15,8 +15,8 @@ from ray.exceptions import RayActorError, RayTaskError
 from rich.console import Console
 
 from analysis import records
-from sweeps.driver import failures, progress
-from sweeps.driver.failures import BadNodes, cause, told
+from sweeps.driver import progress
+from sweeps.driver.failures import cause, told
 from sweeps.driver.gauges import Gauges
 from sweeps.driver.progress import Progress
 from sweeps.flags import read_flags
@@ -25,7 +25,8 @@ from sweeps.plan import make_plan
 from trainables import trainable
 from trainables.checkpoints import Checkpoints
 from trainables.data import SharedData, load_each
-from trainables.trainable import Data, NoGpu, StorageFailure, Trial, TrialOptions, checkpoints_of
+from trainables.devices import Place
+from trainables.trainable import Data, DeviceFault, StorageFailure, Trial, TrialOptions, checkpoints_of
 from trainables.training import Run
 
 
@@ -120,7 +121,7 @@ def test_a_node_without_its_gpu_is_not_the_trials_fault(tmp_path: Path, monkeypa
     monkeypatch.delenv("SWEEPS_DRILL_FAKE_GPUS", raising=False)
     monkeypatch.setattr(trainable.time, "sleep", slept.append)
     one = actor(tmp_path / "s", gpus=0.5)
-    with pytest.raises(NoGpu, match="where torch finds none") as raised:
+    with pytest.raises(DeviceFault, match="where torch finds none") as raised:
         one.step()
     arrived = pickle.loads(pickle.dumps(raised.value))
     seen = RayTaskError("step", "traceback", arrived).as_instanceof_cause()
@@ -129,7 +130,7 @@ def test_a_node_without_its_gpu_is_not_the_trials_fault(tmp_path: Path, monkeypa
     assert "where torch finds none" in str(arrived)
     assert not (tmp_path / "s").exists()
     one.cleanup()
-    assert slept == [trainable.HOLDS_BAD_NODE]
+    assert slept == [trainable.HOLDS_BAD_GPU]
 
 
 def interrupted(folder: Path, identity: str, error: Exception) -> Any:
@@ -165,7 +166,7 @@ def test_what_is_said_after_a_failure_of_the_storage(tmp_path: Path, monkeypatch
     monkeypatch.setattr(gauges.lost, "inc", lambda number, tags: lost.append(number))
     full = interrupted(tmp_path, "a", RayTaskError("step", "", StorageFailure("full")))
     killed = interrupted(tmp_path, "b", RayActorError(error_msg="killed"))
-    blind = interrupted(tmp_path, "c", RayTaskError("step", "", NoGpu("n", "no GPU")))
+    blind = interrupted(tmp_path, "c", RayTaskError("step", "", DeviceFault("no GPU", Place("n", "host"), "absent")))
     for callback in (view, gauges):
         for trial in (full, killed, blind):
             callback.on_trial_start(0, [], trial)
@@ -180,32 +181,6 @@ def test_what_is_said_after_a_failure_of_the_storage(tmp_path: Path, monkeypatch
     assert "1 failed · 1 not finished" in view.line()
     counts = gauges.counts()
     assert (counts["failed"], counts["pending"], counts["running"]) == (1, 2, 0)
-
-
-def test_nodes_without_their_gpus(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    nodes = [{"NodeID": name, "Alive": True, "Resources": {"GPU": 1.0}} for name in ("x", "y")]
-    nodes.append({"NodeID": "head", "Alive": True, "Resources": {}})
-    monkeypatch.setattr(failures.ray, "nodes", lambda: nodes)
-
-    def meets(bad: BadNodes, name: str) -> None:
-        error = RayTaskError("step", "", NoGpu(name, f"node {name} has none"))
-        bad.on_trial_recover(0, [], interrupted(tmp_path, "t", error))
-
-    bad = BadNodes(0.0)
-    bad.on_trial_recover(0, [], interrupted(tmp_path, "t", RayActorError(error_msg="killed")))
-    meets(bad, "x")
-    meets(bad, "x")
-    assert not bad.only.is_set()
-    assert capsys.readouterr().err == "node x has none; its trials go elsewhere\n"
-    meets(bad, "y")
-    assert bad.only.is_set()
-    # an autoscaler that may have a third one brings it
-    bad = BadNodes(3.0)
-    meets(bad, "x")
-    meets(bad, "y")
-    assert not bad.only.is_set()
 
 
 def test_what_is_lacking_while_nothing_runs(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,10 +8,12 @@ from types import SimpleNamespace
 
 import pytest
 from ray.air.execution._internal.actor_manager import RayActorManager
-from ray.exceptions import ActorDiedError, OutOfMemoryError, RayActorError
+from ray.exceptions import ActorDiedError, OutOfMemoryError, RayActorError, RayTaskError
 from ray.tune.experiment import Trial
 
 from sweeps.driver import losses
+from sweeps.driver.failures import BadDevices
+from trainables.trainable import OutOfGpuMemory
 
 
 @pytest.fixture
@@ -33,7 +35,7 @@ def node(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, object]]:
 
 def test_what_goes_with_its_node_is_preempted(node: dict[str, object]) -> None:
     error = RayActorError("a", "died")
-    with losses.mended_tune():
+    with losses.mended_tune(BadDevices(0.0, 6)):
         assert not error.preempted
         assert not RayActorError("unknown", "died").preempted
         assert not ActorDiedError().preempted
@@ -81,7 +83,7 @@ class Failing:
 
 def test_a_trial_that_takes_node_after_node_with_it_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     limit, lost = losses.MAX_NODE_LOSSES, RayActorError("a", "died", preempted=True)
-    with losses.mended_tune() as in_a_row:
+    with losses.mended_tune(BadDevices(0.0, 6)) as in_a_row:
         unlucky, harmful = Failing("unlucky"), Failing("harmful")
         # what gets further between its losses may have any number of them
         assert all(unlucky.lose(lost, limit - 1, epoch) for epoch in range(1, 6))
@@ -96,9 +98,17 @@ def test_a_trial_that_takes_node_after_node_with_it_is_given_up(monkeypatch: pyt
 def test_an_error_that_tune_does_not_know_is_an_actors(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Exception] = []
     monkeypatch.setattr(RayActorManager, "_actor_task_failed", lambda self, task, error: seen.append(error))
-    with losses.mended_tune():
+    with losses.mended_tune(BadDevices(0.0, 6)):
         for error in (OutOfMemoryError("low"), RayActorError("a", "died"), ValueError("no error of Ray")):
             RayActorManager._actor_task_failed(None, None, error)
+        # of an actor that lives
+        raised = RayTaskError("step", "", OutOfGpuMemory("full")).as_instanceof_cause()
+        assert isinstance(raised, RayActorError)
+        RayActorManager._actor_task_failed(None, None, raised)
+    stopped = seen.pop()
+    assert isinstance(stopped, RayTaskError)
+    assert not isinstance(stopped, RayActorError)
+    assert isinstance(stopped.cause, OutOfGpuMemory)
     assert [type(error) for error in seen] == [RayActorError, RayActorError, ValueError]
     assert [str(error) for error in seen] == ["low", "died", "no error of Ray"]
 

@@ -216,5 +216,5 @@ def test_a_node_without_its_gpu(tmp_path: Path) -> None:
     assert (tmp_path / "code0").read_text().strip() == "2", err
     assert err.count("\n") == 1
     assert "where torch finds none" in err
-    assert "there is no other node: mend that" in err
+    assert "there is no other GPU: mend that" in err
     assert not (tmp_path / "none" / "pilcro" / "trials").exists()
