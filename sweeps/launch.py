@@ -7,7 +7,6 @@ import importlib.metadata
 import os
 import signal
 import sys
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ from analysis.command_line import InputError, run
 from sweeps.driver.address import check_address_form
 from sweeps.driver.estimates import keep_steps, recorded_steps
 from sweeps.driver.lease import Lease
+from sweeps.driver.leftovers import Scratch
 from sweeps.driver.manifest import check_contents, contents, sweep_url, write_contents
 from sweeps.driver.meanwhile import meanwhile
 from sweeps.driver.pending import (
@@ -82,7 +82,8 @@ def _launched(flags: SweepFlags, plan: Plan) -> int:
     except records.STORAGE_ERRORS as error:
         refused = isinstance(error, PermissionError) or "Bad Request" in str(error) or "expired" in str(error).lower()
         hint = " (have the credentials expired?)" if refused else ""
-        print(f"error: storage {flags.storage}: {brief(error)}{hint}; {GOES_ON}", file=sys.stderr)
+        told = next(iter(getattr(error, "__notes__", [])), f"storage {flags.storage}: {brief(error)}{hint}")
+        print(f"error: {told}; {GOES_ON}", file=sys.stderr)
         raise SystemExit(1) from None
 
 
@@ -165,10 +166,17 @@ def _run_on_ray(
         gpus_per_trial,
         most_pending,
         most_resources,
+        session_folder,
     )
 
     processors = len(pending) * flags.cpus_per_trial
-    with connected(flags.dashboard, processors) as started_here, contextlib.ExitStack() as stack:
+    with (
+        Scratch() as scratch,
+        connected(flags.dashboard, processors) as started_here,
+        contextlib.ExitStack() as stack,
+    ):
+        if started_here:
+            scratch.started(session_folder())
         data = loading.result()
         from ray import tune
 
@@ -218,8 +226,6 @@ def _run_on_ray(
             len(plan.trials) - len(pending),
         )
         bad_nodes = BadNodes(most_resources().get("GPU", 0.0))
-        # Tune's own state is never used, and is kept from the storage, at whose failures it would stumble or hang
-        scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="sweep-", ignore_cleanup_errors=True))
         tuner = tune.Tuner(
             trainable,
             param_space={"trial": tune.grid_search([trial.payload() for trial in pending])},
@@ -230,7 +236,8 @@ def _run_on_ray(
                 trial_dirname_creator=lambda trial: trial.config["trial"]["id"],
             ),
             run_config=tune.RunConfig(
-                storage_path=scratch,
+                # Tune's own state is never used; on the storage it would stumble or hang at that one's failures
+                storage_path=scratch.folder,
                 failure_config=tune.FailureConfig(max_failures=MAX_WORKER_LOSSES),
                 checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
                 callbacks=[progress, gauges, bad_nodes],

@@ -114,6 +114,11 @@ def dashboard_address() -> str:
     return (node and node.webui_url) or ""
 
 
+def session_folder() -> str:
+    """Where the Ray that this process uses has its sockets and logs."""
+    return str(ray._private.worker._global_node.get_session_dir_path())
+
+
 def _check_token() -> None:
     """Refuse a driver and a cluster of which one alone has a token, or whose tokens differ: Ray itself tries for long,
     or connects and can start no trial, or is taken for absent on a node of the cluster."""
