@@ -17,7 +17,7 @@ from analysis.command_line import InputError, run
 from sweeps.driver.address import check_address_form
 from sweeps.driver.estimates import keep_steps, recorded_steps
 from sweeps.driver.lease import Lease
-from sweeps.driver.leftovers import Scratch
+from sweeps.driver.leftovers import Scratch, no_room_for_data
 from sweeps.driver.manifest import check_contents, contents, sweep_url, write_contents
 from sweeps.driver.meanwhile import meanwhile
 from sweeps.driver.pending import (
@@ -179,6 +179,7 @@ def _run_on_ray(
             scratch.started(session_folder())
         data = loading.result()
         from ray import tune
+        from ray.exceptions import ObjectStoreFullError, OutOfDiskError
 
         from sweeps.driver.failures import BadNodes, Until
         from sweeps.driver.gauges import Gauges
@@ -208,10 +209,11 @@ def _run_on_ray(
             project_version=importlib.metadata.version("spatial-sweeps"),
             **git_state(Path(__file__).resolve().parent.parent),
         )
-        trainable = tune.with_resources(
-            tune.with_parameters(Trial, data=data, options=options),
-            {"cpu": flags.cpus_per_trial, "gpu": gpus},
-        )
+        try:
+            with_data = tune.with_parameters(Trial, data=data, options=options)
+        except (ObjectStoreFullError, OutOfDiskError):
+            raise InputError(no_room_for_data()) from None
+        trainable = tune.with_resources(with_data, {"cpu": flags.cpus_per_trial, "gpu": gpus})
         progress = Progress(
             {trial.id: trial.cost for trial in pending},
             {trial.id: trial.label for trial in pending},

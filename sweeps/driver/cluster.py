@@ -115,8 +115,9 @@ def dashboard_address() -> str:
 
 
 def session_folder() -> str:
-    """Where the Ray that this process uses has its sockets and logs."""
-    return str(ray._private.worker._global_node.get_session_dir_path())
+    """Where the Ray that this process uses has its sockets and logs; empty where it uses none."""
+    node = ray._private.worker._global_node
+    return (node and node.get_session_dir_path()) or ""
 
 
 def _check_token() -> None:

@@ -34,7 +34,7 @@ class Scratch:
     have left is cleared.
 
     Raises `InputError` on entry if the temporary folder cannot take what a run puts there. An `OSError` that leaves the
-    context gets a note if it can no more.
+    context gets a note if it can no more, or has a name too long for Ray.
     """
 
     folder: str
@@ -61,9 +61,10 @@ class Scratch:
             os.pwrite(self._mark, json.dumps({"session": session}).encode(), 0)
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        problem = trouble() if isinstance(error, OSError) else ""
-        if error is not None and problem:
-            error.add_note(problem)  # what Tune and Ray raise then names nothing
+        if isinstance(error, OSError):
+            problem = _too_long() if "AF_UNIX path" in str(error) else trouble()
+            if problem:
+                error.add_note(problem)  # what Tune and Ray raise then names no folder, or no way out
         shutil.rmtree(self.folder, ignore_errors=True)
         if self._mark is not None:
             os.close(self._mark)
@@ -165,6 +166,28 @@ def trouble() -> str:
                 "make some room there, or set TMPDIR to another folder"
             )
     return ""
+
+
+def _too_long() -> str:
+    return (
+        f"the temporary folder {_rays()}: its name is too long for Ray's sockets; set TMPDIR to one of at "
+        "most 39 characters"
+    )
+
+
+def no_room_for_data() -> str:
+    """What to tell, and to do, where Ray's object store has not taken the data."""
+    # Ray takes the temporary folder where shared memory is smaller than its store, or full
+    places = [place for place in ("/dev/shm", _rays()) if os.path.isdir(place)]
+    free = ", ".join(f"{place} has {_size(shutil.disk_usage(place).free)} free" for place in places)
+    return (
+        f"the data of the sweep do not fit into Ray's object store: {free}; give either more (to a container: "
+        "docker run --shm-size=8g), or set TMPDIR to a folder that has more"
+    )
+
+
+def _size(number: int) -> str:
+    return f"{number / 1e9:.1f} GB" if number >= 1e9 else f"{number / 1e6:.0f} MB"
 
 
 def _rays() -> str:

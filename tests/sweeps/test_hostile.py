@@ -11,11 +11,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
 from analysis.records import read_sweep
 from tests.sweeps.driving import (
@@ -36,33 +38,36 @@ from tests.sweeps.driving import (
 pytestmark = pytest.mark.ray
 
 
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """A temporary folder whose name can be part of those of Ray's sockets."""
+    with tempfile.TemporaryDirectory(prefix="t") as found:
+        yield Path(found)
+
+
 def in_training(storage: Path, checkpoints: int = 3) -> Callable[[], bool]:
     return lambda: len(list((storage / "pilcro" / "checkpoints").glob("*/*.pt"))) >= checkpoints
 
 
-def test_the_ray_of_a_killed_driver_goes_at_the_next_start(
-    shorter: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_ray_of_a_killed_driver_goes_at_the_next_start(shorter: Path, place: Path, tmp_path: Path) -> None:
     """Where they do not fall to the machine's first process, Ray's workers would train on for a minute."""
-    # short, as it becomes part of the names of sockets
-    with tempfile.TemporaryDirectory(prefix="t") as place:
-        environment = {"TMPDIR": place}
-        process = start(tmp_path, *SHORTER, env=environment)
-        wait_for(in_training(tmp_path), "training")
-        below = processes_below(process.pid)
-        process.kill()
-        process.communicate()
-        assert [name for name in os.listdir(place) if name.startswith("sweep-")]
-        session = os.path.realpath(f"{place}/ray/session_latest")
-        assert orphans()
-        again = start(tmp_path, *SHORTER, env=environment)
-        wait_for(lambda: not any(alive(pid) for pid in below), "the end of what was left", 30)
-        code, _, err = finish(again)
-        assert code == 0, err
-        assert err.startswith("ended what the Ray of a killed sweep had left running: ")
-        assert err.count("\n") == 1
-        assert not os.path.exists(session)
-        assert not [name for name in os.listdir(place) if name.startswith("sweep-")]
+    environment = {"TMPDIR": str(place)}
+    process = start(tmp_path, *SHORTER, env=environment)
+    wait_for(in_training(tmp_path), "training")
+    below = processes_below(process.pid)
+    process.kill()
+    process.communicate()
+    session = (place / "ray" / "session_latest").resolve()
+    assert list(place.glob("sweep-*"))
+    assert orphans()
+    again = start(tmp_path, *SHORTER, env=environment)
+    wait_for(lambda: not any(alive(pid) for pid in below), "the end of what was left", 30)
+    code, _, err = finish(again)
+    assert code == 0, err
+    assert err.startswith("ended what the Ray of a killed sweep had left running: ")
+    assert err.count("\n") == 1
+    assert not session.exists()
+    assert not list(place.glob("sweep-*"))
     same(tmp_path, shorter)
 
 
@@ -87,7 +92,7 @@ def test_stopped_for_a_minute_and_continued(whole: bool, uninterrupted: Path, tm
 
 @pytest.mark.long  # a minute
 @needs_root
-def test_a_driver_that_was_stopped_while_another_took_over(uninterrupted: Path, tmp_path: Path) -> None:
+def test_a_driver_that_was_stopped_while_another_took_over(uninterrupted: Path, place: Path, tmp_path: Path) -> None:
     """It says so and stops; the other, on a machine of its own, is not disturbed."""
     first = start(tmp_path, *LONGER)
     wait_for(in_training(tmp_path), "training")
@@ -95,15 +100,11 @@ def test_a_driver_that_was_stopped_while_another_took_over(uninterrupted: Path, 
     lease = tmp_path / "pilcro" / "driver.json"
     before = json.loads(lease.read_text())["driver"]
     apart = ["unshare", "--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc", "bash", "-c"]
-    with tempfile.TemporaryDirectory(prefix="t") as place:
-        command = f"ip link set lo up; {sys.executable} {SCRIPT} --storage {tmp_path} {' '.join(LONGER)}"
-        second = subprocess.Popen(
-            [*apart, command],
-            env={**os.environ, "TMPDIR": place},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+    command = f"ip link set lo up; {sys.executable} {SCRIPT} --storage {tmp_path} {' '.join(LONGER)}"
+    environment = {**os.environ, "TMPDIR": str(place)}
+    with subprocess.Popen(
+        [*apart, command], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as second:
         wait_for(lambda: _driver(lease) not in ("", before), "the take-over", 90)
         other = _driver(lease)
         os.kill(first.pid, signal.SIGCONT)
@@ -260,10 +261,8 @@ def test_storage_that_is_deleted(removed: str, uninterrupted: Path, tmp_path: Pa
 
 @pytest.mark.long
 @needs_root
-def test_a_temporary_folder_that_fills_up(uninterrupted: Path, tmp_path: Path) -> None:
+def test_a_temporary_folder_that_fills_up(uninterrupted: Path, place: Path, tmp_path: Path) -> None:
     """It is named, and with room there the same command goes on."""
-    place = tmp_path / "t"
-    place.mkdir()
     sweep = f"{sys.executable} {SCRIPT} --storage {tmp_path}/results {' '.join(LONGER)}"
     done = in_namespace(
         f"""
@@ -309,3 +308,38 @@ def test_shared_memory_of_64_megabytes(uninterrupted: Path, tmp_path: Path) -> N
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     same(tmp_path, uninterrupted)
+
+
+@needs_root
+def test_data_for_which_there_is_no_room(place: Path, tmp_path: Path) -> None:
+    """Neither in shared memory nor in the temporary folder: told with what each of them has."""
+    draws = np.random.default_rng(0)
+    for name in ("a", "b"):
+        (tmp_path / "images" / name).mkdir(parents=True)
+        for number in range(200):
+            image = Image.fromarray(draws.integers(0, 255, (96, 96, 3), dtype="u1"))
+            image.save(tmp_path / "images" / name / f"{number}.png")
+    options = "--image-size 96 --epochs 1 --alpha 1 --seeds 1 --batch-size 32 --interval 1"
+    done = in_namespace(
+        f"""
+        ip link set lo up
+        mount -t tmpfs -o size=4m none /dev/shm
+        mount -t tmpfs -o size=4m none {place}
+        export TMPDIR={place}
+        {sys.executable} {SCRIPT} --storage {tmp_path} --dataset folder:{tmp_path}/images {options}
+        """,
+        tmp_path,
+    )
+    assert done.returncode == 2, done.stderr
+    told = "error: the data of the sweep do not fit into Ray's object store: /dev/shm has 4 MB free, "
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert line.startswith(f"{told}{place} has 4 MB free; give either more")
+    assert "Traceback" not in done.stderr
+
+
+def test_a_temporary_folder_with_a_long_name(place: Path, tmp_path: Path) -> None:
+    folder = place / ("x" * 60)
+    code, _, err = finish(start(tmp_path, *SHORTER, env={"TMPDIR": str(folder)}))
+    assert code == 1
+    assert err.startswith(f"error: the temporary folder {folder}: its name is too long for Ray's sockets; set TMPDIR")
+    assert err.count("\n") == 1, err
