@@ -243,28 +243,50 @@ def _reason(error: BaseException) -> str:
     return " ".join(str(getattr(error, "strerror", None) or error).split()) or type(error).__name__
 
 
+# what a sweep does with its storage, in the order in which it is tried, and the permission that S3 wants for it
+_STEPS = (("written", "PutObject"), ("listed", "ListBucket"), ("read", "GetObject"), ("deleted from", "DeleteObject"))
+
+
 def check_storage(url: str) -> None:
     """Find out in seconds whether a sweep could be recorded under `url` (made when it is a missing folder).
 
-    Writes and deletes a probe. Raises `InputError` if that fails: a folder without permission, a missing bucket,
-    missing credentials, an endpoint that does not answer.
+    Writes, lists, reads and deletes a probe. Raises `InputError` if that fails: a folder without permission, a missing
+    bucket, missing credentials or such that may not do all of it, an endpoint that does not answer or is none.
     """
     fs, path, limit = open_briefly(url)
     probe = f"{path}/.probe-{uuid.uuid4().hex}"
+    steps = iter(_STEPS)
     try:
+        done, permission = next(steps)
         if isinstance(fs, local.LocalFileSystem):
             os.makedirs(path, exist_ok=True)
         fs.pipe_file(probe, b"probe", **limit)
+        done, permission = next(steps)
+        fs.ls(probe, detail=False, **limit)
+        done, permission = next(steps)
+        fs.cat_file(probe, **limit)
+        done, permission = next(steps)
         fs.rm_file(probe, **limit)
-    except STORAGE_ERRORS as error:
-        place = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-        at = f" at {place}" if limit and place else ""
+    # ValueError: an endpoint that is no URL; RecursionError: botocore asks for ever for a region that nobody names
+    except (*STORAGE_ERRORS, ValueError, RecursionError) as error:
+        place = _endpoint(fs) if limit else ""
         reason = _reason(error)
         if limit and isinstance(error, FileNotFoundError):
             reason = "the bucket does not exist"
         elif isinstance(error, TimeoutError):
             reason = "no answer"
-        raise InputError(
-            f"storage {url}{at}: cannot be written ({reason}); "
-            + ("check the bucket, AWS_ENDPOINT_URL and the credentials" if limit else "choose another --storage")
-        ) from None
+        elif isinstance(error, RecursionError):
+            reason = "the bucket is in another region; set AWS_DEFAULT_REGION to that"
+        way_out = "check the bucket, AWS_ENDPOINT_URL and the credentials" if limit else "choose another --storage"
+        if limit and isinstance(error, PermissionError):
+            way_out = f"check the credentials; a sweep needs {', '.join(f's3:{needed}' for _, needed in _STEPS)} there"
+            reason += f": s3:{permission}"
+        raise InputError(f"storage {url}{place and f' at {place}'}: cannot be {done} ({reason}); {way_out}") from None
+
+
+def _endpoint(fs: fsspec.AbstractFileSystem) -> str:
+    """Where the requests go, if not to AWS: by the environment, or by a profile of the configuration file."""
+    named = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    client = getattr(fs, "_s3", None)
+    used = str(client.meta.endpoint_url) if client is not None else ""
+    return named or ("" if used.endswith(".amazonaws.com") else used)

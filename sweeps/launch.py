@@ -7,7 +7,6 @@ import importlib.metadata
 import os
 import signal
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ from analysis.command_line import InputError, make_console, run
 from sweeps.driver.address import NoRay, check_address_form
 from sweeps.driver.estimates import keep_steps, recorded_steps
 from sweeps.driver.lease import Lease
+from sweeps.driver.leftovers import Scratch, no_room_for_data
 from sweeps.driver.manifest import check_contents, contents, sweep_url, write_contents
 from sweeps.driver.meanwhile import meanwhile
 from sweeps.driver.pending import (
@@ -88,7 +88,8 @@ def _with_storage(work: Callable[[SweepFlags, Plan], Any], flags: SweepFlags, pl
         refused = "Bad Request" in str(error) or "expired" in str(error).lower()
         refused |= isinstance(error, PermissionError) and "://" in flags.storage
         hint = " (have the credentials expired?)" if refused else ""
-        print(f"error: storage {flags.storage}: {brief(error)}{hint}; {GOES_ON}", file=sys.stderr)
+        told = next(iter(getattr(error, "__notes__", [])), f"storage {flags.storage}: {brief(error)}{hint}")
+        print(f"error: {told}; {GOES_ON}", file=sys.stderr)
         raise SystemExit(1) from None
 
 
@@ -178,12 +179,19 @@ def _run_on_ray(
     from sweeps.driver.neighbours import Neighbours
 
     processors = len(pending) * flags.cpus_per_trial
-    with connected(flags.dashboard, processors) as address, contextlib.ExitStack() as stack:
+    with (
+        Scratch() as scratch,
+        connected(scratch.folder, flags.dashboard, processors) as (address, session),
+        contextlib.ExitStack() as stack,
+    ):
         started_here = address is None
+        if session is not None:
+            scratch.started(session)
         neighbours = stack.enter_context(Neighbours(flags.name or flags.NAME, console)) if started_here else None
         console.print(which_ray(address, str(neighbours or "")))
         data = loading.result()
         from ray import tune
+        from ray.exceptions import ObjectStoreFullError, OutOfDiskError
 
         from sweeps.driver.failures import BadDevices, Until
         from sweeps.driver.gauges import Gauges
@@ -214,10 +222,11 @@ def _run_on_ray(
             project_version=importlib.metadata.version("spatial-sweeps"),
             **git_state(Path(__file__).resolve().parent.parent),
         )
-        trainable = tune.with_resources(
-            tune.with_parameters(Trial, data=data, options=options),
-            {"cpu": flags.cpus_per_trial, "gpu": gpus},
-        )
+        try:
+            with_data = tune.with_parameters(Trial, data=data, options=options)
+        except (ObjectStoreFullError, OutOfDiskError):
+            raise InputError(no_room_for_data()) from None
+        trainable = tune.with_resources(with_data, {"cpu": flags.cpus_per_trial, "gpu": gpus})
         progress = Progress(
             {trial.id: trial.cost for trial in pending},
             {trial.id: trial.label for trial in pending},
@@ -233,8 +242,6 @@ def _run_on_ray(
         )
         bad_devices = BadDevices(most_resources().get("GPU", 0.0), len(pending))
         roomier = Roomier(flags.cpus_per_trial, gpus)
-        # Tune's own state is never used, and is kept from the storage, at whose failures it would stumble or hang
-        scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="sweep-", ignore_cleanup_errors=True))
         tuner = tune.Tuner(
             trainable,
             param_space={"trial": tune.grid_search([trial.payload() for trial in pending])},
@@ -246,7 +253,8 @@ def _run_on_ray(
                 trial_dirname_creator=lambda trial: trial.config["trial"]["id"],
             ),
             run_config=tune.RunConfig(
-                storage_path=scratch,
+                # Tune's own state is never used; on the storage it would stumble or hang at that one's failures
+                storage_path=scratch.folder,
                 failure_config=tune.FailureConfig(max_failures=MAX_WORKER_LOSSES),
                 checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
                 callbacks=[progress, gauges, bad_devices],

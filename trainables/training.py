@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from analysis.command_line import InputError
@@ -134,7 +134,8 @@ class Run:
         self.maps: list[dict[str, Any]] = []
         self.train_seconds = 0.0
         self.measure_seconds = 0.0
-        self.started_at = datetime.now(UTC).isoformat()
+        self._begun = datetime.now(UTC), time.monotonic()
+        self.started_at = self._begun[0].isoformat()
 
     def _build(self, seed: int) -> nn.Module:
         return build_network(self.config, self.data, self.data.classes, seed)
@@ -285,6 +286,9 @@ class Run:
 
     def tables(self) -> tuple[dict[str, Any], list[dict[str, Any]], list[dict[str, Any]], list[dict[str, Any]]]:
         """Rows for trials (one, without identity and provenance), epochs, measurements and maps."""
+        started, (begun, then) = datetime.fromisoformat(self.started_at), self._begun
+        # a clock that is set during a trial makes it neither longer nor shorter
+        finished = max(started, begun + timedelta(seconds=time.monotonic() - then))
         trial = {
             "status": self.status,
             "error": self.error,
@@ -292,8 +296,8 @@ class Run:
             "train_seconds": self.train_seconds,
             "measure_seconds": self.measure_seconds,
             "images_per_second": self.images / self.train_seconds if self.train_seconds else None,
-            "started_at": datetime.fromisoformat(self.started_at),
-            "finished_at": datetime.now(UTC),
+            "started_at": started,
+            "finished_at": finished,
         }
         maps = [map_row(row["epoch"], row["name"], row["values"]) for row in self.maps]
         return trial, self.epochs, self.measurements, maps

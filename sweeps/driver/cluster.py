@@ -28,10 +28,10 @@ from sweeps.flags import SweepFlags
 
 
 @contextlib.contextmanager
-def connected(dashboard: bool, trials: float = 0.0) -> Iterator[str | None]:
+def connected(folder: str, dashboard: bool, trials: float = 0.0) -> Iterator[tuple[str | None, str | None]]:
     """The cluster of RAY_ADDRESS, or the Ray that the user has started on this machine, or a local one for the time of
-    the sweep; the address that was joined, None for a local one. `trials`: how many processors the trials would use,
-    were there enough.
+    the sweep, with its files in `folder`; the address that was joined, or None and the folder of the local one's
+    session. `trials`: how many processors the trials would use, were there enough.
 
     Raises `InputError` for an address or a token that does not fit, and `NoRay` if the local one does not start, or any
     of them ends.
@@ -40,10 +40,10 @@ def connected(dashboard: bool, trials: float = 0.0) -> Iterator[str | None]:
     logging.getLogger("ray").setLevel(logging.ERROR)
     logging.getLogger("ray.tune").setLevel(logging.ERROR)
     logging.getLogger("ray.tune.tune").setLevel(logging.CRITICAL)  # that trials failed is told by the summary
-    with local_ray(dashboard, trials) if address is None else _joined(address) as folder:
+    with local_ray(folder, dashboard, trials) if address is None else _joined(address) as session:
         signal.signal(signal.SIGTERM, terminate)  # Ray's own would abort with a dump
-        with watched(3.0 if address is None else 45.0, folder):
-            yield address
+        with watched(3.0 if address is None else 45.0, session):
+            yield address, session
 
 
 @contextlib.contextmanager

@@ -2,12 +2,13 @@
 
 The file is made so that only one can make it (exclusive creation on a disk, a conditional put on S3). A driver that
 was killed leaves it behind; it is taken over at once where its process is known to have ended, else when it has not
-been renewed for a while, as seen here: no two machines' clocks are compared.
+been renewed for a while, as seen here by what no one sets: no clock that tells the day is read, nor are two compared.
 
-A driver that cannot reach the storage goes on for `CUT_OFF_AFTER` seconds, as its trials do, so that a failure of the
-storage that passes costs nothing; when it reaches it again it reads whose the sweep is. If another driver is started
-in that time and does reach it, both work until then: two minutes at most, which is harmless, as a trial's numbers are
-those of its configuration, a recorded one is not replaced and a checkpoint's name is that of its content.
+A driver that cannot reach the storage, or not write on it, goes on for `CUT_OFF_AFTER` seconds, as its trials do, so
+that a failure of the storage that passes costs nothing; when it reaches it again it reads whose the sweep is. If
+another driver is started in that time and does reach it, both work until then: two minutes at most, which is harmless,
+as a trial's numbers are those of its configuration, a recorded one is not replaced and a checkpoint's name is that of
+its content.
 """
 
 from __future__ import annotations
@@ -56,6 +57,7 @@ class Lease:
             "processes": _processes(),
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
         }
+        self.renewals = 0
         self.lost = threading.Event()
         self.reason: Exception = InputError("the sweep's lease is held")
         self._ended = threading.Event()
@@ -80,7 +82,8 @@ class Lease:
                 self.fs.rm_file(self.path, **self.limit)
 
     def _encoded(self) -> bytes:
-        return json.dumps({**self.content, "renewed": time.time_ns()}).encode()
+        self.renewals += 1  # no renewal looks like another, whatever becomes of the clock
+        return json.dumps({**self.content, "renewed": self.renewals}).encode()
 
     def _create(self) -> bool:
         """Make the file; False if it is there."""
@@ -138,32 +141,43 @@ class Lease:
             raise InputError(f"{self.sweep}: another driver has just started on this sweep; nothing was changed")
 
     def _renew(self) -> None:
-        renewed = time.monotonic()
+        failing: float | None = None
         while not self._ended.wait(RENEWED_EVERY):
+            begun = time.monotonic()
             try:
                 held = self._read()
                 if held is None or held.get("driver") != self.content["driver"]:
-                    self._lose(InputError(f"{self.sweep}: {_seen(held)}; this one has stopped"))
+                    self._lose(InputError(f"{self.sweep}: {self._seen(held)}; this one has stopped"))
                     return
+                if time.monotonic() - begun >= STALE_AFTER:
+                    continue  # this process was stopped meanwhile: what was read is another's by now, perhaps
                 put_file(self.fs, self.path, self._encoded(), **self.limit)
-                renewed = time.monotonic()
+                failing = None
             except Exception as error:  # noqa: BLE001 - whatever it is, without renewals this driver is taken for dead
+                # since it was tried first in vain, not since it last was: this process may have been stopped for long
+                failing = begun if failing is None else failing
                 # else the next renewal may succeed; whoever takes over meanwhile is seen then
-                if time.monotonic() - renewed >= CUT_OFF_AFTER:
+                if time.monotonic() - failing >= CUT_OFF_AFTER:
                     told = " ".join(str(error).split()) or type(error).__name__
-                    words = f"not reached for {time.monotonic() - renewed:.0f} s ({told}), so this driver has stopped"
-                    self._lose(OSError(words))
+                    since = f"{time.monotonic() - failing:.0f} s"
+                    self._lose(OSError(f"neither read nor written for {since} ({told}), so this driver has stopped"))
                     return
 
     def _lose(self, reason: Exception) -> None:
         self.reason = reason
         self.lost.set()
 
+    def _seen(self, held: dict[str, Any] | None) -> str:
+        """What has become of the file, for the driver whose it was."""
+        if held is not None:
+            return _of_another(held)
+        removed = f"{_NAME}, by which one driver at a time works on a sweep, was removed"
+        if not self.fs.exists(f"{self.path.rsplit('/', 1)[0]}/sweep.json", **self.limit):
+            return f"{removed}, and there is no sweep.json: is the whole folder gone, or no longer mounted?"
+        return f"{removed}, by hand or by another driver that has taken this sweep over and ended"
 
-def _seen(held: dict[str, Any] | None) -> str:
-    """What has become of the file, for the driver whose it was."""
-    if held is None:
-        return f"{_NAME}, by which one driver at a time works on a sweep, was removed"
+
+def _of_another(held: dict[str, Any]) -> str:
     if "driver" not in held:
         return f"{_NAME}, by which one driver at a time works on a sweep, was changed"
     place = f"process {held.get('pid')} on {held.get('host')}, since {held.get('started')}"

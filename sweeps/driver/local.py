@@ -6,10 +6,8 @@ import contextlib
 import logging
 import os
 import secrets
-import signal
 import stat
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,31 +17,29 @@ import ray
 from ray._common.utils import get_default_ray_temp_dir
 
 from sweeps.driver.address import NoRay
+from sweeps.driver.leftovers import trouble
 
 PRELOADED = ("torch", "torch._dynamo", "trainables.trainable")
 """What each worker of a local Ray imports while the driver is still busy; optimisers need the second."""
 LOOPBACK = "127.0.0.1"
 REGISTERS_WITHIN = 120.0
 """Seconds that Ray's node may take to start, on a busy machine; Ray itself gives it 30."""
-LONGEST_SOCKET = 107
-"""Bytes of a Unix socket's path."""
-IN_FOLDER = len("/sweep-12345678/ray/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store.1")
 
 
 @contextlib.contextmanager
-def local_ray(dashboard: bool, trials: float) -> Iterator[str]:
+def local_ray(folder: str, dashboard: bool, trials: float) -> Iterator[str]:
     """While the context is open a Ray runs that listens on the loopback interface alone and has its files where no
-    other user can change them; the folder of its session. `trials`: how many processors the trials would use, were
-    there enough.
+    other user can change them: in `folder`, or with a dashboard in Ray's usual one. Gives the folder of its
+    session. `trials`: how many processors the trials would use, were there enough.
 
     Raises `NoRay` if it does not start, twice.
     """
     check_token_file()
-    with contextlib.ExitStack() as stack:
-        # Prometheus and Grafana look for a Ray with a dashboard where Ray has its files by default
-        default = get_default_ray_temp_dir()
-        files = default if dashboard and _ours(default) else _files(stack)
-        stack.callback(ray.shutdown)
+    # Prometheus and Grafana look for a Ray with a dashboard where Ray has its files by default
+    default = get_default_ray_temp_dir()
+    usual = dashboard and _ours(default) and Path(default).parent == Path(folder).parent
+    files = default if usual else f"{folder}/ray"
+    try:
         for last in (False, True):
             nodes: list[Any] = []
             try:
@@ -70,12 +66,8 @@ def local_ray(dashboard: bool, trials: float) -> Iterator[str]:
         for path, mode in ((files, 0o755), (session, 0o755), (f"{session}/sockets", 0o700)):
             os.chmod(path, mode)
         yield session
-
-
-def _files(stack: contextlib.ExitStack) -> str:
-    where = None if len(tempfile.gettempdir()) + IN_FOLDER <= LONGEST_SOCKET else "/tmp"
-    folder = tempfile.TemporaryDirectory(prefix="sweep-", dir=where, ignore_cleanup_errors=True)
-    return f"{stack.enter_context(folder)}/ray"
+    finally:
+        ray.shutdown()
 
 
 def _ours(folder: str) -> bool:
@@ -88,29 +80,12 @@ def _ours(folder: str) -> bool:
 
 def _why(error: Exception) -> str:
     cores, (load, _, _) = len(os.sched_getaffinity(0)), os.getloadavg()
-    busy = (
+    way_out = trouble() or (
         f"this machine is busy (load {load:.0f} on {cores} cores): wait until it is less so, or leave it more room"
         if load > 2 * cores
-        else "look whether memory, /dev/shm and the temporary folder have room, or start it by hand: ray start --head"
+        else "look whether memory and /dev/shm have room, or start it by hand: ray start --head"
     )
-    return f"Ray did not start on this machine, twice ({_brief(error)}); {busy}"
-
-
-def end_all(folder: str) -> None:
-    """End every other process of this user that writes into the folder, as all those of a Ray do: where one of its
-    parts is killed, others go on for a minute."""
-    for entry in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):  # it ended while we looked, or is another user's
-            if int(entry.name) != os.getpid() and any(_written(entry / "fd", folder)):
-                os.kill(int(entry.name), signal.SIGKILL)
-
-
-def _written(descriptors: Path, folder: str) -> Iterator[str]:
-    for entry in descriptors.iterdir():
-        with contextlib.suppress(FileNotFoundError):  # it was closed while we looked
-            file = os.readlink(entry)
-            if file.startswith(f"{folder}/") and entry.lstat().st_mode & 0o200:
-                yield file
+    return f"Ray did not start on this machine, twice ({_brief(error)}); {way_out}"
 
 
 def _brief(error: Exception) -> str:

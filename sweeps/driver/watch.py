@@ -15,7 +15,7 @@ from typing import Any
 import ray
 
 from sweeps.driver.address import NoRay, refusal
-from sweeps.driver.local import end_all
+from sweeps.driver.leftovers import end
 
 LOOKS_EVERY = 1.0
 RAYLET_GONE_AFTER = 3.0
@@ -60,7 +60,7 @@ def watched(gone_after: float, folder: str | None) -> Iterator[None]:
             return
         reasons.append(told)
         if folder is not None:
-            end_all(folder)
+            end(folder)
         _thread.interrupt_main()
         if not ended.wait(ENDS_WITHIN):
             sys.stdout.flush()

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.sweeps.driving import LONGER, SHORTER, end, finish, start
+from tests.sweeps.store import Store
 
 
 @pytest.fixture(autouse=True)
@@ -32,3 +33,10 @@ def undisturbed(storage: Path, argv: list[str], trials: int) -> Path:
     assert f"{trials}/{trials} trials done" in out
     assert err == ""
     return storage
+
+
+@pytest.fixture
+def store(s3: str, s3_endpoint: str) -> Iterator[Store]:
+    found = Store(s3_endpoint)
+    yield found
+    found.close()

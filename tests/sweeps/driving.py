@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pyarrow as pa
+import pytest
 
 from analysis.records import read_sweep
 
@@ -87,6 +89,26 @@ def results(storage: Path | str, name: str = "pilcro") -> dict[str, pa.Table]:
         name: table.drop_columns([column for column in table.column_names if column in CLOCKS_AND_PLACES])
         for name, table in tables.items()
     }
+
+
+def same(found: str | Path, wanted: Path) -> None:
+    expected, tables = results(wanted), results(found)
+    for name, table in expected.items():
+        assert tables[name].equals(table), name
+
+
+def in_namespace(script: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run a shell script with mounts, processes and network of its own."""
+    command = ["unshare", "--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc", "bash", "-c", script]
+    environment = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
+    return subprocess.run(
+        command, env=environment, capture_output=True, text=True, check=False, timeout=400, cwd=folder
+    )
+
+
+needs_root = pytest.mark.skipif(
+    os.geteuid() != 0 or not shutil.which("unshare"), reason="needs root and unshare for a namespace"
+)
 
 
 def processes_below(pid: int, deep: bool = True) -> dict[int, str]:

@@ -3,28 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-import http.client
 import json
 import os
-import shutil
-import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import pytest
 import s3fs
 
 from analysis.records import read_sweep
-from tests.sweeps.driving import LONGER, SCRIPT, finish, patched, results, start, wait_for
+from tests.sweeps.driving import LONGER, SCRIPT, finish, in_namespace, needs_root, patched, same, start, wait_for
+from tests.sweeps.store import Answer, Store
 
 pytestmark = pytest.mark.ray
 
-Answer = tuple[int, str]
 FAULTS: dict[str, list[Answer]] = {
     "5xx": [(500, "InternalError"), (503, "ServiceUnavailable")],
     "expired": [(400, "ExpiredToken")],
@@ -32,93 +26,11 @@ FAULTS: dict[str, list[Answer]] = {
 }
 
 
-class Store:
-    """An S3 that fails when told to: a proxy before the test's server."""
-
-    def __init__(self, behind: str) -> None:
-        store = self
-        self.answers: list[Answer] = []
-        self.failed = 0
-        target = urlsplit(behind)
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def _body(self) -> bytes:
-                if self.headers.get("Transfer-Encoding", "").lower() != "chunked":
-                    return self.rfile.read(int(self.headers.get("Content-Length") or 0))
-                parts = []
-                while size := int(self.rfile.readline().split(b";")[0], 16):
-                    parts.append(self.rfile.read(size))
-                    self.rfile.readline()
-                while self.rfile.readline().strip():  # trailers
-                    continue
-                return b"".join(parts)
-
-            def _serve(self) -> None:
-                body = self._body()
-                if store.answers:
-                    status, code = store.answers[store.failed % len(store.answers)]
-                    store.failed += 1
-                    if not status:
-                        wait_for(lambda: not store.answers, "the end of the silence", 900)
-                        self.close_connection = True
-                        return
-                    content = f"<Error><Code>{code}</Code><Message>{code} by the drill</Message></Error>".encode()
-                    self.send_response(status)
-                    headers = {"Content-Type": "application/xml"}
-                else:
-                    there = http.client.HTTPConnection(target.hostname or "", target.port, timeout=60)
-                    sent = {k: v for k, v in self.headers.items() if k.lower() not in ("transfer-encoding", "expect")}
-                    there.request(self.command, self.path, body, {**sent, "Content-Length": str(len(body))})
-                    answer = there.getresponse()
-                    content = answer.read()
-                    self.send_response(answer.status)
-                    skipped = {"connection", "transfer-encoding", "content-length", "server", "date"}
-                    headers = {name: value for name, value in answer.getheaders() if name.lower() not in skipped}
-                    if self.command == "HEAD":
-                        headers["Content-Length"] = answer.getheader("Content-Length") or "0"
-                    there.close()
-                for name, value in headers.items():
-                    self.send_header(name, value)
-                if "Content-Length" not in headers:
-                    self.send_header("Content-Length", str(len(content)))
-                self.end_headers()
-                if self.command != "HEAD":
-                    self.wfile.write(content)
-
-            do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = _serve
-
-            def log_message(self, format: str, *args: object) -> None:
-                return
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-
-    def close(self) -> None:
-        self.server.shutdown()
-        self.server.server_close()
-
-
-@pytest.fixture
-def store(s3: str, s3_endpoint: str) -> Iterator[Store]:
-    found = Store(s3_endpoint)
-    yield found
-    found.close()
-
-
 def checkpoints(endpoint: str) -> int:
     """Trials that have a checkpoint."""
     fs = s3fs.S3FileSystem(endpoint_url=endpoint, key="test", secret="test", use_listings_cache=False)
     found = fs.glob("bucket/sweeps/pilcro/checkpoints/*/*.pt")
     return len({path.split("/")[-2] for path in found})
-
-
-def same(found: str | Path, wanted: Path) -> None:
-    expected, tables = results(wanted), results(found)
-    for name, table in expected.items():
-        assert tables[name].equals(table), name
 
 
 @pytest.mark.long  # in CI S3 fails in test_records_s3
@@ -219,20 +131,6 @@ def test_two_drivers_at_once(uninterrupted: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "pilcro" / "driver.json").exists()
 
 
-def _namespace(script: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    """Run a shell script with mounts, processes and network of its own."""
-    command = ["unshare", "--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc", "bash", "-c", script]
-    environment = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
-    return subprocess.run(
-        command, env=environment, capture_output=True, text=True, check=False, timeout=400, cwd=folder
-    )
-
-
-needs_root = pytest.mark.skipif(
-    os.geteuid() != 0 or not shutil.which("unshare"), reason="needs root and unshare for a namespace"
-)
-
-
 @pytest.mark.long
 @needs_root
 def test_a_full_disk(uninterrupted: Path, tmp_path: Path) -> None:
@@ -241,7 +139,7 @@ def test_a_full_disk(uninterrupted: Path, tmp_path: Path) -> None:
     storage.mkdir()
     kept = tmp_path / "kept"
     sweep = f"{sys.executable} {SCRIPT} --storage {storage} {' '.join(LONGER)}"
-    done = _namespace(
+    done = in_namespace(
         f"""
         ip link set lo up
         mount -t tmpfs -o size=300k none {storage}
@@ -322,7 +220,7 @@ def test_out_of_memory_by_rays_monitor(memory_group: Path, uninterrupted: Path, 
     when = "run.config.seed == 1 and run.epoch == 2 and not hasattr(run.config.method, 'alpha')"
     environment = patched(tmp_path / "patch", when, hungry)
     sweep = f"{sys.executable} {SCRIPT} --storage {tmp_path}/results {' '.join(LONGER)}"
-    done = _namespace(
+    done = in_namespace(
         f"""
         set -e
         ip link set lo up

@@ -158,7 +158,9 @@ def test_a_driver_that_cannot_reach_the_storage_goes_on_for_a_while(
         monkeypatch.setattr(lease, "CUT_OFF_AFTER", 0.5)
         storage.error = error
         assert held.lost.wait(30)
-        with pytest.raises(OSError, match=f"not reached for .* s \\({error}\\), so this driver has stopped"):
+        with pytest.raises(
+            OSError, match=f"neither read nor written for .* s \\({error}\\), so this driver has stopped"
+        ):
             raise held.reason
         storage.error = None
 

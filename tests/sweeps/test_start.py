@@ -84,7 +84,7 @@ def test_a_ray_that_does_not_start_is_tried_once_more(
     monkeypatch.setattr(ray._private.worker, "_global_node", Started())
     monkeypatch.setattr(ray, "shutdown", lambda: None)
     works_at = 2
-    with local.local_ray(dashboard=False, trials=1.0) as session:
+    with local.local_ray(str(tmp_path / "x"), dashboard=False, trials=1.0) as session:
         assert len(attempts) == 2
         assert Path(session).stat().st_mode & 0o777 == 0o755
         assert (Path(session) / "sockets").stat().st_mode & 0o777 == 0o700
@@ -94,16 +94,15 @@ def test_a_ray_that_does_not_start_is_tried_once_more(
     works_at = 3
     monkeypatch.setattr(os, "getloadavg", lambda: (1000.0, 0.0, 0.0))
     busy = r"twice \(The current node .* could happen\); this machine is busy \(load 1000"
-    with pytest.raises(NoRay, match=busy), local.local_ray(dashboard=False, trials=1.0):
+    with pytest.raises(NoRay, match=busy), local.local_ray(str(tmp_path / "x"), dashboard=False, trials=1.0):
         pass
     attempts.clear()
     monkeypatch.setattr(os, "getloadavg", lambda: (0.0, 0.0, 0.0))
-    room = "look whether memory, /dev/shm and the temporary folder have room"
-    with pytest.raises(NoRay, match=room), local.local_ray(dashboard=False, trials=1.0):
+    room = "look whether memory and /dev/shm have room"
+    with pytest.raises(NoRay, match=room), local.local_ray(str(tmp_path / "x"), dashboard=False, trials=1.0):
         pass
     assert all(options["_node_ip_address"] == "127.0.0.1" for options in attempts)
-    # Ray's files lie where nobody else may enter, and are gone afterwards
-    assert not any(Path(options["_temp_dir"]).parent.exists() for options in attempts)
+    assert all(options["_temp_dir"] == str(tmp_path / "x" / "ray") for options in attempts)
 
 
 def test_a_node_is_waited_for_as_long_as_it_lives(monkeypatch: pytest.MonkeyPatch) -> None:
