@@ -153,6 +153,8 @@ class Roomier(FIFOScheduler):
         """By trial, what it has."""
 
     def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
+        if trial.status == Trial.RUNNING:
+            return  # it is given up: Tune has stopped those that are tried again
         error, payload = cause(trial), trial.config["trial"]
         has = {name: payload.get(name, share) for name, share in self.shares.items()}
         if isinstance(error, OutOfGpuMemory):

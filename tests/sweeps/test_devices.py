@@ -434,6 +434,7 @@ class Pending:
         Path(self.pickled_error_file).write_bytes(cloudpickle.dumps(error))
         self.config = {"trial": {"id": "a", "label": "α=1"}}
         self.resources: dict[str, float] = {}
+        self.status = "ERROR"
 
     def update_resources(self, resources: dict[str, float]) -> None:
         self.resources = resources
@@ -472,6 +473,10 @@ def test_processors_of_a_trial_whose_node_ran_low(tmp_path: Path, monkeypatch: p
     assert scheduler.told()[0].startswith(
         "out of memory with --cpus-per-trial 1, and tried again with up to 3: 1 trial"
     )
+    # at the last time it still runs, to Tune, which would refuse
+    trial.status, trial.resources = "RUNNING", {}
+    scheduler.on_trial_error(None, trial)
+    assert trial.resources == {}
     other = Pending(tmp_path, RayActorError(error_msg="died"))
     scheduler.on_trial_error(None, other)
     assert other.resources == {}
@@ -600,7 +605,8 @@ class TestOnACluster:
             assert code == 1, err
             assert "go elsewhere" not in err
             (line,) = [line for line in err.splitlines() if line.startswith("failed: ")]
-            assert "given up after 3 attempts: GPUs failed under it, in epoch 3: GPU " in line
+            # the harm is done before the third is counted
+            assert "given up after 3 attempts: GPUs failed under it, in epoch 2: GPU " in line
             assert "1 of 10 trials failed; --retry-failed runs them again; 1 of them from a checkpoint" in err
         assert "those of 1 trials" in (tmp_path / "dry.out").read_text()
         for name, storage in (("again", "illegal"), ("anew", "assert")):
