@@ -30,13 +30,13 @@ with Scratch() as scratch:
 
 
 @pytest.fixture(autouse=True)
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The temporary folder of this process and of those that it starts."""
-    found = tmp_path / "tmp"
-    found.mkdir()
-    monkeypatch.setattr(tempfile, "tempdir", str(found))
-    monkeypatch.setenv("TMPDIR", str(found))
-    return found
+def place(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The temporary folder of this process and of those that it starts, with a name short enough for Ray's sockets."""
+    with tempfile.TemporaryDirectory(prefix="t", dir="/tmp") as found:
+        monkeypatch.setattr(tempfile, "tempdir", found)
+        monkeypatch.setenv("TMPDIR", found)
+        monkeypatch.delenv("RAY_TMPDIR", raising=False)
+        yield Path(found)
 
 
 @pytest.fixture
