@@ -14,6 +14,7 @@ from ray.tune.execution import class_cache
 
 from sweeps.driver import local
 from sweeps.driver.address import NoRay
+from sweeps.driver.failures import BadDevices
 from sweeps.driver.losses import mended_tune
 from sweeps.driver.meanwhile import meanwhile
 
@@ -56,9 +57,9 @@ def test_trials_of_a_local_ray_have_no_environment_of_their_own() -> None:
     """With one, none of the workers that Ray has started would do. On a cluster they keep it."""
     before = class_cache.DEFAULT_ENV_VARS, class_cache.ENV_VARS_TO_PROPAGATE
     assert all(before)
-    with mended_tune():
+    with mended_tune(BadDevices(0.0, 1)):
         assert before == (class_cache.DEFAULT_ENV_VARS, class_cache.ENV_VARS_TO_PROPAGATE)
-    with mended_tune(local=True):
+    with mended_tune(BadDevices(0.0, 1), local=True):
         assert not class_cache.DEFAULT_ENV_VARS
         assert not class_cache.ENV_VARS_TO_PROPAGATE
     assert before == (class_cache.DEFAULT_ENV_VARS, class_cache.ENV_VARS_TO_PROPAGATE)
