@@ -81,7 +81,7 @@ def _launched(flags: SweepFlags, plan: Plan) -> int:
         return launch(flags, plan)
     except records.STORAGE_ERRORS as error:
         refused = isinstance(error, PermissionError) or "Bad Request" in str(error) or "expired" in str(error).lower()
-        hint = " (have the credentials expired?)" if refused else ""
+        hint = " (have the credentials expired, or lost a permission?)" if refused else ""
         told = next(iter(getattr(error, "__notes__", [])), f"storage {flags.storage}: {brief(error)}{hint}")
         print(f"error: {told}; {GOES_ON}", file=sys.stderr)
         raise SystemExit(1) from None
