@@ -87,7 +87,7 @@ def _with_storage(work: Callable[[SweepFlags, Plan], Any], flags: SweepFlags, pl
     except records.STORAGE_ERRORS as error:
         refused = "Bad Request" in str(error) or "expired" in str(error).lower()
         refused |= isinstance(error, PermissionError) and "://" in flags.storage
-        hint = " (have the credentials expired?)" if refused else ""
+        hint = " (have the credentials expired, or lost a permission?)" if refused else ""
         told = next(iter(getattr(error, "__notes__", [])), f"storage {flags.storage}: {brief(error)}{hint}")
         print(f"error: {told}; {GOES_ON}", file=sys.stderr)
         raise SystemExit(1) from None

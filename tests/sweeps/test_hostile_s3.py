@@ -1,7 +1,11 @@
-"""S3 that refuses: no permission, a wrong region, credentials by profile alone; one line says what is wrong."""
+"""S3 that refuses, by permission, region or credentials: one line says what is wrong; and a sweep
+on S3 whose driver is killed, or loses a permission."""
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,9 +14,11 @@ import pytest
 import s3fs
 
 from analysis.command_line import InputError
+from analysis.records import scan
 from analysis.storage import check_storage
 from sweeps.driver import lease
 from sweeps.driver.lease import Lease
+from tests.sweeps.driving import LONGER, SCRIPT, finish, needs_root, same, start, wait_for
 from tests.sweeps.store import Store
 
 
@@ -140,3 +146,54 @@ def test_of_several_that_see_a_dead_driver_on_s3_one_goes_on(s3: str, monkeypatc
     finally:
         for held in entered:
             held.__exit__()
+
+
+def _in_training() -> bool:
+    fs = s3fs.S3FileSystem(use_listings_cache=False)
+    return len(fs.glob("bucket/sweeps/pilcro/checkpoints/*/*.pt")) > 2
+
+
+@pytest.mark.ray
+@pytest.mark.long
+@pytest.mark.parametrize("permission", ["PutObject", "ListBucket", "GetObject", "DeleteObject"])
+def test_a_permission_that_is_taken_away_in_mid_run(permission: str, store: Store, uninterrupted: Path) -> None:
+    """No trial is recorded as failed; the run ends with what is wrong, and the same command goes on."""
+    process = start("s3://bucket/sweeps", *LONGER, env={"AWS_ENDPOINT_URL": store.url})
+    wait_for(_in_training, "training")
+    store.refused = {permission: (403, "AccessDenied")}
+    code, _, err = finish(process, 400)
+    store.refused = {}
+    assert code == 1, err
+    assert "give the same command again" in err
+    assert "Traceback" not in err
+    assert set(scan("s3://bucket/sweeps/pilcro").statuses.values()) <= {"completed"}
+    code, _, err = finish(start("s3://bucket/sweeps", *LONGER, env={"AWS_ENDPOINT_URL": store.url}))
+    assert code == 0, err
+    same("s3://bucket/sweeps", uninterrupted)
+
+
+@pytest.mark.ray
+@pytest.mark.long
+@needs_root
+def test_a_killed_driver_on_s3_is_followed_by_one_of_another_machine(
+    s3: str, uninterrupted: Path, tmp_path: Path
+) -> None:
+    """Which cannot know that it is dead, and waits until its lease is stale."""
+    process = start(f"{s3}/sweeps", *LONGER)
+    wait_for(_in_training, "training")
+    process.kill()
+    process.communicate()
+    # with processes of its own
+    apart = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", sys.executable, SCRIPT]
+    done = subprocess.run(
+        [*apart, "--storage", f"{s3}/sweeps", *LONGER],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+        env={key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"},
+    )
+    assert done.returncode == 0, done.stderr
+    assert "6/6 trials done" in done.stdout
+    same(f"{s3}/sweeps", uninterrupted)
+    assert not s3fs.S3FileSystem(use_listings_cache=False).exists("bucket/sweeps/pilcro/driver.json")

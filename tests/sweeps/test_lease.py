@@ -107,6 +107,34 @@ def test_a_driver_that_lost_its_lease_notices(tmp_path: Path) -> None:
     assert content(str(tmp_path))["driver"] == "another"  # which is left alone
 
 
+def test_a_driver_that_is_stopped_in_the_middle_of_a_renewal_takes_nothing_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Continued, it does not write over the file of the one that has taken over meanwhile."""
+    with Lease(str(tmp_path)) as held:
+        read, stopped = held._read, threading.Event()
+
+        def slowly() -> dict[str, object] | None:
+            found = read()
+            if not stopped.is_set():
+                (tmp_path / "driver.json").write_text(json.dumps({"driver": "another"}))
+                stopped.set()
+                time.sleep(lease.STALE_AFTER)
+            return found
+
+        monkeypatch.setattr(held, "_read", slowly)
+        assert held.lost.wait(30)
+    assert "another driver has taken over this sweep" in str(held.reason)
+    assert json.loads(content_of(tmp_path)) == {"driver": "another"}
+
+
+def test_every_renewal_differs_whatever_the_clock_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "time", lambda: 0.0)
+    monkeypatch.setattr(time, "time_ns", lambda: 0)
+    held = Lease(str(tmp_path))
+    assert len({held._encoded() for _ in range(5)}) == 5
+
+
 @pytest.mark.parametrize(
     ("text", "told"), [(None, "driver.json, .* was removed"), ("{", "driver.json, .* was changed")]
 )
