@@ -32,8 +32,10 @@ def raylet(address: str, folder: Path, **named: str) -> Iterator[None]:
     for path in sockets.values():
         Path(path).touch()
     options = [f"--gcs-address={address}", *(f"--{name}_socket_name={path}" for name, path in sockets.items())]
-    command = ["/somewhere/raylet", "-c", "import time; time.sleep(60)", *options]
-    process = subprocess.Popen(command, executable=sys.executable)
+    command = ["/somewhere/raylet", "-c", "import time; print('there', flush=True); time.sleep(60)", *options]
+    process = subprocess.Popen(command, executable=sys.executable, stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    process.stdout.readline()
     try:
         yield
     finally:
