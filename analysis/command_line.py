@@ -59,7 +59,12 @@ def parse(
             raise
         message = _one_line(errors.getvalue())
         given = sys.argv[1:] if argv is None else argv
-        raise InputError(_unknown(flags, given, message) or _second_value(flags, given, message) or message) from None
+        raise InputError(
+            _unknown(flags, given, message)
+            or _second_value(flags, given, message)
+            or _no_whole_number(flags, given, message)
+            or message
+        ) from None
     finally:
         if width is None:
             del os.environ["COLUMNS"]
@@ -114,6 +119,19 @@ def _second_value(flags: type, argv: Sequence[str], message: str) -> str:
             return f"{flag} takes no value, given is {' '.join(values)} (see --help)"
         if kind and "tuple" not in kind and len(values) > 1:
             return f"{flag} takes one value, given are {' '.join(values)} (see --help)"
+    return ""
+
+
+def _no_whole_number(flags: type, argv: Sequence[str], message: str) -> str:
+    """What is wrong where a flag of whole numbers has something else; else empty."""
+    types = {entry.name: str(entry.type) for entry in dataclasses.fields(flags)}
+    flag = ""
+    for word in argv if message.startswith("Error parsing") else ():
+        flag, value = (word.partition("=")[0], word.partition("=")[2]) if word.startswith("--") else (flag, word)
+        kind = types.get(flag.removeprefix("--").replace("-", "_"), "")
+        whole = "int" in kind and not {"str", "float", "bool", "Literal"} & set(re.findall(r"\w+", kind))
+        if whole and value and not re.fullmatch(r"[+-]?\d+(_\d+)*|None", value):
+            return f"{flag}: {value!r}, allowed are whole numbers in digits (see --help)"
     return ""
 
 

@@ -362,7 +362,7 @@ class Trial(tune.Trainable):
         data = self._data(self.config_of_trial.data)
         if self.options.shared is not None and self.turns is None:
             with _of_storage():
-                self.turns = Turns()
+                self.turns = Turns(trial_of=self.options.name[:100])
         unusable = ""
         with _of_storage():
             try:

@@ -2,7 +2,8 @@
 
 Who wants some takes a place in the queue, waits until as many are free, and holds them for an epoch with what is
 measured in it. So no more is at work than the machine has, what a record says of an epoch's time is true, and who is
-alone never waits. A process that dies gives back what it held, as the kernel takes its locks.
+alone never waits. A process that dies gives back what it held, as the kernel takes its locks; of one that is stopped,
+what it holds does not count.
 """
 
 from __future__ import annotations
@@ -48,9 +49,10 @@ class Turns:
     def held(self, wanted: Mapping[str, float], there: Mapping[str, float]) -> Iterator[None]:
         """While the context is open, so much is held of what is there, by name; of what is too little, all of it."""
         wanted = {name: amount for name, amount in wanted.items() if amount}
+        self._write({}, waits_since=time.monotonic())
         with self._queue():
             while True:
-                taken = [other["held"] for other in self.others() if other["held"]]
+                taken = [other["held"] for other in self.others() if other["held"] and not _is_stopped(other["pid"])]
                 used = {name: sum(held.get(name, 0.0) for held in taken) for name in wanted}
                 if all(not used[name] or used[name] + wanted[name] <= there.get(name, 0.0) + 1e-9 for name in wanted):
                     break
@@ -87,8 +89,16 @@ class Turns:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
 
-    def _write(self, held: Mapping[str, float]) -> None:
-        content = json.dumps({**self.told, "held": held}).ljust(1000)
+    def _write(self, held: Mapping[str, float], **more: float) -> None:
+        content = json.dumps({**self.told, "held": held, **more}).ljust(1000)
         self.file.seek(0)
         self.file.write(content)
         self.file.flush()
+
+
+def _is_stopped(pid: int) -> bool:
+    """Whether a process stands still, by SIGSTOP or a debugger: it uses nothing, and may never go on."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "Tt"
+    except OSError:
+        return False

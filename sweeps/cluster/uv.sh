@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# uv in ~/.local/bin: of one version, from PyPI, and nothing of it is run unless its bytes are those that were pinned.
+# uv in ~/.local/bin: of one version, from PyPI, and nothing that is fetched is run unless its bytes are
+# those that were pinned; a uv of that version that is there already is kept.
 #
 # To take a newer one, change VERSION, and for both kinds of machine address and hash to what PyPI says of it:
 #   python3 -m pip install --dry-run --ignore-installed --no-deps --only-binary=:all: --target /tmp/none --report - \

@@ -14,7 +14,6 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from sweeps.flags import SweepFlags
 from sweeps.plan import Plan, PlannedTrial
 from trainables.metrics import METRICS
 
@@ -62,11 +61,13 @@ def step_name(plan: Plan, trial: PlannedTrial) -> str:
     return f"{config.model.model} of width {config.model.width}, batches of {config.training.batch_size} {images}"
 
 
-def estimated_seconds(flags: SweepFlags, plan: Plan, trial: PlannedTrial, steps: Mapping[str, float]) -> float:
+def estimated_seconds(
+    measure: Mapping[str, Mapping[str, Any]], plan: Plan, trial: PlannedTrial, steps: Mapping[str, float]
+) -> float:
     """Images trained on, and explained or perturbed, times the seconds of a plain training step, one core."""
     config, info = trial.config, _info(plan, trial)
     features = info.channels * (config.data.image_size or info.size) ** 2
-    metrics = [METRICS[name](**chosen) for name, chosen in flags.metrics().items()]
+    metrics = [METRICS[name](**chosen) for name, chosen in measure.items()]
     measured = sum(metric.image_passes(features) for metric in metrics if hasattr(metric, "image_passes"))
     images = trial.cost * info.training_images(config.data) + measured
     return images / config.training.batch_size * steps[step_name(plan, trial)]

@@ -8,13 +8,13 @@ import os
 import secrets
 import stat
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import ray
-from ray._common.utils import get_default_ray_temp_dir
 
 from sweeps.driver.address import NoRay
 from sweeps.driver.leftovers import trouble
@@ -28,17 +28,13 @@ REGISTERS_WITHIN = 120.0
 
 @contextlib.contextmanager
 def local_ray(folder: str, dashboard: bool, trials: float) -> Iterator[str]:
-    """While the context is open a Ray runs that listens on the loopback interface alone and has its files where no
-    other user can change them: in `folder`, or with a dashboard in Ray's usual one. Gives the folder of its
-    session. `trials`: how many processors the trials would use, were there enough.
+    """While the context is open a Ray runs that listens on the loopback interface alone and has its files in
+    `folder`; the folder of its session. Ray opens its own folders to everybody, again and again: `folder` is to be one
+    that nobody else may enter. `trials`: how many processors the trials would use, were there enough.
 
     Raises `NoRay` if it does not start, twice.
     """
     check_token_file()
-    # Prometheus and Grafana look for a Ray with a dashboard where Ray has its files by default
-    default = get_default_ray_temp_dir()
-    usual = dashboard and _ours(default) and Path(default).parent == Path(folder).parent
-    files = default if usual else f"{folder}/ray"
     try:
         for last in (False, True):
             nodes: list[Any] = []
@@ -51,7 +47,7 @@ def local_ray(folder: str, dashboard: bool, trials: float) -> Iterator[str]:
                         log_to_driver=False,
                         logging_level=logging.ERROR,
                         _node_ip_address=LOOPBACK,
-                        _temp_dir=files,
+                        _temp_dir=f"{folder}/ray",
                         _system_config=_workers() if _all_are_used(trials) else None,
                     )
                 break
@@ -62,27 +58,16 @@ def local_ray(folder: str, dashboard: bool, trials: float) -> Iterator[str]:
                 print(f"Ray did not start ({_brief(error)}); once more", file=sys.stderr)
         node: Any = ray._private.worker._global_node
         session: str = node.get_session_dir_path()
-        # Ray opens them all to everybody
-        for path, mode in ((files, 0o755), (session, 0o755), (f"{session}/sockets", 0o700)):
-            os.chmod(path, mode)
         yield session
     finally:
         ray.shutdown()
-
-
-def _ours(folder: str) -> bool:
-    """Whether no other user can have a hand in it."""
-    try:
-        return os.lstat(folder).st_uid == os.getuid()
-    except FileNotFoundError:
-        return True
 
 
 def _why(error: Exception) -> str:
     cores, (load, _, _) = len(os.sched_getaffinity(0)), os.getloadavg()
     way_out = trouble() or (
         f"this machine is busy (load {load:.0f} on {cores} cores): wait until it is less so, or leave it more room"
-        if load > 2 * cores
+        if load > 2 * cores and "timed out" in str(error)
         else "look whether memory and /dev/shm have room, or start it by hand: ray start --head"
     )
     return f"Ray did not start on this machine, twice ({_brief(error)}); {way_out}"
@@ -156,7 +141,7 @@ def _all_are_used(trials: float) -> bool:
 
 def check_token_file() -> None:
     """Have the password of local Rays, `~/.ray/auth_token`, where this user alone can read it: Ray would make one that
-    everybody can. Where there is no home to keep it in, it is made up for this sweep."""
+    everybody can. Where it cannot be kept in a home, it is made up for this sweep."""
     given = any(os.environ.get(name) for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"))
     if given or os.environ.get("RAY_AUTH_MODE", "token").lower() != "token":
         return
@@ -165,17 +150,28 @@ def check_token_file() -> None:
         if not file.is_absolute():
             raise FileNotFoundError("no home folder")
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with contextlib.suppress(FileExistsError):
-            with open(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as opened:
-                opened.write(secrets.token_hex(32))
-            return
-        for path in (file.parent, file):
-            mode = stat.S_IMODE(path.stat().st_mode)
-            if mode & 0o077:
+        if not file.exists():
+            _make_token(file)
+    except OSError:
+        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+        return
+    for path in (file.parent, file):
+        mode = stat.S_IMODE(path.stat().st_mode)
+        if mode & 0o077:
+            try:
                 path.chmod(mode & 0o700)
                 print(f"{path} was open to other users ({mode:04o}) and no longer is", file=sys.stderr)
-    except OSError:
-        if not os.access(file, os.R_OK):
-            os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
-        else:
-            print(f"{file} is open to other users, and cannot be closed to them", file=sys.stderr)
+            except OSError as error:
+                print(f"{path} is open to other users ({mode:04o}) and stays so: {error.strerror}", file=sys.stderr)
+
+
+def _make_token(file: Path) -> None:
+    """The whole file or none, and never one that is there replaced."""
+    handle, name = tempfile.mkstemp(dir=file.parent, prefix=".auth_token-")  # for this user alone
+    try:
+        with open(handle, "w") as opened:
+            opened.write(secrets.token_hex(32))
+        with contextlib.suppress(FileExistsError):  # another sweep was faster
+            os.link(name, file)
+    finally:
+        os.remove(name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
+import time
 from typing import Any
 
 from rich.console import Console
@@ -11,6 +12,8 @@ from rich.console import Console
 from trainables.turns import Turns
 
 LOOKS_EVERY = 2.0
+LONG = 60.0
+"""Seconds after which a trial that waits for its turn is told of, and again after as many."""
 
 
 class Neighbours:
@@ -22,11 +25,13 @@ class Neighbours:
 
     def __init__(self, name: str, console: Console) -> None:
         self.console = console
+        self.name = name[:100]
         self.known: dict[int, str] = {}
+        self.told_of_waiting = 0.0
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True, name="neighbours")
         try:
-            self._turns: Turns | None = Turns(sweep=name[:100])
+            self._turns: Turns | None = Turns(sweep=self.name)
             self.known = self._others(self._turns)
         except OSError as error:
             self._turns = None
@@ -61,3 +66,19 @@ class Neighbours:
             for pid in self.known.keys() - now.keys():
                 self.console.print(f"the sweep {self.known[pid]} (process {pid}) has ended")
             self.known = now
+            self._tell_of_waiting(self._turns.others())
+
+    def _tell_of_waiting(self, others: list[dict[str, Any]]) -> None:
+        now = time.monotonic()
+        waiting = [
+            now - other["waits_since"]
+            for other in others
+            if other.get("trial_of") == self.name and "waits_since" in other
+        ]
+        holders = {f"{other['trial_of']} (process {other['pid']})" for other in others if other["held"]}
+        if waiting and max(waiting) >= LONG and now - self.told_of_waiting >= LONG:
+            self.told_of_waiting = now
+            self.console.print(
+                f"{len(waiting)} trial{'s wait' if len(waiting) > 1 else ' waits'} for a turn, the longest for "
+                f"{max(waiting):.0f} s; at work: {', '.join(sorted(holders)) or 'none'}"
+            )

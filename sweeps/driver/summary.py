@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
@@ -24,6 +25,9 @@ from sweeps.driver.usage import Used, of_all_runs
 from sweeps.flags import SweepFlags
 from sweeps.plan import Plan, PlannedTrial
 from trainables.metrics import METRICS
+
+MOST_SHOWN = 200
+"""Settings that a plan lists."""
 
 
 def _setting(trial: PlannedTrial) -> str:
@@ -223,9 +227,11 @@ def print_plan(flags: SweepFlags, plan: Plan) -> None:
     for trial in plan.trials:
         settings[_setting(trial)] = settings.get(_setting(trial), 0) + 1
     folds = flags.folds or 1
-    for setting, trials in settings.items():
+    for setting, trials in itertools.islice(settings.items(), MOST_SHOWN):
         seeds = f"{trials // folds} seed{'s' if trials > folds else ''}"
         console.print(f"  {setting}: {seeds}{f' × {folds} folds' if flags.folds else ''}")
+    if len(settings) > MOST_SHOWN:
+        console.print(f"  … and {len(settings) - MOST_SHOWN} settings more")
     parts = f" in {flags.folds} folds" if flags.folds else ""
     for spec, info in plan.data.items():
         missing = "has to be put there" if info.streamed else "would be downloaded"
@@ -253,7 +259,8 @@ def print_plan(flags: SweepFlags, plan: Plan) -> None:
             soft_wrap=True,
         )
         return
-    seconds = sum(estimated_seconds(flags, plan, trial, steps) for trial in pending)
+    measure = flags.metrics()  # once, as each method of the sweep is made for it
+    seconds = sum(estimated_seconds(measure, plan, trial, steps) for trial in pending)
     cores = len(os.sched_getaffinity(0))
     console.print(
         f"estimated cost: {seconds / 3600:.2g} core-hours at this machine's speed with one core a trial "

@@ -162,3 +162,14 @@ def test_their_columns_are_held_against_what_was_written(files: dict[str, Path],
     )
     path.write_bytes(content.replace(b"top1", b"tnp1"))
     assert "tnp1: double" in records.scan(str(tmp_path / "single")).corrupted["a"]
+
+
+def test_a_bit_at_which_arrow_ends_the_process_is_damage_too() -> None:
+    """In a file without a checksum. Without a process beside this one to try it, this one would end here."""
+    file = Path(__file__).resolve().parents[2] / "analysis/reproductions/deform-cifar10/trials/compacted.parquet"
+    content = bytearray(file.read_bytes())
+    content[111292 // 8] ^= 1 << 111292 % 8
+    for _ in range(2):  # the next process is another
+        with pytest.raises(DamagedError, match="no readable Parquet file"):
+            decode(bytes(content))
+    assert decode(file.read_bytes()).num_rows > 0

@@ -45,7 +45,7 @@ def test_the_estimate_by_hand() -> None:
     flags, plan = plan_of("--seeds", "1", "--measure")
     baseline = plan.trials[0]
     assert step_name(plan, baseline) == STEP
-    assert estimated_seconds(flags, plan, baseline, {STEP: 0.5}) == pytest.approx(30 * 1293 / 128 * 0.5)
+    assert estimated_seconds(flags.metrics(), plan, baseline, {STEP: 0.5}) == pytest.approx(30 * 1293 / 128 * 0.5)
 
 
 def test_what_was_recorded_here_on_one_core_counts() -> None:

@@ -16,10 +16,11 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 import pytest
 
 from analysis.bounds import bounds_of, out_of_bounds
-from analysis.command_line import InputError
+from analysis.command_line import InputError, parse
 from sweeps import launch
+from sweeps.driver.summary import MOST_SHOWN
 from sweeps.flags import ASKS_FROM, MOST_TRIALS, SweepFlags
-from sweeps.pilcro import PilcroSweep
+from sweeps.pilcro import PRESETS, PilcroSweep
 from sweeps.plan import make_plan
 from trainables.models import MODELS, build_model, check_memory_of, numbers_of
 
@@ -252,3 +253,19 @@ def test_of_an_option_of_what_is_not_measured_it_is_said(tmp_path: Path, capsys:
     # that a preset's defaults have none is nobody's doing
     code, _, err = answer("pilcro", "--preset", "cifar100", "--epochs", "9", storage=tmp_path, capsys=capsys)
     assert (code, err) == (0, "")
+
+
+@pytest.mark.parametrize("flags", ["--width 1e9", "--seeds 1e9", "--seeds 2.5", "--epochs=x", "--batch-size 1e400"])
+def test_what_is_no_whole_number_is_told_so(flags: str) -> None:
+    argv = flags.split()
+    flag, value = argv if len(argv) == 2 else flags.split("=")
+    with pytest.raises(InputError, match=f"^{flag}: '{value}', allowed are whole numbers in digits"):
+        parse(PilcroSweep, argv, default=PRESETS["digits"], prog="pilcro.py")
+
+
+def test_a_long_plan_is_neither_slow_nor_all_printed(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    arguments = ["--dry-run", "--storage", str(tmp_path), "--alpha-range", "1", "10", "2000"]
+    launch.main(PilcroSweep, PRESETS, "", arguments)
+    out = capsys.readouterr().out
+    assert out.count("pilcro α=") == MOST_SHOWN - 1  # the baseline is the first
+    assert f"\n  … and {2 * 2000 + 1 - MOST_SHOWN} settings more\n" in out

@@ -11,12 +11,15 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
+from sweeps.driver import neighbours
 from sweeps.driver.address import address_to_join, started_by_hand
 from tests.sweeps.driving import SHORTER, end, finish, processes_below, results, start, wait_for
 from trainables.turns import Turns
@@ -283,6 +286,45 @@ class TestTurns:
         ]
         turns.close()
         assert other.others() == []
+
+    def test_who_is_stopped_holds_nobody_up(self, folder: Path) -> None:
+        log = folder / "log"
+        process = multiprocessing.get_context("spawn").Process(
+            target=_hold, args=(str(folder), 2.0, 2.0, 60.0, str(log))
+        )
+        process.start()
+        wait_for(log.exists, "its turn")
+        assert process.pid is not None
+        os.kill(process.pid, signal.SIGSTOP)
+        with Turns().held({"CPU": 1.0}, {"CPU": 2.0}):
+            pass
+        process.kill()
+        process.join()
+
+    def test_who_waits_for_long_is_told_of(
+        self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(neighbours, "LONG", 0.5)
+        monkeypatch.setattr(neighbours, "LOOKS_EVERY", 0.1)
+        holder, waiter = Turns(trial_of="other"), Turns(trial_of="mine")
+        with neighbours.Neighbours("mine", Console(width=200)):
+            with holder.held({"CPU": 2.0}, {"CPU": 2.0}):
+
+                def wait() -> None:
+                    with waiter.held({"CPU": 1.0}, {"CPU": 2.0}):
+                        pass
+
+                thread = threading.Thread(target=wait)
+                thread.start()
+                time.sleep(1.5)
+            thread.join()
+            time.sleep(0.3)
+        told = capsys.readouterr().out.splitlines()
+        assert 2 <= len(told) <= 3
+        assert all(
+            re.fullmatch(rf"1 trial waits for a turn, .* [12] s; at work: other \(process {os.getpid()}\)", line)
+            for line in told[:2]
+        ), told
 
     def test_a_folder_of_another_user_is_refused(self, folder: Path) -> None:
         (folder / f"sweeps-turns-{os.getuid()}").mkdir(mode=0o777)
