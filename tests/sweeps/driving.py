@@ -76,7 +76,8 @@ def orphans() -> list[str]:
 
 def end() -> None:
     """Kill what a test that failed has left behind: the next would use its Ray."""
-    left = [pid for pid in processes_below(os.getpid(), deep=False) if pid in _STARTED and alive(pid)]
+    children = processes_below(os.getpid(), deep=False)
+    left = [pid for pid, name in children.items() if alive(pid) and (pid in _STARTED or "ray" in name)]
     kill([*left, *(below for pid in left for below in processes_below(pid))])
     if left:
         wait_for(lambda: not orphans(), "the end of what was killed")

@@ -61,7 +61,7 @@ def test_the_ray_of_a_killed_driver_goes_at_the_next_start(shorter: Path, place:
     process.kill()
     process.communicate()
     (session,) = [path for path in place.glob("sweep-*/ray/session_*") if not path.is_symlink()]
-    assert orphans()
+    wait_for(lambda: bool(orphans()), "that what the driver started has another parent")
     again = start(tmp_path, *SHORTER, env=environment)
     wait_for(lambda: not any(alive(pid) for pid in below), "the end of what was left", 30)
     code, _, err = finish(again)

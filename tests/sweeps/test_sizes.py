@@ -215,7 +215,10 @@ def test_bounds_are_of_flags_that_there_are() -> None:
         assert set(bounds_of(kind)) <= {entry.name for entry in dataclasses.fields(kind)}
 
 
-def test_help_says_what_is_checked(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_help_says_what_is_checked(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
     _, out, _ = answer("pilcro", "--help", storage=tmp_path, capsys=capsys)
     assert re.search(r"--epochs N … .*\[30; 1 to 999,999\]", out)
     assert re.search(r"--momentum X .*\[0.9; in \[0, 1\)\]", out)
