@@ -39,7 +39,8 @@ class SweepFlags(MetricFlags, ABC):
     preset: str = "digits"
     """Which set of defaults to start from; every other flag overrides it."""
     dataset: tuple[str, ...] = ("digits",)
-    """Data sets by name, or folder:/path, parquet:/path, parquet:s3://bucket/prefix."""
+    """Data sets by name, or folder:/path, parquet:/path, parquet:s3://bucket/prefix; ?config=…&image=…&label=… after it
+    names configuration and columns."""
     model: tuple[str, ...] = ("resnet8",)
     """Networks by name (trainables/README.md)."""
     width: tuple[int, ...] | None = None
@@ -84,6 +85,10 @@ class SweepFlags(MetricFlags, ABC):
     """Pixels a side that images are resized to; default: the data set's own."""
     evaluation_size: int | None = None
     """The same for validation and test images where it differs (streamed data sets)."""
+    channels: int | None = None
+    """1: images in grey, 3: in colour; default: as most images of the data set are."""
+    exclude: tuple[str, ...] = ()
+    """Files and folders that are no data, by name or by path below the data set's, such as annotations '*_mask.png'."""
     train_images: int | None = None
     """Use so many training images, a fixed stratified draw; default: all."""
     validation: float = 0.1

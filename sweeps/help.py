@@ -25,6 +25,8 @@ GROUPS = {
         "data_root",
         "image_size",
         "evaluation_size",
+        "channels",
+        "exclude",
         "train_images",
         "validation",
         "folds",

@@ -30,7 +30,7 @@ from sweeps.driver.pending import (
     with_checkpoints,
 )
 from sweeps.driver.provenance import git_state
-from sweeps.driver.summary import cost_line, make_console, print_plan, print_total, summarise
+from sweeps.driver.summary import cost_line, make_console, print_notes, print_plan, print_total, summarise
 from sweeps.driver.termination import terminate, terminated
 from sweeps.flags import SweepFlags, read_flags
 from sweeps.plan import Plan, PlannedTrial, make_plan
@@ -111,6 +111,7 @@ def launch(flags: SweepFlags, plan: Plan) -> int:
                 file=sys.stderr,
             )
     if pending:
+        print_notes(flags, plan, console)
         with Lease(url) as lease:
             # another driver may have ended while this one waited for its lease
             pending = pending_trials(flags, plan, url, records.scan(url))

@@ -48,10 +48,12 @@ class PlannedTrial:
 
 @dataclass(frozen=True)
 class Plan:
-    """All trials of a sweep in the order of its grid, and the description of its data sets by the flag's value."""
+    """All trials of a sweep in the order of its grid, and the description of its data sets by the flag's value; and of
+    those of --shift."""
 
     trials: list[PlannedTrial]
     data: dict[str, DataInfo]
+    others: dict[str, DataInfo] = dataclasses.field(default_factory=dict)
 
     @property
     def ids(self) -> set[str]:
@@ -64,8 +66,11 @@ def make_plan(flags: SweepFlags) -> Plan:
     masks = needs_masks(flags.metrics())
     infos: dict[str, DataInfo] = {}
     data_configs: dict[str, list[DataConfig]] = {}
+    others = {spec: describe(spec, flags.data_root, flags.exclude) for spec in flags.shift}
     for spec in flags.dataset:
-        infos[spec] = info = flags.described(describe(spec, flags.data_root))
+        info = flags.described(describe(spec, flags.data_root, flags.exclude))
+        chosen = flags.channels if flags.channels != info.channels else None
+        infos[spec] = info = dataclasses.replace(info, channels=flags.channels or info.channels)
         shown = [
             DataConfig(
                 dataset=info.name,
@@ -80,6 +85,8 @@ def make_plan(flags: SweepFlags) -> Plan:
                 evaluation_size=flags.evaluation_size,
                 folds=flags.folds,
                 fold=None if flags.folds is None else 0,  # whose training images are the fewest
+                channels=chosen,
+                exclude=info.matched,
                 **fields,
             )
             for fields in flags.data_fields(info)
@@ -87,9 +94,13 @@ def make_plan(flags: SweepFlags) -> Plan:
         for first in shown:
             _check_images(info, first)
         if masks:
-            check_masks(spec, flags.data_root)
-        check_others(spec, flags.shift, flags.data_root)
+            check_masks(spec, flags.data_root, flags.exclude)
+        check_others(spec, flags.shift, flags.data_root, flags.exclude)
         data_configs[spec] = [config for first in shown for config in first.each_fold()]
+    matched = {pattern for info in (*infos.values(), *others.values()) for pattern in info.matched}
+    for pattern in flags.exclude:
+        if pattern not in matched:
+            raise InputError(f"exclude: {pattern!r}, allowed are patterns of what is there: it matches nothing")
     trials: dict[str, PlannedTrial] = {}
     for spec, model, training in itertools.product(flags.dataset, _models(flags), _trainings(flags)):
         size = flags.image_size or infos[spec].size
@@ -105,10 +116,10 @@ def make_plan(flags: SweepFlags) -> Plan:
                 trials.setdefault(identity, PlannedTrial(identity, config, ""))
     labels = _labels([trial.config for trial in trials.values()])
     labelled = [dataclasses.replace(trial, label=label) for trial, label in zip(trials.values(), labels, strict=True)]
-    return Plan(labelled, infos)
+    return Plan(labelled, infos, others)
 
 
-_MAY_BE_EMPTY = ("milestones", "maps_at", "measure", "alpha_range", "shift")
+_MAY_BE_EMPTY = ("milestones", "maps_at", "measure", "alpha_range", "shift", "exclude")
 
 
 def _check_grid(flags: SweepFlags) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 
 from sweeps.flags import SweepFlags
 from sweeps.plan import Plan, PlannedTrial
+from trainables.data.cache import cache_folder
 from trainables.metrics import METRICS
 
 Steps = dict[str, float]
@@ -23,8 +24,7 @@ Steps = dict[str, float]
 
 def steps_file() -> Path:
     """Where they are kept."""
-    cache = os.environ.get("XDG_CACHE_HOME", "")
-    return (Path(cache) if os.path.isabs(cache) else Path("~/.cache").expanduser()) / "spatial-sweeps" / "steps.json"
+    return cache_folder() / "steps.json"
 
 
 def known_steps() -> Steps:

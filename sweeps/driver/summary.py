@@ -20,6 +20,7 @@ from sweeps.driver.pending import absolute, selected, with_checkpoints
 from sweeps.driver.usage import Used, of_all_runs
 from sweeps.flags import SweepFlags
 from sweeps.plan import Plan, PlannedTrial
+from trainables.data import DataConfig, DataInfo
 from trainables.metrics import METRICS
 
 
@@ -178,9 +179,8 @@ def print_plan(flags: SweepFlags, plan: Plan) -> None:
     for spec, info in plan.data.items():
         missing = "has to be put there" if info.streamed else "would be downloaded"
         where = "" if info.present else f" (not in {flags.data_root}; it {missing})"
-        console.print(
-            f"data {spec}: {info.train_images} + {info.test_images} images of {info.size}×{info.size}{parts}{where}"
-        )
+        console.print(f"data {spec}: {_data_set(info, flags)}{parts}{where}", soft_wrap=True, markup=False)
+    print_notes(flags, plan, console)
     if not pending:
         console.print("estimated cost: none, everything is recorded")
         return
@@ -206,6 +206,32 @@ def print_plan(flags: SweepFlags, plan: Plan) -> None:
         f"estimated cost: {seconds / 3600:.2g} core-hours at this machine's speed with one core a trial "
         f"(about {_duration(seconds / cores)} on its {cores} cores)"
     )
+
+
+def _data_set(info: DataInfo, flags: SweepFlags) -> str:
+    """Its classes, the images of each split, and how they are trained on."""
+    own = f"{info.validation_images} to validate + " if info.validation_images else ""
+    images = f"{info.train_images} to train + {own}{info.test_images} to test"
+    shown = ", ".join(info.class_names[:_NAMES]) + (", …" if info.classes > _NAMES else "")
+    size = flags.image_size or info.size
+    return f"{info.classes} classes ({shown}), images {images}, {size}×{size} {_COLOURS[info.channels]}"
+
+
+def print_notes(flags: SweepFlags, plan: Plan, console: Console) -> None:
+    """What of the data is skipped, what is converted, and what is in two splits, if anything."""
+    for spec, info in plan.data.items():
+        (config, *_) = (trial.config.data for trial in plan.trials if trial.config.data.dataset == info.name)
+        for line in info.told(config):
+            console.print(f"data {spec}: {line}", soft_wrap=True, markup=False)
+    for spec, info in plan.others.items():
+        for home in plan.data.values():
+            as_home = DataConfig(info.name, image_size=flags.image_size or home.size, channels=home.channels)
+            for line in info.told(as_home):
+                console.print(f"data {spec} (--shift): {line}", soft_wrap=True, markup=False)
+
+
+_NAMES = 3
+_COLOURS = {1: "grey", 3: "in colour"}
 
 
 def _duration(seconds: float) -> str:
