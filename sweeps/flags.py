@@ -39,8 +39,8 @@ class SweepFlags(MetricFlags, ABC):
     preset: str = "digits"
     """Which set of defaults to start from; every other flag overrides it."""
     dataset: tuple[str, ...] = ("digits",)
-    """Data sets by name, or folder:/path, parquet:/path, parquet:s3://bucket/prefix; ?config=…&image=…&label=… after it
-    names configuration and columns."""
+    """Data sets by name, or folder:/path, parquet:/path, parquet:s3://bucket/prefix; then
+    ?config=…&image=…&label=… names configuration and columns."""
     model: tuple[str, ...] = ("resnet8",)
     """Networks by name (trainables/README.md)."""
     width: tuple[int, ...] | None = None
@@ -86,9 +86,9 @@ class SweepFlags(MetricFlags, ABC):
     evaluation_size: int | None = None
     """The same for validation and test images where it differs (streamed data sets)."""
     channels: int | None = None
-    """1: images in grey, 3: in colour; default: as most images of the data set are."""
+    """1: images in grey, 3: in colour; default: as most images are."""
     exclude: tuple[str, ...] = ()
-    """Files and folders that are no data, by name or by path below the data set's, such as annotations '*_mask.png'."""
+    """What is no data, by name or path below the set's: annotations '*_mask.png'."""
     train_images: int | None = None
     """Use so many training images, a fixed stratified draw; default: all."""
     validation: float = 0.1

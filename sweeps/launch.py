@@ -9,7 +9,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -91,6 +91,24 @@ def _launched(flags: SweepFlags, plan: Plan) -> int:
 
 def launch(flags: SweepFlags, plan: Plan) -> int:
     """Run what is planned and not yet recorded; the number of planned trials that are recorded as failed."""
+    with _nothing_left(absolute(sweep_url(flags))):
+        return _carry_out(flags, plan)
+
+
+@contextlib.contextmanager
+def _nothing_left(url: str) -> Iterator[None]:
+    """Of a command that comes to nothing, folders that it has made and put nothing in."""
+    folders = [] if "://" in url else [Path(url), *Path(url).parents]
+    made = [folder for folder in folders if not folder.exists()]
+    try:
+        yield
+    finally:
+        for folder in made:
+            with contextlib.suppress(OSError):  # it has the record
+                folder.rmdir()
+
+
+def _carry_out(flags: SweepFlags, plan: Plan) -> int:
     console = make_console()
     url = absolute(sweep_url(flags))
     records.check_storage(absolute(flags.storage))

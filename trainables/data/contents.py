@@ -56,7 +56,7 @@ class Contents:
             "grey to colour": self.grey if channels == 3 else 0,
             "colour to grey": self.number - self.grey if channels == 1 else 0,
             f"resized to {size}×{size}": other,
-            "turned as their EXIF data say": self.turned,
+            "turned by their EXIF data": self.turned,
             "transparent, put on white": self.transparent,
         }
         return [f"{number} {what}" for what, number in counts.items() if number]

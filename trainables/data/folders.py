@@ -220,7 +220,7 @@ def _skip_others(
         listing.skipped.add(reason, f"{folder}/", number)
 
 
-def imagenet(root: str, exclude: Sequence[str] = ()) -> Folder:
+def imagenet(root: str) -> Folder:
     """ImageNet's images below the data root."""
     top = Path(root) / "imagenet"
     if not (top / "train").is_dir() or not (top / "val").is_dir():
@@ -228,7 +228,7 @@ def imagenet(root: str, exclude: Sequence[str] = ()) -> Folder:
             f"dataset: imagenet not found in {top}; it cannot be downloaded without an account: put the ILSVRC 2012 "
             "images there as train/<class>/*.JPEG and val/<class>/*.JPEG, or give another --data-root"
         )
-    return class_folder(str(top), exclude)
+    return class_folder(str(top))
 
 
 def contents_of_folder(folder: Folder) -> Contents:

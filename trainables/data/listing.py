@@ -70,11 +70,11 @@ class Skipped:
         self.numbers[reason] += number
 
     def told(self) -> list[str]:
-        """`2 hidden or system entries (.ipynb_checkpoints, cat/.DS_Store)` for each reason."""
+        """`hidden or system entries: 2 (.ipynb_checkpoints, cat/.DS_Store)` for each reason."""
         lines = []
         for reason, names in self.names.items():
             rest = "" if len(names) <= _SHOWN else ", …"
-            lines.append(f"{self.numbers[reason]} {reason} ({', '.join(names[:_SHOWN])}{rest})")
+            lines.append(f"{reason}: {self.numbers[reason]} ({', '.join(names[:_SHOWN])}{rest})")
         return lines
 
 

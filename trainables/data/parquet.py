@@ -292,7 +292,7 @@ def _read(found: ParquetSet) -> Contents:
     names = _class_names(classes, columns)
     left_out = []
     for split in set(labels) - set(by_split):
-        left_out.append(f"{len(labels[split])} images of a {split} split without labels")
+        left_out.append(f"images of a {split} split without labels: {len(labels[split])}")
     survey = Survey()
     digest = hashlib.sha256(json.dumps(names).encode())
     for split, numbers in by_split.items():

@@ -78,7 +78,7 @@ class DataInfo:
             lines += [f"converted: {', '.join(converted)}"] if converted else []
             for split, number in self.contents.copies.items():
                 whole = self.contents.images[split]
-                lines.append(f"{number} of {whole} {split} images are trained on, too: their files are identical")
+                lines.append(f"{number} of {whole} {split} images are in its training split, too (equal byte for byte)")
         return lines
 
 
@@ -290,7 +290,7 @@ def _read(spec: str, root: str, config: DataConfig) -> Streamed | InMemory | Tas
     place = parse_spec(spec)
     if spec == "imagenet":
         known = NAMED[spec]
-        return Streamed(imagenet(root, config.exclude), known.size, config.channels or known.channels, as_stored=True)
+        return Streamed(imagenet(root), known.size, config.channels or known.channels, as_stored=True)
     if place.kind == "folder":
         folder = class_folder(place.path, config.exclude)
         contents = contents_of_folder(folder)
