@@ -20,7 +20,7 @@ from sweeps.driver.pending import absolute, selected, with_checkpoints
 from sweeps.driver.usage import Used, of_all_runs
 from sweeps.flags import SweepFlags
 from sweeps.plan import Plan, PlannedTrial
-from trainables.data import DataConfig, DataInfo
+from trainables.data import DataInfo
 from trainables.metrics import METRICS
 
 
@@ -220,13 +220,11 @@ def _data_set(info: DataInfo, flags: SweepFlags) -> str:
 def print_notes(flags: SweepFlags, plan: Plan, console: Console) -> None:
     """What of the data is skipped, what is converted, and what is in two splits, if anything."""
     for spec, info in plan.data.items():
-        (config, *_) = (trial.config.data for trial in plan.trials if trial.config.data.dataset == info.name)
-        for line in info.told(config):
+        for line in info.told(flags.image_size or info.size, info.channels):
             console.print(f"data {spec}: {line}", soft_wrap=True, markup=False)
     for spec, info in plan.others.items():
         for home in plan.data.values():
-            as_home = DataConfig(info.name, image_size=flags.image_size or home.size, channels=home.channels)
-            for line in info.told(as_home):
+            for line in info.told(flags.evaluation_size or flags.image_size or home.size, home.channels):
                 console.print(f"data {spec} (--shift): {line}", soft_wrap=True, markup=False)
 
 

@@ -56,10 +56,9 @@ def write(folder: Path, splits: dict[str, pa.Table]) -> str:
     return f"parquet:{folder}"
 
 
-def told(spec: str, **options: Any) -> str:
-    exclude = options.pop("exclude", ())
-    info = describe(spec, "unused", exclude)
-    return "\n".join(info.told(DataConfig(info.name, **options)))
+def told(spec: str, channels: int | None = None) -> str:
+    info = describe(spec, "unused")
+    return "\n".join(info.told(info.size, channels or info.channels))
 
 
 # --- changed data are other data -------------------------------------------------------------------------------------
@@ -514,3 +513,16 @@ def test_named_sets_in_other_channels() -> None:
     assert np.array_equal(colour.train.images, np.repeat(grey.train.images, 3, 1))
     with pytest.raises(InputError, match=r"channels: 2, allowed are 1 \(grey\) and 3 \(colour\)"):
         DataConfig("digits", channels=2)
+
+
+def test_grey_images_that_are_streamed_are_other_data_than_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They were trained on in three channels."""
+    write_folder(tmp_path / "x", pictures(20, channels=1))
+    files = list((tmp_path / "x").rglob("*.png"))
+    assert identify(f"folder:{tmp_path}/x", "") == plain_name(tmp_path / "x", files)
+    monkeypatch.setattr(memory, "MEMORY_LIMIT", 0)
+    data = stream(f"folder:{tmp_path}/x")
+    assert data.name != plain_name(tmp_path / "x", files)
+    assert (data.channels, len(data.mean)) == (1, 1)

@@ -35,6 +35,7 @@ def test_backups_and_other_folders_are_not_merged(tmp_path: Path) -> None:
     assert describe(f"{spec}?config=old", "").train_images == 25
     assert describe(f"{spec}?config=.", "").name == info.name
     assert describe(f"{spec}/old", "").train_images == 25
+    assert describe(spec, "", ("old",)).name == info.name
     with pytest.raises(InputError, match=r"config 'new' of .*, allowed are \., old"):
         describe(f"{spec}?config=new", "")
 

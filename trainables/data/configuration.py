@@ -36,7 +36,8 @@ class DataConfig:
     train_images: int | None = None
     """Only so many training images, a fixed stratified draw; None: all."""
     validation: float = 0.1
-    """Share of the training images held out, in [0, 1); 0: the test split serves as validation split."""
+    """Share of the training images held out, in [0, 1); 0: the test split serves as validation split. Sets with a
+    validation split of their own have that one."""
     flip: bool = False
     """Random horizontal flips of training images."""
     crop: int = 0

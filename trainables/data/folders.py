@@ -28,7 +28,8 @@ IMAGE_SUFFIXES = (
     *(".ppm", ".pgm", ".pbm", ".pnm", ".tif", ".tiff", ".jp2", ".tga"),
 )
 # how the files begin that are images without a suffix
-_MAGIC = (b"\x89PNG\r\n", b"\xff\xd8\xff", b"GIF8", b"BM", b"RIFF", b"II*\0", b"MM\0*")
+_MAGIC = (b"\x89PNG\r\n", b"\xff\xd8\xff", b"GIF8", b"BM", b"II*\0", b"MM\0*")
+_MAGIC_AT = {4: (b"ftypavif", b"ftypavis"), 8: (b"WEBP",)}
 _AT_ONCE = 64
 _WORTH_TELLING = 2**30
 
@@ -125,7 +126,7 @@ def _begins_as_image(path: str) -> bool:
             start = content.read(12)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
-    return start.startswith(_MAGIC) or start[4:12] in (b"ftypavif", b"ftypavis")
+    return start.startswith(_MAGIC) or any(start.startswith(magic, place) for place, magic in _MAGIC_AT.items())
 
 
 def _split_folders(listing: Listing, images: dict[str, File]) -> dict[str, str] | None:

@@ -69,12 +69,12 @@ class DataInfo:
         own = self.validation_images > 0 and config.folds is None
         return config.train_images or images - (0 if own else round(config.validation * images))
 
-    def told(self, config: DataConfig) -> list[str]:
-        """What a person is to know of it, a line each: what is skipped, what of its images is converted to be trained
-        on as the configuration says, and how many are in two splits."""
+    def told(self, size: int, channels: int) -> list[str]:
+        """What a person is to know of it, a line each: what is skipped, what of its images is converted to be of this
+        size and to have these channels, and how many are in two splits."""
         lines = [f"skipped: {'; '.join(self.skipped)}"] if self.skipped else []
         if self.contents is not None:
-            converted = self.contents.converted(config.image_size or self.size, config.channels or self.channels)
+            converted = self.contents.converted(size, channels)
             lines += [f"converted: {', '.join(converted)}"] if converted else []
             for split, number in self.contents.copies.items():
                 whole = self.contents.images[split]
