@@ -87,6 +87,7 @@ TABLES: dict[str, pa.Schema] = {
             **_HYPERPARAMETERS,
             "alpha_per_image": pa.float64(),  # alpha in the image convention, comparable across batch sizes
             "config": pa.string(),
+            "class_names": pa.string(),  # as JSON, by label
             "measured": pa.string(),  # the options of each metric as JSON: what total_variation was taken of
             "status": pa.string(),
             "error": pa.string(),

@@ -53,7 +53,8 @@ class SweepFlags(MetricFlags, ABC):
     preset: str = "digits"
     """Which set of defaults to start from; every other flag overrides it."""
     dataset: tuple[str, ...] = ("digits",)
-    """Data sets by name, or folder:/path, parquet:/path, parquet:s3://bucket/prefix."""
+    """Data sets by name, or folder:/path, parquet:/path, parquet:s3://bucket/prefix; then
+    ?config=…&image=…&label=… names configuration and columns."""
     model: tuple[str, ...] = ("resnet8",)
     """Networks by name (trainables/README.md)."""
     width: tuple[int, ...] | None = None
@@ -97,7 +98,11 @@ class SweepFlags(MetricFlags, ABC):
     image_size: int | None = None
     """Pixels a side to resize images to; default: the set's own."""
     evaluation_size: int | None = None
-    """The same for validation and test images (streamed data sets)."""
+    """The same for validation and test images where it differs (streamed data sets)."""
+    channels: int | None = None
+    """1: images in grey, 3: in colour; default: as most images are."""
+    exclude: tuple[str, ...] = ()
+    """What is no data, by name or path below the set's: annotations '*_mask.png'."""
     train_images: int | None = None
     """Use so many training images, a fixed stratified draw; default: all."""
     validation: float = 0.1

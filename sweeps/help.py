@@ -26,6 +26,8 @@ GROUPS = {
         "data_root",
         "image_size",
         "evaluation_size",
+        "channels",
+        "exclude",
         "train_images",
         "validation",
         "folds",

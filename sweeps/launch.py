@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +30,7 @@ from sweeps.driver.pending import (
     with_checkpoints,
 )
 from sweeps.driver.provenance import git_state
-from sweeps.driver.summary import cost_line, print_plan, print_total, summarise
+from sweeps.driver.summary import cost_line, print_notes, print_plan, print_total, summarise
 from sweeps.driver.termination import terminate, terminated
 from sweeps.flags import SweepFlags, read_flags
 from sweeps.plan import Plan, PlannedTrial, make_plan
@@ -95,6 +95,24 @@ def _with_storage(work: Callable[[SweepFlags, Plan], Any], flags: SweepFlags, pl
 
 def launch(flags: SweepFlags, plan: Plan) -> int:
     """Run what is planned and not yet recorded; the number of planned trials that are recorded as failed."""
+    with _nothing_left(records.location(sweep_url(flags))):
+        return _carry_out(flags, plan)
+
+
+@contextlib.contextmanager
+def _nothing_left(url: str) -> Iterator[None]:
+    """Of a command that comes to nothing, folders that it has made and put nothing in."""
+    folders = [] if "://" in url else [Path(url), *Path(url).parents]
+    made = [folder for folder in folders if not folder.exists()]
+    try:
+        yield
+    finally:
+        for folder in made:
+            with contextlib.suppress(OSError):  # it has the record
+                folder.rmdir()
+
+
+def _carry_out(flags: SweepFlags, plan: Plan) -> int:
     console = make_console()
     url = records.location(sweep_url(flags))
     records.check_storage(records.location(flags.storage))
@@ -114,6 +132,8 @@ def launch(flags: SweepFlags, plan: Plan) -> int:
                 f"recorded trials without a kept network: {len(lacking)}; they are not trained again under this --name",
                 file=sys.stderr,
             )
+    if pending:
+        print_notes(flags, plan, console)
     if pending or (flags.forget_failed and kept_by_failed(plan, url, scan)):
         with Lease(url) as lease:
             # another driver may have ended while this one waited for its lease

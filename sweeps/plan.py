@@ -49,10 +49,12 @@ class PlannedTrial:
 
 @dataclass(frozen=True)
 class Plan:
-    """All trials of a sweep in the order of its grid, and the description of its data sets by the flag's value."""
+    """All trials of a sweep in the order of its grid, and the description of its data sets by the flag's value; and of
+    those of --shift."""
 
     trials: list[PlannedTrial]
     data: dict[str, DataInfo]
+    others: dict[str, DataInfo] = dataclasses.field(default_factory=dict)
 
     @property
     def ids(self) -> set[str]:
@@ -65,11 +67,14 @@ def make_plan(flags: SweepFlags) -> Plan:
     masks = needs_masks(flags.metrics())
     infos: dict[str, DataInfo] = {}
     data_configs: dict[str, list[DataConfig]] = {}
+    others = {spec: describe(spec, flags.data_root, flags.exclude) for spec in flags.shift}
     # at least; before any combination is made
     _check_number(flags, len(flags.dataset) * len(_models(flags)) * _number_of_trainings(flags))
     for spec in flags.dataset:
-        known = describe(spec, flags.data_root)
-        infos[spec] = info = flags.described(known)
+        known = describe(spec, flags.data_root, flags.exclude)
+        info = flags.described(known)
+        chosen = flags.channels if flags.channels != info.channels else None
+        infos[spec] = info = dataclasses.replace(info, channels=flags.channels or info.channels)
         shown = [
             DataConfig(
                 dataset=info.name,
@@ -84,6 +89,8 @@ def make_plan(flags: SweepFlags) -> Plan:
                 evaluation_size=flags.evaluation_size,
                 folds=flags.folds,
                 fold=None if flags.folds is None else 0,  # whose training images are the fewest
+                channels=chosen,
+                exclude=info.matched,
                 **fields,
             )
             for fields in flags.data_fields(info)
@@ -94,9 +101,13 @@ def make_plan(flags: SweepFlags) -> Plan:
             images = known.train_images + known.test_images
             check_memory(spec, images, known.channels, flags.image_size or known.size)
         if masks:
-            check_masks(spec, flags.data_root)
-        check_others(spec, flags.shift, flags.data_root)
+            check_masks(spec, flags.data_root, flags.exclude)
+        check_others(spec, flags.shift, flags.data_root, flags.exclude)
         data_configs[spec] = shown
+    matched = {pattern for info in (*infos.values(), *others.values()) for pattern in info.matched}
+    for pattern in flags.exclude:
+        if pattern not in matched:
+            raise InputError(f"exclude: {pattern!r}, allowed are patterns of what is there: it matches nothing")
     _check_number(flags, _number_of_methods(flags, infos, data_configs))
     trials: dict[str, PlannedTrial] = {}
     for spec, model, training in itertools.product(flags.dataset, _models(flags), _trainings(flags)):
@@ -112,7 +123,7 @@ def make_plan(flags: SweepFlags) -> Plan:
                 trials.setdefault(identity, PlannedTrial(identity, config, ""))
     labels = _labels([trial.config for trial in trials.values()])
     labelled = [dataclasses.replace(trial, label=label) for trial, label in zip(trials.values(), labels, strict=True)]
-    return Plan(labelled, infos)
+    return Plan(labelled, infos, others)
 
 
 def _number_of_methods(flags: SweepFlags, infos: Mapping[str, DataInfo], shown: Mapping[str, list[DataConfig]]) -> int:
@@ -146,7 +157,7 @@ def _check_number(flags: SweepFlags, methods: int) -> None:
         raise InputError(f"plan: {number:,} trials, allowed with --yes-really alone are more than {ASKS_FROM:,}")
 
 
-_MAY_BE_EMPTY = ("milestones", "maps_at", "measure", "alpha_range", "shift")
+_MAY_BE_EMPTY = ("milestones", "maps_at", "measure", "alpha_range", "shift", "exclude")
 
 
 def _check_grid(flags: SweepFlags) -> None:

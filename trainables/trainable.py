@@ -430,7 +430,8 @@ class Trial(tune.Trainable):
         )
         if self.options.keep_models and run.status == "completed":
             write_model(model_file(self.options.sweep, self.trial["id"]), run.model, run.data)
-        records.write_trial(self.options.sweep, {**identity, **trial}, epochs, measurements, maps)
+        names = json.dumps(run.data.class_names, ensure_ascii=False)
+        records.write_trial(self.options.sweep, {**identity, "class_names": names, **trial}, epochs, measurements, maps)
         if not self.options.keep_checkpoints and run.status != "failed":
             self.checkpoints.delete()
 

@@ -4,7 +4,6 @@ with --estimate. Kept in the user's cache (`$XDG_CACHE_HOME/spatial-sweeps/steps
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import platform
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from sweeps.plan import Plan, PlannedTrial
+from trainables.data.cache import cache_folder
 from trainables.metrics import METRICS
 
 Steps = dict[str, float]
@@ -23,11 +23,7 @@ Steps = dict[str, float]
 
 def steps_file() -> Path:
     """Where they are kept. Raises `OSError` where there is no home."""
-    cache = os.environ.get("XDG_CACHE_HOME", "")
-    home = os.path.expanduser("~/.cache")
-    if not os.path.isabs(cache) and home.startswith("~"):
-        raise FileNotFoundError(errno.ENOENT, "no home folder", "~")
-    return Path(cache if os.path.isabs(cache) else home) / "spatial-sweeps" / "steps.json"
+    return cache_folder() / "steps.json"
 
 
 def known_steps() -> Steps:

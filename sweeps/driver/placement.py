@@ -44,10 +44,10 @@ def load(flags: SweepFlags, plan: Plan, pending: Sequence[PlannedTrial]) -> dict
             continue
         if all(_everywhere(needed, flags.data_root) for needed in (spec, *flags.shift)):
             root = absolute(flags.data_root)
-            loaded[info.name] = SharedData(spec, root, configs, methods, masks, flags.shift)
+            loaded[info.name] = SharedData(spec, root, configs, methods, masks, flags.shift, flags.exclude)
             continue
         folds = loaded[info.name] = load_each(spec, flags.data_root, configs, masks=masks)
-        load_others(list(folds.values()), spec, flags.shift, flags.data_root)
+        load_others(list(folds.values()), spec, flags.shift, flags.data_root, flags.exclude)
         for images, method in itertools.product(folds.values(), methods):
             method.prepare(images)
     return loaded

@@ -24,6 +24,7 @@ from sweeps.driver.pending import kept_by_failed, selected, with_checkpoints
 from sweeps.driver.usage import Used, of_all_runs
 from sweeps.flags import SweepFlags
 from sweeps.plan import Plan, PlannedTrial
+from trainables.data import DataInfo
 from trainables.metrics import METRICS
 
 MOST_SHOWN = 200
@@ -236,10 +237,8 @@ def print_plan(flags: SweepFlags, plan: Plan) -> None:
     for spec, info in plan.data.items():
         missing = "has to be put there" if info.streamed else "would be downloaded"
         where = "" if info.present else f" (not in {flags.data_root}; it {missing})"
-        console.print(
-            f"data {spec}: {info.train_images} + {info.test_images} images of {info.size}×{info.size}{parts}{where}",
-            soft_wrap=True,
-        )
+        console.print(f"data {spec}: {_data_set(info, flags)}{parts}{where}", soft_wrap=True)
+    print_notes(flags, plan, console)
     if not pending:
         console.print("estimated cost: none, everything is recorded")
         return
@@ -266,6 +265,30 @@ def print_plan(flags: SweepFlags, plan: Plan) -> None:
         f"estimated cost: {seconds / 3600:.2g} core-hours at this machine's speed with one core a trial "
         f"(about {_duration(seconds / cores)} on its {cores} cores)"
     )
+
+
+def _data_set(info: DataInfo, flags: SweepFlags) -> str:
+    """Its classes, the images of each split, and how they are trained on."""
+    own = f"{info.validation_images} to validate + " if info.validation_images else ""
+    images = f"{info.train_images} to train + {own}{info.test_images} to test"
+    shown = ", ".join(info.class_names[:_NAMES]) + (", …" if info.classes > _NAMES else "")
+    size = flags.image_size or info.size
+    return f"{info.classes} classes ({shown}), images {images}, {size}×{size} {_COLOURS[info.channels]}"
+
+
+def print_notes(flags: SweepFlags, plan: Plan, console: Console) -> None:
+    """What of the data is skipped, what is converted, and what is in two splits, if anything."""
+    for spec, info in plan.data.items():
+        for line in info.told(flags.image_size or info.size, info.channels):
+            console.print(f"data {spec}: {line}", soft_wrap=True, markup=False)
+    for spec, info in plan.others.items():
+        for home in plan.data.values():
+            for line in info.told(flags.evaluation_size or flags.image_size or home.size, home.channels):
+                console.print(f"data {spec} (--shift): {line}", soft_wrap=True, markup=False)
+
+
+_NAMES = 3
+_COLOURS = {1: "grey", 3: "in colour"}
 
 
 def _duration(seconds: float) -> str:

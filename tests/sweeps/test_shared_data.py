@@ -73,7 +73,8 @@ def test_data_that_no_node_can_decode(s3: str, s3_endpoint: str, tmp_path: Path)
     (tmp_path / "images").mkdir()
     _write(str(tmp_path / "images"))
     test = pq.read_table(tmp_path / "images" / "test.parquet").to_pylist()
-    test[7]["image"]["bytes"] = b"no image"
+    # its head, which the driver has looked at, is whole
+    test[7]["image"]["bytes"] = test[7]["image"]["bytes"][:60]
     pq.write_table(pa.Table.from_pylist(test), tmp_path / "images" / "test.parquet")
     fs = s3fs.S3FileSystem(endpoint_url=s3_endpoint, key="test", secret="test")
     fs.put(str(tmp_path / "images"), "bucket/images", recursive=True)

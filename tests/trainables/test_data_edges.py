@@ -9,7 +9,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from PIL import Image
 
 from tests.trainables.test_data import in_memory, pictures, png, write_folder, write_mnist, write_parquet
 from trainables.data import DataConfig, load, memory
@@ -63,16 +62,6 @@ def test_null_images_in_parquet(image: Any, tmp_path: Path) -> None:
     for split in ("train", "test"):
         pq.write_table(pa.Table.from_pylist([*rows, {"image": image, "label": 0}]), tmp_path / f"{split}.parquet")
     refused(r"train\.parquet: image 6: no readable image", f"parquet:{tmp_path}")
-
-
-def test_a_colour_image_among_grey_ones_is_named(tmp_path: Path) -> None:
-    """Which one does not show in the sample that decides between grey and colour; its colours would be dropped."""
-    write_folder(tmp_path / "f", pictures(300, size=4, channels=1))
-    Image.fromarray(np.zeros((4, 4, 3), np.uint8)).save(tmp_path / "f" / "cat" / "0010.png")
-    refused(r"0010\.png: RGB among grey images", f"folder:{tmp_path / 'f'}")
-    write_parquet(str(tmp_path / "p" / "train.parquet"), [*pictures(9, channels=1), *pictures(1)])
-    write_parquet(str(tmp_path / "p" / "test.parquet"), pictures(4, channels=1))
-    refused(r"train\.parquet: image 9: RGB among grey", f"parquet:{tmp_path / 'p'}")
 
 
 def test_sixteen_bits_are_refused(tmp_path: Path) -> None:

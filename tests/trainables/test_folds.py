@@ -214,6 +214,7 @@ def test_a_sweep_with_folds(tmp_path: Path) -> None:
         assert actor.step()["status"] == "completed"
     record = read_sweep(str(sweep))
     rows = record.trials.to_pylist()
+    assert {row["class_names"] for row in rows} == {'["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"]'}
     assert sorted((row["method"], row["fold"], row["seed"]) for row in rows) == [
         (method, fold, 0) for method in ("baseline", "pilcro") for fold in range(2)
     ]

@@ -16,6 +16,8 @@ from analysis.command_line import InputError
 from sweeps.driver.manifest import contents
 from sweeps.gradient_reg import GradientSweep
 from sweeps.plan import make_plan
+from tests.trainables.test_data import pictures
+from tests.trainables.test_data import write_parquet as write_images
 from trainables.configuration import ModelConfig, TrainingConfig, TrialConfig
 from trainables.data import (
     DataConfig,
@@ -105,12 +107,19 @@ def test_accuracy_by_a_loop_over_the_files(tmp_path: Path, home: str, split: boo
     }
 
 
-def test_a_grey_set_too_large_for_memory_is_refused(tmp_path: Path, home: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_grey_set_too_large_for_memory_is_streamed(
+    tmp_path: Path, home: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     away = write_folder(tmp_path / "away", seed=1)
     data = trained_on(home)
+    load_others([data], home, [away], "unused")
+    expected, _ = data.others.popitem()[1].select("test", torch.arange(18), device=CPU)
     monkeypatch.setattr(memory, "MEMORY_LIMIT", 0)
-    with pytest.raises(InputError, match="too large to be held in memory, allowed are sets in colour"):
-        load_others([data], home, [away], "unused")
+    load_others([data], home, [away], "unused")
+    (other,) = data.others.values()
+    assert isinstance(other, StreamedImages)
+    other.workers = 0
+    torch.testing.assert_close(other.select("test", torch.arange(18), device=CPU)[0], expected)
 
 
 def test_a_streamed_set_is_read_as_the_one_trained_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -213,7 +222,7 @@ def test_parquet_is_matched_by_number_and_its_test_split_taken(tmp_path: Path, h
     assert np.array_equal(other.test.images, expected.test.images)
     assert np.array_equal(other.test.labels, expected.test.labels)
     with pytest.raises(InputError, match=r"shift: .* has 4 classes, allowed are the 3 of"):
-        check_others(home, [write_parquet(tmp_path / "more", [0, 3], 3)], "unused")
+        check_others(home, [write_parquet(tmp_path / "more", [0, 1, 2, 3], 3)], "unused")
 
 
 def test_a_named_set(tmp_path: Path) -> None:
@@ -227,12 +236,26 @@ def test_a_named_set(tmp_path: Path) -> None:
     assert (row["component"], row["n"]) == ("digits", 360)
 
 
-def test_a_set_of_other_channels(tmp_path: Path, home: str) -> None:
-    away = write_folder(tmp_path / "away", seed=1)
+@pytest.mark.parametrize("kind", ["folder", "parquet"])
+def test_a_set_of_other_channels_has_those_of_the_one_trained_on(kind: str, tmp_path: Path, home: str) -> None:
+    away = write_folder(tmp_path / "away", seed=1) if kind == "folder" else ""
     for path in (tmp_path / "away").rglob("*.png"):
         Image.open(path).convert("RGB").save(path)
-    with pytest.raises(InputError, match="RGB among grey images"):
-        load_others([trained_on(home)], home, [away], "unused")
+    if kind == "parquet":
+        items = [(array, label) for array, label in pictures(18, classes=3)]
+        for split in ("train", "test"):
+            write_images(str(tmp_path / "away" / f"{split}.parquet"), items)
+        away = f"parquet:{tmp_path}/away"
+    data = trained_on(home, scaling="unit")
+    load_others([data], home, [away], "unused")
+    (other,) = data.others.values()
+    images, _ = other.select("test", torch.arange(18), device=CPU)
+    found = {(image * 255).round().byte().numpy().tobytes() for image in images}
+    if kind == "folder":
+        expected = {Image.open(path).convert("L").tobytes() for path in (tmp_path / "away").rglob("*.png")}
+    else:
+        expected = {Image.fromarray(array).convert("L").tobytes() for array, _ in items}
+    assert found == expected
 
 
 def test_shared_data_have_the_others(tmp_path: Path, home: str, monkeypatch: pytest.MonkeyPatch) -> None:

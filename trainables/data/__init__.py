@@ -3,7 +3,8 @@
 Splits. *train* is what is learned from. *validation* is measured after every epoch, and is all that early stopping or a
 search may look at: `validation` of the training images, drawn once, stratified, by a seed that is not the trial's. With
 `validation` 0 nothing is held out and the test split stands in for it, as in the papers whose protocol has no third
-split; nothing may be selected on it then. *test* is measured once, after the last epoch. Digits and flat folders, which
+split; nothing may be selected on it then. Where a set has a validation split of its own that is it, whatever
+`validation` says. *test* is measured once, after the last epoch. Digits and flat folders, which
 come without a test split, give 20% of their images to one, drawn the same way.
 
 With `folds` the data set's own test split counts for nothing: all its images are divided into so many stratified

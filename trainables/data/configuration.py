@@ -36,7 +36,8 @@ class DataConfig:
     train_images: int | None = None
     """Only so many training images, a fixed stratified draw; None: all."""
     validation: float = 0.1
-    """Share of the training images held out, in [0, 1); 0: the test split serves as validation split."""
+    """Share of the training images held out, in [0, 1); 0: the test split serves as validation split. Sets with a
+    validation split of their own have that one."""
     flip: bool = False
     """Random horizontal flips of training images."""
     crop: int = 0
@@ -64,8 +65,15 @@ class DataConfig:
     """mnist-tasks: deformations of a class to train on in an epoch (with those for validation)."""
     task_tests: int | None = field(default=None, metadata=OMIT_DEFAULT)
     """mnist-tasks: deformations of a class to test on."""
+    channels: int | None = field(default=None, metadata=OMIT_DEFAULT)
+    """1: grey, 3: in colour; None: as most images are."""
+    exclude: tuple[str, ...] = field(default=(), metadata=OMIT_DEFAULT)
+    """Patterns of files and folders that are no data: see `listing`."""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "exclude", tuple(self.exclude))  # a list, where it is read from the record
+        if self.channels not in (None, 1, 3):
+            raise InputError(f"channels: {self.channels}, allowed are 1 (grey) and 3 (colour)")
         sizes = {"image_size": self.image_size, "evaluation_size": self.evaluation_size}
         for name, number in {**sizes, "train_images": self.train_images}.items():
             if number is not None and number < 1:

@@ -2,7 +2,8 @@
 
 A folder's masks lie in `masks/` at its top, each under its image's path with the suffix .png: `masks/cat/1.png` of
 `cat/1.jpg`, `masks/test/cat/1.png` of `test/cat/1.jpg`; a pixel is the object's where it is not 0 (black, or the first
-colour of a palette; transparency does not count). Only test images need one.
+colour of a palette; transparency does not count). Image and mask are each turned as their own EXIF data say. Only test
+images need one.
 
 [reading] Of a trimap the pet and the border around it are the object, which is all but its background: the border is
 where the pet's outline runs.
@@ -11,7 +12,7 @@ where the pet's outline runs.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.command_line import InputError
-from trainables.data.pictures import Image
+from trainables.data.pictures import Image, size_of, stored_values
 
 FOLDER = "masks"
 TRIMAP_BACKGROUND = 2
@@ -33,17 +34,18 @@ class MaskFile:
     mask: str
     background: int = 0
 
+    @property
+    def as_stored(self) -> bool:
+        """Whether image and mask are taken without regard to EXIF data, as Oxford's pets were published."""
+        return self.background == TRIMAP_BACKGROUND
+
     def read(self) -> Image.Image:
         """The object in white on black, of the image's size. Raises `InputError` for a mask that is missing, damaged,
         or of another size than its image."""
-        try:
-            with Image.open(self.mask) as opened, Image.open(self.image) as image:
-                values = np.asarray(opened)
-                size = image.size
-        except FileNotFoundError:
-            raise InputError(f"{self.mask}: missing, the mask of {self.image}") from None
-        except (OSError, SyntaxError) as error:
-            raise InputError(f"{self.mask}: no readable mask ({' '.join(str(error).split())[:200]})") from None
+        if not os.path.exists(self.mask):
+            raise InputError(f"{self.mask}: missing, the mask of {self.image}")
+        values = stored_values(self.mask, upright=not self.as_stored, what="mask")
+        size = size_of(self.image, upright=not self.as_stored)
         if values.ndim == 3:
             values = values[..., : 3 if values.shape[2] >= 3 else 1].max(2)
         if values.shape[::-1] != size:
@@ -66,10 +68,10 @@ def of_pet(image: str) -> MaskFile:
     return MaskFile(image, str(path.parent.parent / "annotations" / "trimaps" / f"{path.stem}.png"), TRIMAP_BACKGROUND)
 
 
-def holds_masks(folder: Path, classes: Sequence[Path]) -> bool:
-    """Whether a folder among class folders is that of their masks, and no class: it is called so, and has a folder for
-    one of the classes."""
-    return folder.name == FOLDER and any((folder / other.name).is_dir() for other in classes if other != folder)
+def holds_masks(folder: str, classes: Sequence[str], below: Collection[str]) -> bool:
+    """Whether a folder among class folders is that of their masks, and no class: it is called so, and there is `below`
+    it a folder for one of the classes."""
+    return folder == FOLDER and any(f"{folder}/{other}" in below for other in classes if other != folder)
 
 
 def check(files: Sequence[MaskFile], spec: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import importlib.util
 import os
@@ -17,7 +18,7 @@ import numpy as np
 
 from analysis.command_line import InputError
 from trainables.data.configuration import TASKS, TEST_SEED, DataConfig, stratified
-from trainables.data.pictures import Arrays, as_array, one_line, resized, square
+from trainables.data.pictures import Arrays, one_line, read_files, resized
 from trainables.data.splits import InMemory
 
 
@@ -32,19 +33,56 @@ class _Named:
     test_images: int
     folder: str
     source: str
+    first: tuple[str, ...]
+    """Names of its first classes."""
+    files: tuple[str, ...] = ()
+    """What lies in the folder."""
 
+    def missing(self, root: str) -> list[str]:
+        """What is not there of its files; a folder has to have something in it."""
+
+        def there(path: Path) -> bool:
+            # torchvision's archives do as well, unpacked or not
+            packed = path.with_name(f"{path.name}.gz")
+            return packed.is_file() or path.is_file() or (path.is_dir() and any(path.iterdir()))
+
+        places = [Path(root) / self.folder / file for file in self.files]
+        return [str(place) for place in places if not there(place)]
+
+
+_IDX = tuple(f"{split}-{what}-ubyte" for split in ("train", "t10k") for what in ("images-idx3", "labels-idx1"))
+_CIFAR10 = (*(f"data_batch_{number}" for number in range(1, 6)), "test_batch", "batches.meta")
+_DIGITS = ("0", "1", "2")
+_TENCH = ("tench", "English springer", "cassette player")
 
 NAMED = {
-    "digits": _Named(1, 8, 10, 1437, 360, "", "scikit-learn"),
-    "mnist": _Named(1, 28, 10, 60000, 10000, "MNIST/raw", "MNIST"),
-    "fashion-mnist": _Named(1, 28, 10, 60000, 10000, "FashionMNIST/raw", "FashionMNIST"),
-    "kmnist": _Named(1, 28, 10, 60000, 10000, "KMNIST/raw", "KMNIST"),
-    "cifar10": _Named(3, 32, 10, 50000, 10000, "cifar-10-batches-py", "CIFAR10"),
-    "cifar100": _Named(3, 32, 100, 50000, 10000, "cifar-100-python", "CIFAR100"),
-    "imagenette": _Named(3, 320, 10, 9469, 3925, "imagenette2-320", "Imagenette"),
-    "oxford-pets": _Named(3, 224, 37, 3680, 3669, "oxford-iiit-pet", "OxfordIIITPet"),
-    TASKS: _Named(1, 28, 0, 0, 0, "MNIST/raw", "MNIST"),  # how many is for the flags to say: see `Tasks`
-    "imagenet": _Named(3, 224, 1000, 1281167, 50000, "imagenet", "class folders"),
+    "digits": _Named(1, 8, 10, 1437, 360, "", "scikit-learn", _DIGITS),
+    "mnist": _Named(1, 28, 10, 60000, 10000, "MNIST/raw", "MNIST", ("0 - zero", "1 - one", "2 - two"), _IDX),
+    "fashion-mnist": _Named(
+        1, 28, 10, 60000, 10000, "FashionMNIST/raw", "FashionMNIST", ("T-shirt/top", "Trouser", "Pullover"), _IDX
+    ),
+    "kmnist": _Named(1, 28, 10, 60000, 10000, "KMNIST/raw", "KMNIST", ("o", "ki", "su"), _IDX),
+    "cifar10": _Named(
+        3, 32, 10, 50000, 10000, "cifar-10-batches-py", "CIFAR10", ("airplane", "automobile", "bird"), _CIFAR10
+    ),
+    "cifar100": _Named(
+        *(3, 32, 100, 50000, 10000, "cifar-100-python", "CIFAR100"),
+        ("apple", "aquarium_fish", "baby"),
+        ("train", "test", "meta"),
+    ),
+    "imagenette": _Named(3, 320, 10, 9469, 3925, "imagenette2-320", "Imagenette", _TENCH, ("train", "val")),
+    "oxford-pets": _Named(
+        *(3, 224, 37, 3680, 3669, "oxford-iiit-pet", "OxfordIIITPet"),
+        ("Abyssinian", "American Bulldog", "American Pit Bull Terrier"),
+        ("images", "annotations"),
+    ),
+    # how many is for the flags to say: see `Tasks`
+    TASKS: _Named(1, 28, 0, 0, 0, "MNIST/raw", "MNIST", _DIGITS, _IDX),
+    "imagenet": _Named(
+        *(3, 224, 1000, 1281167, 50000, "imagenet", "class folders"),
+        ("n01440764", "n01443537", "n01484850"),
+        ("train", "val"),
+    ),
 }
 
 
@@ -92,18 +130,19 @@ def read_torchvision(name: str, root: str, config: DataConfig) -> InMemory:
             ]
         else:
             size = config.image_size or known.size
-            arrays = [_pictures(part, size) for part in parts]
+            arrays = [_pictures(name, part, size) for part in parts]
         class_names = [name if isinstance(name, str) else name[0] for name in parts[0].classes]
     pool, test = ((resized(images, config.image_size), labels) for images, labels in arrays)
     return InMemory(class_names, pool, test)
 
 
-def _pictures(dataset: Any, size: int) -> Arrays:
-    images, labels = [], []
-    for picture, label in dataset:
-        images.append(as_array(square(picture.convert("RGB"), size)))
-        labels.append(label)
-    return np.stack(images), np.asarray(labels, dtype=np.int64)
+def _pictures(name: str, dataset: Any, size: int) -> Arrays:
+    """Its images as they are stored, as everybody takes these sets."""
+    if name == "imagenette":
+        paths, labels = zip(*dataset._samples, strict=True)
+    else:
+        paths, labels = dataset._images, dataset._labels
+    return read_files([str(path) for path in paths], np.asarray(labels, dtype=np.int64), size, 3, as_stored=True)
 
 
 class _unpacked:
@@ -145,18 +184,44 @@ def open_or_download(kind: Any, name: str, folder: str, root: str, options: dict
         raise InputError(
             f"dataset: {name} has damaged files in {root}: {one_line(error)}; remove and fetch them again"
         ) from None
+    made = _make_folder(root, looked)
     try:
-        os.makedirs(root, exist_ok=True)
-        with tempfile.TemporaryFile(dir=root):
-            pass  # can it be written at all?
-    except OSError as error:
-        raise InputError(
-            f"{looked}, and {root} cannot be written ({error.strerror}); give another --data-root"
-        ) from None
-    try:
-        return kind(root, download=True, **options)
+        # beside what is there, and put in its place when it is whole: a download that fails leaves nothing behind
+        with tempfile.TemporaryDirectory(dir=root, prefix=".download-") as fresh:
+            kind(fresh, download=True, **options)
+            for path in sorted(Path(fresh).rglob("*")):
+                place = Path(root) / path.relative_to(fresh)
+                if path.is_dir():
+                    place.mkdir(exist_ok=True)
+                else:
+                    path.replace(place)
+        return kind(root, download=False, **options)
     except (urllib.error.URLError, RuntimeError, OSError, zipfile.BadZipFile, EOFError) as error:
         raise InputError(
             f"{looked}, and the download failed ({one_line(error)}); put torchvision's {NAMED[name].source} files "
             f"there, or give the folder that has them as --data-root"
         ) from None
+    finally:
+        for below in reversed(made):
+            with contextlib.suppress(OSError):  # not empty: it has the data
+                below.rmdir()
+
+
+def _make_folder(root: str, looked: str) -> list[Path]:
+    """Make the folder where it is not there, and those above it; what was made. Raises `InputError` where that, or
+    writing into it, cannot be done."""
+    absent = [folder for folder in (Path(root), *Path(root).parents) if not folder.exists()]
+    made: list[Path] = []
+    try:
+        for folder in reversed(absent):
+            folder.mkdir(exist_ok=True)
+            made.append(folder)
+        with tempfile.TemporaryFile(dir=root):
+            pass  # can it be written at all?
+    except OSError as error:
+        for folder in reversed(made):
+            folder.rmdir()
+        raise InputError(
+            f"{looked}, and {root} cannot be written ({error.strerror}); give another --data-root"
+        ) from None
+    return made

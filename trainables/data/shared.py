@@ -50,13 +50,15 @@ class SharedData:
     """Whether the test images' masks are wanted."""
     shift: tuple[str, ...] = ()
     """Other data sets to test on, loaded with it."""
+    exclude: tuple[str, ...] = ()
+    """Patterns of what is no data in those."""
 
     def load(self) -> dict[DataConfig, Images | StreamedImages]:
         """The data set for each configuration, its arrays read-only. Raises what `trainables.data.load`
         raises, `InputError` where the data are not those any more that the sweep was planned with, and `OSError` where
         the temporary folder has no room."""
         folder = _folder()
-        asked = (self.spec, self.root, self.configs, self.methods, self.masks, self.shift)
+        asked = (self.spec, self.root, self.configs, self.methods, self.masks, self.shift, self.exclude)
         name = hashlib.sha256(repr(asked).encode()).hexdigest()[:32]
         entry = folder / name
         with _locked(folder / "lock"):
@@ -69,7 +71,7 @@ class SharedData:
             _remove_unused(folder)
             self._check()
             data = load_each(self.spec, self.root, self.configs, masks=self.masks)
-            load_others(list(data.values()), self.spec, self.shift, self.root)
+            load_others(list(data.values()), self.spec, self.shift, self.root, self.exclude)
             self._check()  # nor did they change meanwhile
             for images, method in itertools.product(data.values(), self.methods):
                 method.prepare(images)
@@ -77,7 +79,7 @@ class SharedData:
             return _map(entry)
 
     def _check(self) -> None:
-        found = identify(self.spec, self.root)
+        found = identify(self.spec, self.root, self.configs[0].exclude)
         planned = self.configs[0].dataset
         if found != planned:
             raise InputError(

@@ -1,15 +1,15 @@
 """Other data sets of the same classes, to test on what was trained here: distribution shift.
 
 Of a folder with train/ and test/ the test part is taken, of other sets the test split. [reading] Of a folder without,
-all images: nothing is trained on them. Images are resized and scaled as those that were trained on. Classes are matched
-by their names; by their numbers where a set has none but those, as Parquet files and `digits`.
+all images: nothing is trained on them. Images are resized and scaled as those that were trained on, and have their
+channels. Classes are matched by their names; by their numbers where a set has none but those, as many Parquet files and
+`digits`.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,23 +20,25 @@ from trainables.data.folders import class_folder
 from trainables.data.images import Images, Split
 from trainables.data.memory import fits
 from trainables.data.pictures import read_files
-from trainables.data.sources import describe, identify, load, parse_spec
+from trainables.data.sources import DataInfo, describe, identify, load, parse_spec
 from trainables.data.streamed import StreamedImages
 
 Names = tuple[str, ...]
 LISTED = 20
 
 
-def check_others(spec: str, others: Sequence[str], root: str) -> None:
+def check_others(spec: str, others: Sequence[str], root: str, exclude: Sequence[str] = ()) -> None:
     """Raise `InputError` where the classes of a set in `others` are not those of `spec`, as far as is known without
-    loading them: folders' names, other sets' numbers of classes; or where it is `spec`."""
+    loading them: names, of named sets the number; or where it is `spec`."""
     if not others:
         return
-    names = _class_names(spec, root)
+    here = describe(spec, root, exclude)
+    names = _class_names(here)
     for other in others:
-        if identify(other, root) == identify(spec, root):
+        there = describe(other, root, exclude)
+        if there.name == here.name:
             raise InputError(f"shift: {other} is what is trained on, allowed are other data sets")
-        found = _class_names(other, root)
+        found = _class_names(there)
         if isinstance(names, tuple) and isinstance(found, tuple):
             match(names, found, spec, other)
         else:
@@ -44,49 +46,57 @@ def check_others(spec: str, others: Sequence[str], root: str) -> None:
             _same_number(number, others_number, spec, other)
 
 
-def load_others(data: Sequence[Images | StreamedImages], spec: str, others: Sequence[str], root: str) -> None:
+def load_others(
+    data: Sequence[Images | StreamedImages], spec: str, others: Sequence[str], root: str, exclude: Sequence[str] = ()
+) -> None:
     """Load the other sets once and keep them in `others` of each of `data`, the folds of `spec`, by their name in the
     record.
 
     Raises `InputError` where classes do not match, and what `load` raises.
     """
     for other in others:
-        name = identify(other, root)
+        name = identify(other, root, exclude)
         if name == data[0].name:
             raise InputError(f"shift: {other} is what is trained on, allowed are other data sets")
-        loaded = _load(data[0], spec, other, root, name)
+        loaded = _load(data[0], spec, other, root, name, exclude)
         for fold in data:
             fold.others[name] = dataclasses.replace(loaded, mean=fold.mean, std=fold.std)
 
 
-def _load(data: Images | StreamedImages, spec: str, other: str, root: str, name: str) -> Images | StreamedImages:
-    size = data.evaluation_size
-    config = DataConfig(name, image_size=size, validation=0.0, scaling=data.config.scaling)
-    kind, path = parse_spec(other)
-    if kind == "folder":
-        folder = class_folder(path)
-        split = (Path(path) / "train").is_dir()
-        parts = [folder.test] if split else [folder.train, folder.test]
+def _load(
+    data: Images | StreamedImages, spec: str, other: str, root: str, name: str, exclude: Sequence[str]
+) -> Images | StreamedImages:
+    size, channels = data.evaluation_size, data.channels
+    config = DataConfig(
+        name,
+        image_size=size,
+        validation=0.0,
+        scaling=data.config.scaling,
+        channels=channels,
+        exclude=tuple(exclude),
+    )
+    place = parse_spec(other)
+
+    def streamed(test: tuple[list[str], NDArray[np.int64]], as_stored: bool = False) -> StreamedImages:
+        splits = {"train": test, "validation": test, "test": test}
+        scale = {"mean": data.mean, "std": data.std, "channels": channels, "as_stored": as_stored}
+        return StreamedImages(config, data.class_names, splits, size=size, **scale)  # type: ignore[arg-type]
+
+    if place.kind == "folder":
+        folder = class_folder(place.path, exclude)
+        parts = [folder.test] if folder.divided else [folder.train, folder.test]
         files = [file for part in parts for file in part[0]]
         order = match(data.class_names, tuple(folder.classes), spec, other)
         labels = order[np.concatenate([part[1] for part in parts])]
-        if isinstance(data, StreamedImages) or not fits(len(files), data.channels, size):
-            if data.channels != 3:
-                raise InputError(f"shift: {other} is too large to be held in memory, allowed are sets in colour")
-            test = files, labels
-            splits = {"train": test, "validation": test, "test": test}
-            return StreamedImages(config, data.class_names, splits, size=size, mean=data.mean, std=data.std)
-        images, labels = read_files(files, labels, size, "L" if data.channels == 1 else "RGB")
+        if isinstance(data, StreamedImages) or not fits(len(files), channels, size):
+            return streamed((files, labels))
+        images, labels = read_files(files, labels, size, channels)
         return _as_trained(data, config, images, labels)
     found = load(other, root, config)
     order = match(data.class_names, found.class_names, spec, other)
-    if found.channels != data.channels:
-        raise InputError(f"shift: {other} has {found.channels} channels, allowed are the {data.channels} of {spec}")
     if isinstance(found, StreamedImages):
-        files, labels = found.files["test"]
-        test = files, order[labels]
-        splits = {"train": test, "validation": test, "test": test}
-        return StreamedImages(config, data.class_names, splits, size=size, mean=data.mean, std=data.std)
+        paths, labels = found.files["test"]
+        return streamed((paths, order[labels]), found.as_stored)
     return _as_trained(data, config, found.test.images, order[found.test.labels])
 
 
@@ -127,7 +137,6 @@ def _listed(names: Sequence[str]) -> str:
     return ", ".join(names[:LISTED]) + more
 
 
-def _class_names(spec: str, root: str) -> Names | int:
-    """A folder's; the number of classes of others, whose names are known once they are loaded."""
-    kind, path = parse_spec(spec)
-    return tuple(class_folder(path).classes) if kind == "folder" else describe(spec, root).classes
+def _class_names(info: DataInfo) -> Names | int:
+    """The number of classes of named sets, all of whose names are known once they are loaded."""
+    return info.class_names if len(info.class_names) == info.classes else info.classes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -19,24 +20,30 @@ from trainables.data.streamed import StreamedImages
 
 @dataclass
 class InMemory:
-    """A data set as it was read: names of its classes, the images that are not for testing, and those that are."""
+    """A data set as it was read: names of its classes, the images to train on, those to test on, and those to validate
+    on, if it has such of its own: they are the validation split whatever share `validation` is."""
 
     class_names: Sequence[str]
     pool: Arrays
     test: Arrays
     moved: Moved = field(default_factory=Moved)
+    validation: Arrays | None = None
 
     def split(self, config: DataConfig) -> Images:
         """Its splits, each in its fixed order; a fold's are rows of all images, which the folds have in common."""
         if config.folds is not None:
             return self._fold(config)
         images, labels = self.pool
-        train, held = split_indices(labels, config)
+        train, held = own_or_drawn(labels, config, self.validation is not None)
         order = shuffled(np.arange(len(self.test[1])))
         test = Split(np.ascontiguousarray(self.test[0][order]), self.test[1][order])
         validation = Split(np.ascontiguousarray(images[held]), labels[held]) if len(held) else test
-        training = Split(np.ascontiguousarray(images[train]), labels[train])
         rows = len(labels) + order
+        if self.validation is not None:
+            own = shuffled(np.arange(len(self.validation[1])))
+            validation = Split(np.ascontiguousarray(self.validation[0][own]), self.validation[1][own])
+            rows = rows + len(own)
+        training = Split(np.ascontiguousarray(images[train]), labels[train])
         return Images(config, tuple(self.class_names), training, validation, test, test_rows=rows)
 
     def _fold(self, config: DataConfig) -> Images:
@@ -50,8 +57,16 @@ class InMemory:
     @functools.cached_property
     def _together(self) -> Arrays:
         """All images, of which there is one array however many folds: also in Ray's store and on a device."""
-        (images, labels), (test_images, test_labels) = self.pool, self.test
-        return np.concatenate([images, test_images]), np.concatenate([labels, test_labels])
+        parts = [part for part in (self.pool, self.validation, self.test) if part is not None]
+        return np.concatenate([images for images, _ in parts]), np.concatenate([labels for _, labels in parts])
+
+
+def own_or_drawn(
+    labels: NDArray[np.int64], config: DataConfig, own: bool
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Indices of the images to train on and of those held out, of which there are none where validation images are the
+    set's own."""
+    return split_indices(labels, dataclasses.replace(config, validation=0.0) if own else config)
 
 
 @dataclass
@@ -93,21 +108,35 @@ class Tasks:
 
 @dataclass
 class Streamed:
-    """A data set of files that are read during training, and its own pixels a side."""
+    """A data set of files that are read during training, its own pixels a side, and its channels."""
 
     folder: Folder
     size: int
+    channels: int
+    as_stored: bool = False
+    """Whether images are taken without regard to EXIF data and transparency."""
 
     def split(self, config: DataConfig) -> StreamedImages:
         """Its splits, each in its fixed order."""
-        paths = [*self.folder.train[0], *self.folder.test[0]]
-        labels = np.concatenate([self.folder.train[1], self.folder.test[1]])
+        parts = self.folder.parts()
+        paths = [path for part in parts.values() for path in part[0]]
+        labels = np.concatenate([part[1] for part in parts.values()])
+        number = {name: len(part[0]) for name, part in parts.items()}
+        own = number.get("validation", 0)
         if config.folds is not None:
             train, held, test = fold_splits(labels, config)
         else:
-            first = len(self.folder.train[0])
-            train, held = split_indices(labels[:first], config)
-            test = shuffled(np.arange(first, len(paths)))
+            train, held = own_or_drawn(labels[: number["train"]], config, own > 0)
+            if own:
+                held = number["train"] + shuffled(np.arange(own))
+            test = number["train"] + own + shuffled(np.arange(number["test"]))
         splits = {"train": train, "validation": held if len(held) else test, "test": test}
         files = {name: ([paths[i] for i in rows], labels[rows]) for name, rows in splits.items()}
-        return StreamedImages(config, tuple(self.folder.classes), files, size=config.image_size or self.size)
+        return StreamedImages(
+            config,
+            tuple(self.folder.classes),
+            files,
+            size=config.image_size or self.size,
+            channels=self.channels,
+            as_stored=self.as_stored,
+        )

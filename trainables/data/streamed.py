@@ -14,7 +14,7 @@ from analysis.command_line import InputError
 from trainables.data.configuration import DataConfig
 from trainables.data.images import Images, scale_and_offset, scaled
 from trainables.data.masks import MaskFile, from_grey
-from trainables.data.pictures import Image
+from trainables.data.pictures import picture
 from trainables.lazily import torch
 
 if TYPE_CHECKING:
@@ -22,21 +22,43 @@ if TYPE_CHECKING:
     from torch.utils.data import DataLoader, Dataset
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+GREY_MEAN, GREY_STD = (0.459,), (0.226,)
+"""[reading] Of grey images: ImageNet's, weighted as grey is made of colours."""
 
 
 class _Files:
     """Images of some files; each is transformed under a seed of its own, so that no worker's state matters."""
 
-    def __init__(self, paths: Sequence[str], labels: Sequence[int], seeds: Sequence[int], transform: Any) -> None:
+    def __init__(
+        self,
+        paths: Sequence[str],
+        labels: Sequence[int],
+        seeds: Sequence[int],
+        transform: Any,
+        channels: int,
+        as_stored: bool,
+    ) -> None:
         self.paths, self.labels, self.seeds, self.transform = paths, labels, seeds, transform
+        self.channels, self.as_stored = channels, as_stored
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        with Image.open(self.paths[index]) as opened, torch.random.fork_rng(devices=[]):
+        path = self.paths[index]
+        shown = picture(path, self.channels, path, as_stored=self.as_stored)
+        with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(self.seeds[index])
-            return self.transform(opened.convert("RGB")), self.labels[index]
+            return self.transform(shown), self.labels[index]
+
+
+def _each(loader: DataLoader[tuple[Tensor, int]]) -> Iterator[tuple[Tensor, Tensor]]:
+    """The loader's batches. A worker's `InputError` is raised as it was, without the worker's traceback in it."""
+    try:
+        yield from loader
+    except InputError as error:
+        line = str(error).strip().splitlines()[-1]
+        raise InputError(line.partition(f"{InputError.__name__}: ")[2] or line) from None
 
 
 @dataclass
@@ -50,23 +72,25 @@ class StreamedImages:
     size: int = 224
     workers: int = field(default_factory=lambda: min(8, os.cpu_count() or 1))
     memo: dict[str, Any] = field(default_factory=dict)
-    mean: tuple[float, ...] = IMAGENET_MEAN
-    std: tuple[float, ...] = IMAGENET_STD
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
     masks: list[MaskFile] | None = None
     """Where the masks of the test images are, if they were asked for."""
     others: dict[str, Images | StreamedImages] = field(default_factory=dict, repr=False)
     """Data sets of the same classes to test on, by their names in the record: see `shift`."""
+    channels: int = 3
+    as_stored: bool = False
+    """Whether images are taken without regard to EXIF data and transparency, as ImageNet was published."""
 
     def __post_init__(self) -> None:
         self.config.check_size(self.size)
+        if not self.mean:
+            grey = self.channels == 1
+            self.mean, self.std = (GREY_MEAN, GREY_STD) if grey else (IMAGENET_MEAN, IMAGENET_STD)
 
     @property
     def name(self) -> str:
         return self.config.dataset
-
-    @property
-    def channels(self) -> int:
-        return 3
 
     @property
     def evaluation_size(self) -> int:
@@ -106,7 +130,14 @@ class StreamedImages:
 
         paths, labels = self.files[split]
         chosen = indices.tolist()
-        files = _Files([paths[i] for i in chosen], labels[chosen].tolist(), seeds.tolist(), transform)
+        files = _Files(
+            [paths[i] for i in chosen],
+            labels[chosen].tolist(),
+            seeds.tolist(),
+            transform,
+            self.channels,
+            self.as_stored,
+        )
         # a generator of its own: otherwise every loader would draw from torch's global one
         own = torch.Generator()
         pin = device.type == "cuda"
@@ -128,7 +159,7 @@ class StreamedImages:
             order, seeds = order[:-1], seeds[:-1]
         loader = self._loader("train", order, seeds, self._training_transform(), batch_size, device)
         factors = scale_and_offset(self.config, self.mean, self.std)
-        for images, labels in loader:
+        for images, labels in _each(loader):
             yield scaled(images.to(device, non_blocking=True), factors), labels.to(device, non_blocking=True)
 
     def batches(
@@ -140,13 +171,13 @@ class StreamedImages:
         batch_size = min(batch_size, 250)
         loader = self._loader(split, order, order, self._plain_transform(self.evaluation_size), batch_size, device)
         factors = scale_and_offset(self.config, self.mean, self.std)
-        for images, labels in loader:
+        for images, labels in _each(loader):
             yield scaled(images.to(device, non_blocking=True), factors), labels.to(device, non_blocking=True)
 
     def select(self, split: str, indices: Tensor, *, device: torch.device) -> tuple[Tensor, Tensor]:
         """Images (B, C, H, W) and labels (B,) of a split at `indices` (B,), not augmented, at evaluation size."""
         transform = self._plain_transform(self.evaluation_size)
-        parts = list(self._loader(split, indices, indices, transform, 250, device))
+        parts = list(_each(self._loader(split, indices, indices, transform, 250, device)))
         images, labels = (torch.cat([part[i] for part in parts]).to(device) for i in (0, 1))
         return scaled(images, scale_and_offset(self.config, self.mean, self.std)), labels
 
@@ -165,5 +196,5 @@ class StreamedImages:
         """All training images at training size, uint8 (B, C, H, W), in parts."""
         order = torch.arange(self.count("train"))
         transform = self._plain_transform(self.size)
-        for images, _ in self._loader("train", order, order, transform, 256, torch.device("cpu")):
+        for images, _ in _each(self._loader("train", order, order, transform, 256, torch.device("cpu"))):
             yield images

@@ -51,6 +51,8 @@ class Flags(MetricFlags):
     place the record does not keep)."""
     data_root: str = "data"
     """Where named data sets are."""
+    exclude: tuple[str, ...] = ()
+    """Files and folders of --dataset and --shift that are no data (of what was trained on: the same as then)."""
     device: str | None = None
     """cpu or cuda; default: cuda where there is one."""
 
@@ -145,8 +147,10 @@ class _Data:
         spec, trained_on = self.flags.dataset or config.data.dataset, config.data.dataset
         if self.flags.dataset is None and ":" in spec:
             raise InputError(f"dataset: not given, allowed is where {spec} is, folder:/path or parquet:/path")
-        name = identify(spec, self.flags.data_root)
+        name = identify(spec, self.flags.data_root, config.data.exclude)
         treatment = config.data
+        if name != trained_on:
+            name = identify(spec, self.flags.data_root, self.flags.exclude)
         if name != trained_on:
             # all of its test split as it is: of images that nothing was trained on there are no folds
             own = ("train_images", "folds", "fold", "labels", "deformation_strength", "task_classes", "task_images")
@@ -154,12 +158,14 @@ class _Data:
                 treatment,
                 dataset=name,
                 image_size=kept.size,
+                channels=kept.channels,
+                exclude=self.flags.exclude,
                 **{field: _DEFAULTS[field] for field in (*own, "task_tests")},
             )
         if treatment not in self.loaded:
             masks = needs_masks(separated(self.flags.metrics))
             found = load_each(spec, self.flags.data_root, treatment.each_fold(), masks=masks)
-            load_others(list(found.values()), spec, self.flags.shift, self.flags.data_root)
+            load_others(list(found.values()), spec, self.flags.shift, self.flags.data_root, self.flags.exclude)
             self.loaded |= found
         data = self.loaded[treatment]
         if data.channels != kept.channels or data.classes > kept.classes:

@@ -153,7 +153,10 @@ class MetricFlags:
     def shifted(self) -> list[str]:
         """The names in the record of the data sets of --shift."""
         try:
-            return [_identified(spec, getattr(self, "data_root", "data")) for spec in self.shift]
+            return [
+                _identified(spec, getattr(self, "data_root", "data"), getattr(self, "exclude", ()))
+                for spec in self.shift
+            ]
         except InputError as error:
             raise InputError(str(error).replace("dataset:", "shift:", 1)) from None
 
