@@ -19,7 +19,7 @@ import pyarrow as pa
 from analysis.command_line import InputError
 from analysis.lazily import lazily
 from analysis.records import Sweep
-from analysis.schema import HYPERPARAMETERS, direction, unit
+from analysis.schema import CONVERTED_STRENGTHS, HYPERPARAMETERS, direction, unit
 
 pc = lazily("pyarrow.compute")
 
@@ -44,7 +44,7 @@ GROUPING = (
 PER_IMAGE = "_per_image"
 
 # the same strength in other units tells no settings apart
-_SAME = {"alpha_per_image": "alpha"}
+_SAME = dict.fromkeys(CONVERTED_STRENGTHS, "alpha")
 
 Row = dict[str, Any]
 Item = TypeVar("Item")
@@ -177,7 +177,7 @@ def strengths_of(trials: pa.Table) -> list[str]:
     """The columns that can be a strength: numbers among the hyperparameters."""
     return [
         name
-        for name in (*HYPERPARAMETERS, "alpha_per_image", "learning_rate")
+        for name in (*HYPERPARAMETERS, *CONVERTED_STRENGTHS, "learning_rate")
         if pa.types.is_floating(trials[name].type) or pa.types.is_integer(trials[name].type)
     ]
 

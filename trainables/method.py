@@ -58,8 +58,9 @@ class Method:
     def prepare(self, data: Images | StreamedImages) -> None:
         """Fill `data.memo` with what is derived from the data, once, before the data are shared between trials."""
 
-    def columns(self, batch_size: int) -> dict[str, Any]:
-        """Columns of the trials table that follow from the hyperparameters (which are columns themselves)."""
+    def columns(self, batch_size: int, image: tuple[int, int, int] | None = None) -> dict[str, Any]:
+        """Columns of the trials table that follow from the hyperparameters (which are columns themselves), and from the
+        training images' shape (C, H, W), where it is known."""
         return {}
 
     @property

@@ -274,7 +274,10 @@ class Run:
 
     def tables(self) -> tuple[dict[str, Any], list[dict[str, Any]], list[dict[str, Any]], list[dict[str, Any]]]:
         """Rows for trials (one, without identity and provenance), epochs, measurements and maps."""
+        data = self.data
         trial = {
+            # complete only now that the images' shape is known
+            **self.config.method.columns(self.config.training.batch_size, (data.channels, data.size, data.size)),
             "status": self.status,
             "error": self.error,
             **{name: self.final.get(name) for name in ("top1", "top5", "loss", "total_variation")},

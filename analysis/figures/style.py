@@ -60,6 +60,9 @@ _NAMES = {
     # strengths and other settings
     "alpha": "strength α",
     "alpha_per_image": "strength α (per image)",
+    "alpha_batch": "strength α (sum over the batch)",
+    "alpha_element": "strength α (mean over all values)",
+    "alpha_pixel": "strength α (mean over an image's values)",
     "interval": "interval T (steps)",
     "laplacian_width": "width k of the Laplacian (pixels)",
     "pixels": "pooled pixels k",

@@ -85,6 +85,11 @@ class TestPresets:
 
 
 class TestStrengths:
+    def test_all_conventions(self) -> None:
+        chosen = make_plan(flags("--alpha", "1", "--convention", "batch", "image", "element", "pixel"))
+        methods = [trial.config.method for trial in chosen.trials if trial.config.method.name == "gradient_reg"]
+        assert {method.convention for method in methods} == {"batch", "image", "element", "pixel"}  # type: ignore[attr-defined]
+
     def test_a_range(self) -> None:
         assert flags("--alpha-range", "1", "1000", "4").alphas() == (1.0, 10.0, 100.0, 1000.0)
 
@@ -158,6 +163,16 @@ class TestSweep:
             ("gradient_reg", 10.0, "batch", "eval", 10 / 128),
             ("gradient_reg", 10.0, "image", "train", 10.0),
             ("gradient_reg", 10.0, "image", "eval", 10.0),
+        }
+        # images of 8² values in batches of 128
+        converted = {
+            (trial["convention"], trial["alpha_batch"], trial["alpha_pixel"], trial["alpha_element"])
+            for trial in trials
+        }
+        assert converted == {
+            (None, None, None, None),
+            ("batch", 10.0, 640.0, 640.0 * 128),
+            ("image", 1280.0, 1280.0 * 64, 1280.0 * 64 * 128),
         }
         assert json.loads(trials[0]["measured"])["faithfulness"]["images"] == 6
 

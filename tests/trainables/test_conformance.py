@@ -31,6 +31,8 @@ EXAMPLES: dict[str, list[Method]] = {
     "gradient_reg": [
         GradientRegularisation(10.0),
         GradientRegularisation(0.1, convention="image"),
+        GradientRegularisation(1e5, convention="element"),
+        GradientRegularisation(1e3, convention="pixel"),
         GradientRegularisation(10.0, batchnorm="eval"),
     ],
     "loco_reg": [
