@@ -27,6 +27,7 @@ _METRICS = {
 _HYPERPARAMETERS: dict[str, pa.DataType] = {
     "alpha": pa.float64(),
     "interval": pa.int64(),
+    "interval_factor": pa.bool_(),  # whether alpha is multiplied by it; null in older records, where it is
     "laplacian_width": pa.int64(),
     "variant": pa.string(),
     "pixels": pa.int64(),

@@ -95,7 +95,7 @@ def make_plan(flags: SweepFlags) -> Plan:
         size = flags.image_size or infos[spec].size
         check_size(model.model, size)
         for data in data_configs[spec]:
-            steps = training.epochs * -(-infos[spec].training_images(data) // training.batch_size)
+            steps = training.steps(infos[spec].training_images(data))
             setting = Setting(data, infos[spec].channels, size, model, training)
             methods = ([Method()] if flags.baseline else []) + list(flags.methods_for(setting))
             for method, seed in itertools.product(methods, range(flags.seeds)):

@@ -48,6 +48,7 @@ def input_gradient_penalty(
     *,
     convention: Convention = "batch",
     label_smoothing: float = 0.0,
+    batch_size: int | None = None,
 ) -> Tensor:
     """Squared ℓ2 norm of the cross-entropy's gradient with respect to the images (Section 3.1), a scalar ≥ 0, nats²
     per squared unit of the input; differentiable with respect to the model's parameters.
@@ -57,6 +58,10 @@ def input_gradient_penalty(
     and averaged over the C·H·W inputs of an image. "image": (1/B) Σ_b ‖∇_x_b (B · H)‖², for a model that treats images
     apart the mean over images of the squared norm of each image's own loss, which does not depend on the batch's size;
     B times "batch".
+
+    Of a batch that is shorter than the others, `batch_size` says how many images those have: its penalty is scaled so
+    that an image's part in it is that of an image of a full batch, which "batch", "element" and "pixel" are not by
+    themselves, as a mean over fewer images has larger gradients.
 
     `images` (B, C, H, W), `labels` (B,) class indices. Raises `ValueError` for another convention or other shapes.
     """
@@ -70,12 +75,15 @@ def input_gradient_penalty(
     def mean_loss(inputs: Tensor) -> Tensor:
         return F.cross_entropy(model(inputs), labels, label_smoothing=label_smoothing)
 
-    return squared_norm(torch.func.grad(mean_loss)(images), convention)
+    return squared_norm(torch.func.grad(mean_loss)(images), convention, batch_size)
 
 
-def squared_norm(gradients: Tensor, convention: Convention) -> Tensor:
-    """The penalty from the gradients (B, C, H, W) of a batch's mean loss."""
-    scale = of_the_batchs_sum(convention, len(gradients), math.prod(gradients.shape[1:]))
+def squared_norm(gradients: Tensor, convention: Convention, batch_size: int | None = None) -> Tensor:
+    """The penalty from the gradients (b, C, H, W) of a batch's mean loss, b at most the `batch_size` of full ones."""
+    number = len(gradients)
+    full = batch_size or number
+    # Σ‖∇ mean‖² is 1/b of the mean over images of ‖∇‖²: times b/B it has the 1/B of a full batch
+    scale = of_the_batchs_sum(convention, full, math.prod(gradients.shape[1:])) * Fraction(number, full)
     return gradients.square().sum() * float(scale)
 
 
@@ -126,7 +134,7 @@ def batch_statistics(model: nn.Module) -> Iterator[None]:
 @dataclass(frozen=True)
 class GradientRegularisation(Method):
     """Double backpropagation's configuration: `CE + alpha · ‖∇_x CE‖²` at every step, CE the mean over the batch, with
-    label smoothing where the training has it."""
+    label smoothing where the training has it; as strong on each image of a short last batch as on one of a full one."""
 
     name: ClassVar[str] = "gradient_reg"
     metrics: ClassVar[tuple[str, ...]] = (
@@ -180,7 +188,7 @@ class GradientRegularisation(Method):
         elif step.cross_entropy is not None:
             # double backpropagation proper: the graph of the step's own forward pass
             (gradients,) = torch.autograd.grad(step.cross_entropy, step.images, create_graph=True)
-            return Penalty(squared_norm(gradients, self.convention), self.alpha)
+            return Penalty(squared_norm(gradients, self.convention, step.batch_size), self.alpha)
         else:
             mode = batch_statistics(step.model)
         with mode:
@@ -190,5 +198,6 @@ class GradientRegularisation(Method):
                 step.labels,
                 convention=self.convention,
                 label_smoothing=step.label_smoothing,
+                batch_size=step.batch_size,
             )
         return Penalty(value, self.alpha)

@@ -36,6 +36,8 @@ class Step:
     cross_entropy: Tensor | None = None
     """This step's loss, in training mode: a graph from `images` on, for a method that `differentiates_images`, unless
     it was computed at reduced precision."""
+    batch_size: int | None = None
+    """Images of a full batch; the last of an epoch may have fewer. None: this one is full."""
 
 
 @dataclass(frozen=True)

@@ -15,12 +15,13 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Literal, get_args
 
 import numpy as np
 
 from analysis.command_line import InputError
+from trainables.data.configuration import OMIT_DEFAULT
 from trainables.lazily import F, nn, torch
 from trainables.method import Method, Penalty, Step, evaluation_mode
 
@@ -274,7 +275,9 @@ def path_importance(model: Model, image_shape: tuple[int, int, int]) -> Tensor:
 class Pilcro(Method):
     """PILCRO's configuration: `CE + alpha · interval · L`, L computed at every `interval`-th optimiser step.
 
-    **[reading]** "α = α₀T" with a footnote mark, not α₀T². ¶t's target Ŝ is that of the training split.
+    **[reading]** "α = α₀T" with a footnote mark, not α₀T². ¶t's target Ŝ is that of the training split. Whether the α
+    of the paper's tables is α₀, or the product ("which in practice amends to choosing an α that scales with T"), it
+    does not say: without `interval_factor` it is the product, `CE + alpha · L`.
     """
 
     name: ClassVar[str] = "pilcro"
@@ -283,13 +286,15 @@ class Pilcro(Method):
     alpha: float
     """α₀ ≥ 0, the strength: what one step's penalty is multiplied by, apart from the interval T."""
     interval: int = 10
-    """T ≥ 1: the penalty is computed at optimiser steps T, 2T, …, and multiplied by T."""
+    """T ≥ 1: the penalty is computed at optimiser steps T, 2T, …, and multiplied by T, see `interval_factor`."""
     laplacian_width: int = 3
     """k, odd, at least 3: width of the discrete Laplacian."""
     variant: Variant = "curvature"
     """curvature (¶c) or target (¶t)."""
     reduction: Reduction | None = None
     """¶t alone: mean (default) or sum over pixels; the sum's α is H·W times stronger."""
+    interval_factor: bool = field(default=True, metadata=OMIT_DEFAULT)
+    """Whether α is multiplied by T."""
 
     def __post_init__(self) -> None:
         if not (isinstance(self.alpha, int | float) and math.isfinite(self.alpha) and self.alpha >= 0):
@@ -332,4 +337,4 @@ class Pilcro(Method):
         else:
             smoothness = smoothness_of(step.data, self.laplacian_width).to(landscape)
             value = target_penalty(landscape, smoothness, self.reduction or "mean")
-        return Penalty(value, self.alpha * self.interval)
+        return Penalty(value, self.alpha * self.interval if self.interval_factor else self.alpha)

@@ -175,6 +175,34 @@ def test_conversions_by_hand() -> None:
         converted_strength(1.0, "batch", "sum", **options)  # type: ignore[arg-type]
 
 
+class TestShortBatches:
+    """A last batch of b images is as strong on each of them as a full one of B: alpha_per_image is true of it."""
+
+    @pytest.mark.parametrize("convention", STRENGTH_COLUMNS)
+    def test_by_hand(self, convention: Convention) -> None:
+        """4 of 16 images of 6 values: α_per_image of the norms' mean, in every convention."""
+        model, images, labels = linear_case(batch=4)
+        norms = norms_by_hand(model[1].weight, model[1].bias, images, labels)
+        method = GradientRegularisation(3.0, convention)
+        found = input_gradient_penalty(model, images, labels, convention=convention, batch_size=16)
+        wanted = method.columns(16, (1, 2, 3))["alpha_per_image"] * float(norms.detach().mean())
+        assert 3.0 * float(found.detach()) == pytest.approx(wanted, rel=1e-12)
+        # without it those of batch, pixel and element would be 4, 4 and 16 times as strong
+        alone = float(input_gradient_penalty(model, images, labels, convention=convention).detach())
+        assert alone / float(found.detach()) == pytest.approx({"image": 1, "element": 16}.get(convention, 4), rel=1e-12)
+
+    def test_a_full_batch_is_bit_for_bit_what_it_was(self, data: Images) -> None:
+        model = build_model("resnet8", channels=1, size=8, classes=10, width=4, seed=0).train()
+        step = batch_of(data, model, batch_size=32)
+        images = step.images.clone().requires_grad_(True)
+        (gradient,) = torch.autograd.grad(F.cross_entropy(model(images), step.labels), images)
+        with batch_statistics(model):
+            for convention, scale in (("batch", 1), ("image", 32)):
+                found = GradientRegularisation(1.0, convention).penalty(step)  # type: ignore[arg-type]
+                assert found is not None
+                assert torch.equal(found.value.detach(), gradient.square().sum() * scale)
+
+
 def test_columns_without_the_images_shape_or_beyond_floats_are_null() -> None:
     unknown = {"alpha_batch": 640.0, "alpha_element": None, "alpha_pixel": None, "alpha_per_image": 10.0}
     assert GradientRegularisation(10.0, "image").columns(64) == unknown
@@ -281,7 +309,8 @@ def test_label_smoothing_is_part_of_the_loss() -> None:
 
 
 def test_training_follows_the_penalised_loss(data: Images) -> None:
-    """One epoch of `Run` against the loop written out: same batches, the loss CE + α‖∇CE‖² (equal to 1e-5)."""
+    """One epoch of `Run` against the loop written out: same batches, the loss CE + α‖∇CE‖² (equal to 1e-5), of the last
+    batch of 8 images 8/64 of it."""
     config = TrialConfig(
         GradientRegularisation(50.0),
         ModelConfig("resnet8", 4),
@@ -294,17 +323,19 @@ def test_training_follows_the_penalised_loss(data: Images) -> None:
     order = torch.Generator()
     order.set_state(run.generators["data"].get_state())
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
-    penalties = []
+    penalties, sizes = [], []
     for images, labels in data.training_batches(64, generator=order, device=torch.device("cpu")):
         images.requires_grad_(True)
         loss = F.cross_entropy(model(images), labels, label_smoothing=0.1)
         (gradient,) = torch.autograd.grad(loss, images, create_graph=True)
-        penalty = (gradient**2).sum()
+        penalty = (gradient**2).sum() * len(images) / 64
+        sizes.append(len(images))
         optimizer.zero_grad()
         (loss + 50 * penalty).backward()
         optimizer.step()
         penalties.append(float(penalty.detach()))
     run.train_epoch()
+    assert sizes == [64, 64, 64, 8]
     for left, right in zip(model.state_dict().values(), run.model.state_dict().values(), strict=True):
         torch.testing.assert_close(left, right, rtol=1e-4, atol=1e-5)
     assert run.epochs[0]["penalty"] == pytest.approx(sum(penalties) / len(penalties), rel=1e-4)
