@@ -12,7 +12,6 @@ image's logits depend on that image alone.
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -250,25 +249,25 @@ def path_importance(model: Model, image_shape: tuple[int, int, int]) -> Tensor:
     """The landscape that Proposition 1 predicts at initialisation, (H, W), float64, mean square 1, from path counts.
 
     E[(∂h_j/∂x_i)²] is proportional to the sum over output-to-input paths of the product of the weight variances on the
-    path (equation 3), summed over outputs j. Computed exactly and without data: every weight is replaced by its layer's
-    variance (the mean square of the weights it has now, as they are drawn with mean zero), biases and nonlinearities
-    are dropped, and the gradient of the summed output is taken with respect to an image of `image_shape` (C, H, W).
+    path (equation 3), summed over outputs j. Computed exactly and without data, on the network's graph: every weight
+    has its layer's variance (the mean square of the weights it has now, as they are drawn with mean zero), biases and
+    nonlinearities are dropped. Paths that differ in layers without weights alone (pooling that overlaps or follows
+    pooling, a sum of a tensor and itself pooled) are added before they are squared.
 
-    **[reading]** BatchNorm in evaluation mode multiplies squares by γ²/σ²; of n inputs of a maximum, each is the one
-    that passes with probability 1/n; average pooling gives each the squared weight 1/n².
+    **[reading]** A convolution's weights count as different ones wherever they are used, as in equation 3. BatchNorm
+    multiplies by γ/σ of its running statistics; of n inputs of a maximum, each is the one that passes with probability
+    1/n, independently in every window; average pooling gives each the weight 1/n.
 
-    Raises `ValueError` for a model that is no `nn.Module` or has a layer whose paths cannot be counted.
+    `image_shape` is (C, H, W). Raises `ValueError` for a model that is no `nn.Module`, whose `forward` cannot be
+    traced, that uses weights twice, or has a step whose paths cannot be counted, such as a product, or pooling by a
+    function instead of a layer.
     """
     if not isinstance(model, nn.Module):
-        raise InputError(f"model: {type(model).__name__}, allowed is an nn.Module whose layers can be replaced")
-    from trainables.models.paths import path_network
+        raise InputError(f"model: {type(model).__name__}, allowed is an nn.Module, whose steps can be traced")
+    from trainables.models.paths import path_squares
 
-    network = path_network(copy.deepcopy(model))
     device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
-    with torch.enable_grad():
-        image = torch.ones(1, *image_shape, dtype=torch.float64, device=device, requires_grad=True)
-        (paths,) = torch.autograd.grad(network(image).sum(), image)
-    return normalised_landscape(paths[0])
+    return normalised_landscape(path_squares(model, image_shape)).to(device)
 
 
 @dataclass(frozen=True)
