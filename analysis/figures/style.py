@@ -95,6 +95,7 @@ _NAMES = {
     "path_importance_correlation": "Pearson's r of importance and path counts",
     "salience_ablation": "area under the ablation curve",
     "corruption_accuracy": "Top-1 accuracy under corruption",
+    "completeness_gap": "gap between attributions and what they explain",
     "robust_accuracy": "robust accuracy (class unchanged)",
     "robust_accuracy_correct": "robust accuracy (class correct)",
     "erf_distance": "ERF distance, centre − corner",

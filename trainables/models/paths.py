@@ -146,10 +146,10 @@ class _Count:
 
     def _input(self, step: Step) -> Step:
         """The only tensor of the images' that a step is given, as its first argument."""
-        nodes = [node for node in step.node.all_input_nodes if self.traced.steps[node].depends]
-        if len(nodes) != 1 or step.node.args[:1] != (nodes[0],):
+        first = step.node.args[0] if step.node.args else None
+        if not isinstance(first, fx.Node) or step.depending != {first}:
             raise step.refused(_WHY, _ALLOWED)
-        return self.traced.steps[nodes[0]]
+        return self.traced.steps[first]
 
     # --- steps --------------------------------------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, fx, nn
@@ -62,6 +63,9 @@ class Step:
     def called(self) -> str:
         """The function that it calls; nothing where it is a layer."""
         return "" if self.layer is not None else str(getattr(self.node.target, "__name__", self.node.target))
+
+    depending: frozenset[fx.Node] = frozenset()
+    """Of the steps whose results it is given, those that depend on the images."""
 
     def refused(self, why: str, allowed: str) -> InputError:
         """What to raise of a step that is not understood: `why` is what is said of its layer, after "which"."""
@@ -184,37 +188,71 @@ def _inner(name: str) -> str:
     return f"layer {name.partition('.')[2]}" if "." in name else "itself"
 
 
+@dataclass(frozen=True)
+class _Recorded:
+    """A trace, without the network that it is of."""
+
+    graph: fx.Graph
+    shapes: dict[fx.Node, tuple[int, ...] | None]
+    places: dict[fx.Node, str]
+
+
+_KNOWN: WeakKeyDictionary[nn.Module, tuple[Any, dict[tuple[int, ...], _Recorded]]] = WeakKeyDictionary()
+"""Traces of networks as long as these live and are built as they were, by the shape of the images."""
+
+
+def _built(model: nn.Module) -> tuple[Any, ...]:
+    """What the course of `forward` may depend on: the layers, and their attributes that are no tensors."""
+    plain = (bool, int, float, str, tuple, type(None))
+    return tuple(
+        (id(module), *((name, value) for name, value in vars(module).items() if isinstance(value, plain)))
+        for module in model.modules()
+    )
+
+
 def trace(model: nn.Module, shape: Sequence[int], purpose: str) -> Traced:
     """The steps of a network in evaluation mode for images of a shape (B, C, H, W); its layers are the network's own.
 
     Raises `InputError` that names `purpose` for a network whose `forward` cannot be followed: one whose course depends
     on the images' values, that returns more than logits, or computes with numbers that it makes on the way.
     """
-    tracer = _Tracer(torch.empty(tuple(shape), device="meta"))
+    built, key = _built(model), tuple(shape)
+    known = _KNOWN.get(model)
+    if known is None or known[0] != built:
+        known = _KNOWN[model] = built, {}
+    if key not in known[1]:
+        known[1][key] = _record(model, key, purpose)
+    recorded = known[1][key]
+    root = nn.Sequential(model)
+    steps: dict[fx.Node, Step] = {}
+    for node in recorded.graph.nodes:
+        if node.op == "output":
+            (output,) = node.args
+            if not isinstance(output, fx.Node) or steps[output].shape is None:
+                raise InputError(f"model: {type(model).__name__} returns no tensor of logits, which {purpose} needs")
+            return Traced(steps, recorded.graph, output, root)
+        layer = root.get_submodule(str(node.target)) if node.op == "call_module" else None
+        place = recorded.places[node]
+        if layer is not None:
+            place = f"{_inner(str(node.target))} is a {type(layer).__name__}"
+        if node.op == "get_attr" and not _has(root, str(node.target)):
+            raise InputError(f"model: {place}, which computes with numbers that it makes in forward")
+        depending = frozenset(used for used in node.all_input_nodes if steps[used].depends)
+        depends = node.op == "placeholder" or bool(depending)
+        steps[node] = Step(node, layer, recorded.shapes[node], depends, place, depending)
+    raise AssertionError("a graph without output")
+
+
+def _record(model: nn.Module, shape: tuple[int, ...], purpose: str) -> _Recorded:
+    dtype = next((values.dtype for values in model.parameters() if values.is_floating_point()), torch.float32)
+    tracer = _Tracer(torch.empty(shape, dtype=dtype, device="meta"))
     try:
         graph = tracer.trace(nn.Sequential(copy.deepcopy(model)).to("meta").eval())
     except Exception as error:  # noqa: BLE001 - whatever foreign code does with what stands for a tensor
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"model: {type(model).__name__} cannot be traced, which {purpose} needs ({reason})") from None
-    root = nn.Sequential(model)
-    steps: dict[fx.Node, Step] = {}
-    for node in graph.nodes:
-        if node.op == "output":
-            (output,) = node.args
-            if not isinstance(output, fx.Node) or steps[output].shape is None:
-                raise InputError(f"model: {type(model).__name__} returns no tensor of logits, which {purpose} needs")
-            return Traced(steps, graph, output, root)
-        value = tracer.values[node]
-        layer = root.get_submodule(str(node.target)) if node.op == "call_module" else None
-        place = tracer.places[node]
-        if layer is not None:
-            place = f"{_inner(str(node.target))} is a {type(layer).__name__}"
-        if node.op == "get_attr" and not _has(root, str(node.target)):
-            raise InputError(f"model: {place}, which computes with numbers that it makes in forward")
-        depends = node.op == "placeholder" or any(steps[used].depends for used in node.all_input_nodes)
-        given = tuple(value.shape) if isinstance(value, Tensor) else None
-        steps[node] = Step(node, layer, given, depends, place)
-    raise AssertionError("a graph without output")
+    shapes = {node: tuple(value.shape) if isinstance(value, Tensor) else None for node, value in tracer.values.items()}
+    return _Recorded(graph, shapes, tracer.places)
 
 
 def _has(root: nn.Module, name: str) -> bool:
