@@ -98,6 +98,7 @@ _NAMES = {
     "completeness_gap": "gap between attributions and what they explain",
     "robust_accuracy": "robust accuracy (class unchanged)",
     "robust_accuracy_correct": "robust accuracy (class correct)",
+    "zero_gradient_share": "images without a gradient",
     "erf_distance": "ERF distance, centre − corner",
     "cam_sparsity": "mean |CAM| of the true class",
     "iou": "IoU of CAM and mask",
