@@ -21,7 +21,7 @@ from analysis.command_line import InputError
 from analysis.lazily import lazily
 from analysis.options import UNKNOWN, Options, options_of, told_apart
 from analysis.records import Sweep
-from analysis.schema import HYPERPARAMETERS, direction, unit
+from analysis.schema import CONVERTED_STRENGTHS, HYPERPARAMETERS, direction, unit
 from analysis.storage import location
 
 pc = lazily("pyarrow.compute")
@@ -47,7 +47,7 @@ GROUPING = (
 PER_IMAGE = "_per_image"
 
 # the same strength in other units tells no settings apart
-_SAME = {"alpha_per_image": "alpha"}
+_SAME = dict.fromkeys(CONVERTED_STRENGTHS, "alpha")
 
 Row = dict[str, Any]
 Item = TypeVar("Item")
@@ -180,7 +180,7 @@ def strengths_of(trials: pa.Table) -> list[str]:
     """The columns that can be a strength: numbers among the hyperparameters."""
     return [
         name
-        for name in (*HYPERPARAMETERS, "alpha_per_image", "learning_rate")
+        for name in (*HYPERPARAMETERS, *CONVERTED_STRENGTHS, "learning_rate")
         if pa.types.is_floating(trials[name].type) or pa.types.is_integer(trials[name].type)
     ]
 

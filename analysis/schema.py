@@ -27,6 +27,7 @@ _METRICS = {
 _HYPERPARAMETERS: dict[str, pa.DataType] = {
     "alpha": pa.float64(),
     "interval": pa.int64(),
+    "interval_factor": pa.bool_(),  # whether alpha is multiplied by it; null in older records, where it is
     "laplacian_width": pa.int64(),
     "variant": pa.string(),
     "pixels": pa.int64(),
@@ -40,7 +41,7 @@ _HYPERPARAMETERS: dict[str, pa.DataType] = {
     "deformation_strength": pa.float64(),
     "labels": pa.string(),
     "reduction": pa.string(),
-    "convention": pa.string(),  # whose gradient's norm: the batch's mean loss, or each image's
+    "convention": pa.string(),  # how squares of the gradient are summed: batch, image, element, pixel
     "batchnorm": pa.string(),  # statistics used in the penalty: train (the batch's) or eval (running)
     "fpn": pa.bool_(),  # class maps from Top-GAP's feature pyramid, or from the last feature map alone
     "fpn_channels": pa.int64(),
@@ -48,6 +49,9 @@ _HYPERPARAMETERS: dict[str, pa.DataType] = {
 }
 
 HYPERPARAMETERS: tuple[str, ...] = tuple(_HYPERPARAMETERS)
+
+# alpha of the gradient penalty in each of its conventions
+CONVERTED_STRENGTHS = ("alpha_per_image", "alpha_batch", "alpha_element", "alpha_pixel")
 
 STATUSES = ("completed", "diverged", "failed")
 
@@ -85,7 +89,7 @@ TABLES: dict[str, pa.Schema] = {
             "crop": pa.int64(),  # pixels; 0: none
             "precision": pa.string(),
             **_HYPERPARAMETERS,
-            "alpha_per_image": pa.float64(),  # alpha in the image convention, comparable across batch sizes
+            **dict.fromkeys(CONVERTED_STRENGTHS, pa.float64()),  # alpha_per_image: comparable across batch sizes
             "config": pa.string(),
             "class_names": pa.string(),  # as JSON, by label
             "measured": pa.string(),  # the options of each metric as JSON: what total_variation was taken of

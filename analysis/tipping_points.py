@@ -248,7 +248,7 @@ def tipping_points(
         (sum(curve.n_zero for curve in found), f"with {strength} 0: left out, a log axis has no place for it"),
         (
             sum(row["status"] == "diverged" for curve in found for row in curve.trials),
-            "diverged: counted with the score recorded, chance",
+            "diverged: counted with the score recorded",
         ),
     )
     notes = [f"{count(n, 'trial')} {what}" for n, what in left_out if n]

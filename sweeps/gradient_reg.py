@@ -29,7 +29,8 @@ class GradientSweep(StrengthFlags):
     NAME: ClassVar[str] = "gradient_reg"
 
     convention: tuple[Convention, ...] = ("batch",)
-    """Whose gradient's norm: batch, of the batch's mean loss as in the paper; image, the mean over images."""
+    """How squares of the gradient are summed: batch, all of a batch's, as in the paper; element, their mean; pixel,
+    over images, averaged over an image's values; image, of each image's own loss, averaged over images."""
     batchnorm: tuple[BatchNormMode, ...] = ("train",)
     """BatchNorm in the penalty: train, the batch's statistics as in the paper; eval, the running ones."""
 

@@ -29,7 +29,9 @@ class PilcroSweep(StrengthFlags):
     NAME: ClassVar[str] = "pilcro"
 
     interval: tuple[int, ...] = (10,)
-    """T: the penalty is computed every T-th step and multiplied by T."""
+    """T: the penalty is computed every T-th step."""
+    interval_factor: bool = True
+    """Whether α is multiplied by T; without, α is what the penalty of a T-th step has."""
     laplacian_width: tuple[int, ...] = (3,)
     """k, odd: width of the discrete Laplacian."""
     variant: tuple[Variant, ...] = ("curvature", "target")
@@ -52,7 +54,7 @@ class PilcroSweep(StrengthFlags):
             self.variant, self.alphas(), self.interval, self.laplacian_width
         ):
             for reduction in self.reduction if variant == "target" else (None,):
-                yield Pilcro(alpha, interval, width, variant, reduction)
+                yield Pilcro(alpha, interval, width, variant, reduction, self.interval_factor)
 
 
 PRESETS = {

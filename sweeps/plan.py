@@ -113,7 +113,7 @@ def make_plan(flags: SweepFlags) -> Plan:
     for spec, model, training in itertools.product(flags.dataset, _models(flags), _trainings(flags)):
         size = flags.image_size or infos[spec].size
         for data in itertools.chain.from_iterable(first.each_fold() for first in data_configs[spec]):
-            steps = training.epochs * -(-infos[spec].training_images(data) // training.batch_size)
+            steps = training.steps(infos[spec].training_images(data))
             setting = Setting(data, infos[spec].channels, size, model, training)
             methods = ([Method()] if flags.baseline else []) + list(flags.methods_for(setting))
             for method, seed in itertools.product(methods, range(flags.seeds)):

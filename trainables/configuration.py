@@ -79,6 +79,12 @@ class TrainingConfig:
         if self.schedule != "step" and self.milestones:
             raise InputError(f"milestones: {self.milestones}, allowed with the step schedule alone")
 
+    def steps(self, images: int) -> int:
+        """Optimiser steps of the whole training on so many images: an epoch ends with a smaller batch where they are no
+        multiple of the batch size, but for one of a single image, which the data leave out."""
+        full, rest = divmod(images, self.batch_size)
+        return self.epochs * (full + (rest > 1 or rest == images))
+
     def learning_rate_at(self, epoch: int) -> float:
         """The learning rate during `epoch`, counted from 1; a milestone m applies after epoch m."""
         if self.schedule == "cosine":

@@ -36,6 +36,8 @@ class Step:
     cross_entropy: Tensor | None = None
     """This step's loss, in training mode: a graph from `images` on, for a method that `differentiates_images`, unless
     it was computed at reduced precision."""
+    batch_size: int | None = None
+    """Images of a full batch; the last of an epoch may have fewer. None: this one is full."""
 
 
 @dataclass(frozen=True)
@@ -58,8 +60,9 @@ class Method:
     def prepare(self, data: Images | StreamedImages) -> None:
         """Fill `data.memo` with what is derived from the data, once, before the data are shared between trials."""
 
-    def columns(self, batch_size: int) -> dict[str, Any]:
-        """Columns of the trials table that follow from the hyperparameters (which are columns themselves)."""
+    def columns(self, batch_size: int, image: tuple[int, int, int] | None = None) -> dict[str, Any]:
+        """Columns of the trials table that follow from the hyperparameters (which are columns themselves), and from the
+        training images' shape (C, H, W), where it is known."""
         return {}
 
     @property

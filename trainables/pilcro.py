@@ -12,15 +12,15 @@ image's logits depend on that image alone.
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Literal, get_args
 
 import numpy as np
 
 from analysis.command_line import InputError
+from trainables.data.configuration import OMIT_DEFAULT
 from trainables.lazily import F, nn, torch
 from trainables.method import Method, Penalty, Step, evaluation_mode
 
@@ -249,32 +249,34 @@ def path_importance(model: Model, image_shape: tuple[int, int, int]) -> Tensor:
     """The landscape that Proposition 1 predicts at initialisation, (H, W), float64, mean square 1, from path counts.
 
     E[(∂h_j/∂x_i)²] is proportional to the sum over output-to-input paths of the product of the weight variances on the
-    path (equation 3), summed over outputs j. Computed exactly and without data: every weight is replaced by its layer's
-    variance (the mean square of the weights it has now, as they are drawn with mean zero), biases and nonlinearities
-    are dropped, and the gradient of the summed output is taken with respect to an image of `image_shape` (C, H, W).
+    path (equation 3), summed over outputs j. Computed exactly and without data, on the network's graph: every weight
+    has its layer's variance (the mean square of the weights it has now, as they are drawn with mean zero), biases and
+    nonlinearities are dropped. Paths that differ in layers without weights alone (pooling that overlaps or follows
+    pooling, a sum of a tensor and itself pooled) are added before they are squared.
 
-    **[reading]** BatchNorm in evaluation mode multiplies squares by γ²/σ²; of n inputs of a maximum, each is the one
-    that passes with probability 1/n; average pooling gives each the squared weight 1/n².
+    **[reading]** A convolution's weights count as different ones wherever they are used, as in equation 3. BatchNorm
+    multiplies by γ/σ of its running statistics; of n inputs of a maximum, each is the one that passes with probability
+    1/n, independently in every window; average pooling gives each the weight 1/n.
 
-    Raises `ValueError` for a model that is no `nn.Module` or has a layer whose paths cannot be counted.
+    `image_shape` is (C, H, W). Raises `ValueError` for a model that is no `nn.Module`, whose `forward` cannot be
+    traced, that uses weights twice, or has a step whose paths cannot be counted, such as a product, or pooling by a
+    function instead of a layer.
     """
     if not isinstance(model, nn.Module):
-        raise InputError(f"model: {type(model).__name__}, allowed is an nn.Module whose layers can be replaced")
-    from trainables.models.paths import path_network
+        raise InputError(f"model: {type(model).__name__}, allowed is an nn.Module, whose steps can be traced")
+    from trainables.models.paths import path_squares
 
-    network = path_network(copy.deepcopy(model))
     device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
-    with torch.enable_grad():
-        image = torch.ones(1, *image_shape, dtype=torch.float64, device=device, requires_grad=True)
-        (paths,) = torch.autograd.grad(network(image).sum(), image)
-    return normalised_landscape(paths[0])
+    return normalised_landscape(path_squares(model, image_shape)).to(device)
 
 
 @dataclass(frozen=True)
 class Pilcro(Method):
     """PILCRO's configuration: `CE + alpha · interval · L`, L computed at every `interval`-th optimiser step.
 
-    **[reading]** "α = α₀T" with a footnote mark, not α₀T². ¶t's target Ŝ is that of the training split.
+    **[reading]** "α = α₀T" with a footnote mark, not α₀T². ¶t's target Ŝ is that of the training split. Whether the α
+    of the paper's tables is α₀, or the product ("which in practice amends to choosing an α that scales with T"), it
+    does not say: without `interval_factor` it is the product, `CE + alpha · L`.
     """
 
     name: ClassVar[str] = "pilcro"
@@ -283,13 +285,15 @@ class Pilcro(Method):
     alpha: float
     """α₀ ≥ 0, the strength: what one step's penalty is multiplied by, apart from the interval T."""
     interval: int = 10
-    """T ≥ 1: the penalty is computed at optimiser steps T, 2T, …, and multiplied by T."""
+    """T ≥ 1: the penalty is computed at optimiser steps T, 2T, …, and multiplied by T, see `interval_factor`."""
     laplacian_width: int = 3
     """k, odd, at least 3: width of the discrete Laplacian."""
     variant: Variant = "curvature"
     """curvature (¶c) or target (¶t)."""
     reduction: Reduction | None = None
     """¶t alone: mean (default) or sum over pixels; the sum's α is H·W times stronger."""
+    interval_factor: bool = field(default=True, metadata=OMIT_DEFAULT)
+    """Whether α is multiplied by T."""
 
     def __post_init__(self) -> None:
         if not (isinstance(self.alpha, int | float) and math.isfinite(self.alpha) and self.alpha >= 0):
@@ -332,4 +336,4 @@ class Pilcro(Method):
         else:
             smoothness = smoothness_of(step.data, self.laplacian_width).to(landscape)
             value = target_penalty(landscape, smoothness, self.reduction or "mean")
-        return Penalty(value, self.alpha * self.interval)
+        return Penalty(value, self.alpha * self.interval if self.interval_factor else self.alpha)

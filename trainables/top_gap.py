@@ -11,11 +11,13 @@ Pyramid, ℓ1 and Top-GAP switch apart (Table 7): without the pyramid, X is the 
 1×1 convolution; λ = 0; and k = h·w, which is global average pooling.
 
 [reading] The norm is the mean of |X| (with a sum λ = 1 would swamp the cross-entropy). The maps of the pyramid are the
-last four, or fewer, of at most a quarter of the image's side: 56×56 for 224 pixels, as in the paper; for images of at
-most 64 pixels half of it: 16×16 for CIFAR-10's 32, where the paper's largest k is 256. Maps are enlarged by repeating
-pixels, as in the original pyramid (Lin et al. 2017). No nonlinearity follows the 3×3 convolutions, which the paper does
-not mention. Weights of the head are initialised as PyTorch does. Where images are larger in evaluation than in training
-k grows in proportion to the maps, so that global average pooling stays that.
+last four, or fewer, of at most a quarter of the image's side, rounded up: 56×56 for 224 pixels, as in the paper; for
+images of at most 64 pixels half of it: 16×16 for CIFAR-10's 32, where the paper's largest k is 256. The paper says "the
+last 3 or 4"; WideResNet-40-4 has three, of 32, 16 and 8 pixels for CIFAR-10, and the pyramid takes two of them: a third
+would make its class maps 32×32, where the paper's k are those of 16×16. Maps are enlarged by repeating pixels, as in
+the original pyramid (Lin et al. 2017). No nonlinearity follows the 3×3 convolutions, which the paper does not mention.
+Weights of the head are initialised as PyTorch does. Where images are larger in evaluation than in training k grows in
+proportion to the maps, so that global average pooling stays that.
 """
 
 from __future__ import annotations

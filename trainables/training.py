@@ -23,7 +23,16 @@ from trainables.configuration import TrainingConfig, TrialConfig
 from trainables.data import Images, StreamedImages
 from trainables.lazily import F, nn, torch
 from trainables.method import Step, evaluation_mode
-from trainables.metrics.moment import EVALUATION_BATCH, Measured, Metric, Moment, derived_seed, map_row
+from trainables.metrics.moment import (
+    EVALUATION_BATCH,
+    Measured,
+    Metric,
+    Moment,
+    derived_seed,
+    known,
+    known_maps,
+    map_row,
+)
 from trainables.models import build_model
 
 if TYPE_CHECKING:
@@ -62,6 +71,12 @@ def evaluate(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> dict
             loss += float(F.cross_entropy(logits, labels, reduction="none").double().sum())
             images += len(labels)
     return {"top1": top1 / images, "top5": top5 / images, "loss": loss / images}
+
+
+def exploded_loss(classes: int) -> float:
+    """The cross-entropy in nats, of the last epoch's training or after it, above which a trial has diverged though its
+    numbers are finite: 1000, or 100 times that of guessing."""
+    return min(1e3, 100 * math.log(classes))
 
 
 def check_device(device: torch.device, config: TrainingConfig) -> None:
@@ -114,8 +129,7 @@ class Run:
         self.metrics = dict(metrics or {})
         self.device = torch.device(device)
         check_device(self.device, config.training)
-        steps = config.training.epochs * -(-data.count("train") // config.training.batch_size)
-        config.method.check(data.size, data.size, steps)
+        config.method.check(data.size, data.size, config.training.steps(data.count("train")))
         self.model = build_network(config, data, data.classes, config.seed, fetch=fresh).to(self.device)
         self.parameters = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         self.optimizer = make_optimizer(self.model, config.training)
@@ -165,24 +179,24 @@ class Run:
         self.train_seconds += trained - start
 
         last = self.epoch == training.epochs
-        diverged = row["train_loss"] is None
-        if not diverged:
+        train_loss = row["train_loss"]
+        finite = train_loss is not None
+        if train_loss is not None:
             with evaluation_mode(self.model):
                 validation = evaluate(self.model, self._batches("validation"))
-                diverged = not math.isfinite(validation["loss"])
-                if not diverged:
-                    row |= validation
-                    row |= self._measure("validation", last=last)
-                if last and not diverged:
-                    self.final = {**evaluate(self.model, self._batches("test"))}
-                    self.final |= self._measure("test", last=last)
-        if diverged:
+                test = evaluate(self.model, self._batches("test")) if last else validation
+                finite = math.isfinite(validation["loss"]) and math.isfinite(test["loss"])
+                if finite:
+                    row |= {**validation, **self._measure("validation", last=last)}
+                if finite and last:
+                    self.final = {**test, **self._measure("test", last=last)}
+                    largest = max(train_loss, validation["loss"], test["loss"])
+                    self.status = "diverged" if largest > exploded_loss(self.data.classes) else "completed"
+        if not finite:
             self.status = "diverged"
             chance = {"top1": 1 / self.data.classes, "top5": min(5, self.data.classes) / self.data.classes}
             self.final = {**chance, "loss": None, "total_variation": None}
             row |= self.final
-        elif last:
-            self.status = "completed"
         self.measure_seconds += time.perf_counter() - trained
         row["seconds"] = time.perf_counter() - start
         self.epochs.append(row)
@@ -218,6 +232,7 @@ class Run:
                     self.data,
                     training.label_smoothing,
                     cross_entropy if full else None,
+                    training.batch_size,
                 )
             )
             loss = cross_entropy
@@ -254,11 +269,11 @@ class Run:
             except Exception as error:
                 error.add_note(f"{MEASURING}{name}")  # of memory that is lacking it is said what took it
                 raise
-            columns |= measured.columns
-            self.measurements += [{"epoch": self.epoch, **row} for row in measured.measurements]
+            columns |= known(measured.columns)
+            self.measurements += [{"epoch": self.epoch, **known(row)} for row in measured.measurements]
             self.maps += [
                 {"epoch": self.epoch, "name": name, "values": values.detach().float().cpu()}
-                for name, values in measured.maps.items()
+                for name, values in known_maps(measured).items()
             ]
         return columns
 
@@ -289,7 +304,10 @@ class Run:
         started, (begun, then) = datetime.fromisoformat(self.started_at), self._begun
         # a clock that is set during a trial makes it neither longer nor shorter
         finished = max(started, begun + timedelta(seconds=time.monotonic() - then))
+        data = self.data
         trial = {
+            # complete only now that the images' shape is known
+            **self.config.method.columns(self.config.training.batch_size, (data.channels, data.size, data.size)),
             "status": self.status,
             "error": self.error,
             **{name: self.final.get(name) for name in ("top1", "top5", "loss", "total_variation")},

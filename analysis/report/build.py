@@ -26,6 +26,7 @@ from analysis.report.statistics import (
     _told,
 )
 from analysis.report.trials import _run, _status
+from analysis.schema import CONVERTED_STRENGTHS
 from analysis.tipping_points import TippingPoints, tipping_points
 
 
@@ -143,7 +144,7 @@ def _strength(sweep: Sweep, regular: Sequence[Row]) -> str | None:
     counts = {
         name: len({row[name] for row in regular if row[name] is not None and row[name] > 0})
         for name in strengths_of(sweep.trials)
-        if name != "alpha_per_image"
+        if name not in CONVERTED_STRENGTHS
     }
     name = max(counts, key=lambda one: counts[one], default=None)
     return name if name is not None and counts[name] > 1 else None

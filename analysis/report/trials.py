@@ -106,7 +106,11 @@ def _status(rows: Sequence[Row], columns: Sequence[str]) -> Section:
     ]
     for status, words, tone in (
         ("failed", "raised an error and count nowhere; the sweep's --retry-failed runs them again", "bad"),
-        ("diverged", "had a loss that was not finite; they count, with the accuracy of chance", "warn"),
+        (
+            "diverged",
+            "had a loss that was not finite, or absurd at the end; they count, with what they have",
+            "warn",
+        ),
     ):
         those = [row for row in rows if row["status"] == status]
         if those:

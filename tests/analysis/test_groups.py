@@ -20,6 +20,7 @@ from analysis.groups import (
     image_values,
     label,
     quantities,
+    strengths_of,
     values_of,
 )
 from analysis.records import read_sweep, write_trial
@@ -38,11 +39,13 @@ def test_words() -> None:
 
 def test_settings_differ_in_what_differs(tmp_path: Path, record: Record) -> None:
     record(tmp_path, "a", alpha=1.0, interval=5)
-    record(tmp_path, "b", alpha=2.0, interval=10, alpha_per_image=2.0)
+    record(tmp_path, "b", alpha=2.0, interval=10, alpha_per_image=2.0, alpha_pixel=9.0)
     rows = read_sweep(str(tmp_path)).trials.to_pylist()
     assert differing(rows) == ["alpha", "interval"]
     assert differing(rows, "alpha") == ["interval"]
     assert differing(rows, "alpha_per_image") == ["interval"]  # the same strength in other units
+    assert differing(rows, "alpha_pixel") == ["interval"]
+    assert {"alpha_batch", "alpha_element", "alpha_pixel"} < set(strengths_of(read_sweep(str(tmp_path)).trials))
 
 
 def test_a_baseline_belongs_to_what_it_agrees_with(tmp_path: Path, record: Record) -> None:

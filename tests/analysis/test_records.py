@@ -46,7 +46,8 @@ def test_schema_has_the_columns_of_the_contract() -> None:
             deformation_strength labels reduction config status error top1 top5 loss total_variation train_seconds
             measure_seconds images_per_second attempts started_at finished_at git_commit git_dirty host device python
             torch ray project_version width learning_rate optimizer crop precision class_names measured
-            convention alpha_per_image batchnorm cpus gpus pretrained fpn fpn_channels dropout""",
+            interval_factor alpha_batch alpha_element alpha_pixel convention alpha_per_image batchnorm
+            cpus gpus pretrained fpn fpn_channels dropout""",
         "epochs": """trial_id epoch learning_rate train_loss penalty train_top1 top1 top5 loss total_variation
             seconds""",
         "measurements": "trial_id epoch metric component level value std n unit direction",
@@ -55,7 +56,7 @@ def test_schema_has_the_columns_of_the_contract() -> None:
     assert {name: set(schema.names) for name, schema in TABLES.items()} == {
         name: set(text.split()) for name, text in columns.items()
     }
-    assert (HYPERPARAMETERS[0], HYPERPARAMETERS[-1], len(HYPERPARAMETERS)) == ("alpha", "dropout", 20)
+    assert (HYPERPARAMETERS[0], HYPERPARAMETERS[-1], len(HYPERPARAMETERS)) == ("alpha", "dropout", 21)
     top1, seed = TABLES["trials"].field("top1"), TABLES["trials"].field("seed")
     assert (unit(top1), direction(top1)) == ("fraction", "max")
     assert (unit(seed), direction(seed)) == ("", None)

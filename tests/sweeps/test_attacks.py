@@ -24,7 +24,8 @@ SMALL = [
     *("--keep-models", "--measure", "attacks", "--attacks", "fgsm", "pgd", "square", "--epsilon", "8/255", "1/255"),
     *("--attack-steps", "2", "5", "--attack-queries", "4", "--attack-images", "30", "--step-size", "eps/30"),
 ]
-COMPONENTS = ("fgsm", "pgd2", "pgd5", "square")
+COMPONENTS = ("fgsm", "pgd2", "pgd5", "square4")
+METRICS = ("robust_accuracy", "robust_accuracy_correct", "zero_gradient_share")
 KEY = ("trial_id", "metric", "component", "level")
 
 
@@ -52,17 +53,15 @@ class TestSweep:
         rows = by_key(sweep)
         trials = read_sweep(sweep).trials.to_pylist()
         assert {trial["method"] for trial in trials} == {"baseline", "gradient_reg"}
-        metrics = ("robust_accuracy", "robust_accuracy_correct")
         assert rows.keys() == {
             (trial["trial_id"], metric, component, epsilon)
             for trial in trials
-            for metric in metrics
+            for metric in METRICS
             for component in COMPONENTS
+            if metric != "zero_gradient_share" or component != "square4"
             for epsilon in (1 / 255, 8 / 255)
         }
-        assert {(row["n"], row["epoch"], row["unit"], row["direction"]) for row in rows.values()} == {
-            (30, 1, "fraction", "max")
-        }
+        assert {(row["n"], row["epoch"], row["unit"]) for row in rows.values()} == {(30, 1, "fraction")}
         for (trial, metric, *rest), row in rows.items():
             if metric == "robust_accuracy_correct":
                 assert row["value"] <= rows[trial, "robust_accuracy", *rest]["value"]
@@ -99,9 +98,7 @@ class TestSweep:
         other: dict[str, Any] = {**same, "attacks": ("apgd",), "epsilon": ("0.1",), "attack_restarts": 2}
         assert measure_afterwards(Flags(sweep=copy, metrics=("attacks",), **other)) == 2
         assert {key[1:] for key in by_key(copy)} == {
-            (metric, f"apgd{steps}", 0.1)
-            for metric in ("robust_accuracy", "robust_accuracy_correct")
-            for steps in (2, 5)
+            (metric, f"apgd{steps}", 0.1) for metric in METRICS for steps in (2, 5)
         }
         measured = json.loads(read_sweep(copy).trials["measured"][0].as_py())["attacks"]
         assert (measured["attacks"], measured["epsilon"], measured["restarts"]) == (["apgd"], ["0.1"], 2)
@@ -114,7 +111,7 @@ class TestSweep:
         with pytest.raises(SystemExit) as stop:
             run(main)
         assert stop.value.code == 2
-        assert capsys.readouterr().err == "error: epsilon: '2', allowed are numbers and fractions in [0, 1]\n"
+        assert capsys.readouterr().err == "error: --epsilon: '2', allowed are numbers and fractions in [0, 1]\n"
 
 
 def test_refused_by_a_sweep() -> None:

@@ -85,6 +85,11 @@ class TestPresets:
 
 
 class TestStrengths:
+    def test_all_conventions(self) -> None:
+        chosen = make_plan(flags("--alpha", "1", "--convention", "batch", "image", "element", "pixel"))
+        methods = [trial.config.method for trial in chosen.trials if trial.config.method.name == "gradient_reg"]
+        assert {method.convention for method in methods} == {"batch", "image", "element", "pixel"}  # type: ignore[attr-defined]
+
     def test_a_range(self) -> None:
         assert flags("--alpha-range", "1", "1000", "4").alphas() == (1.0, 10.0, 100.0, 1000.0)
 
@@ -159,12 +164,23 @@ class TestSweep:
             ("gradient_reg", 10.0, "image", "train", 10.0),
             ("gradient_reg", 10.0, "image", "eval", 10.0),
         }
+        # images of 8² values in batches of 128
+        converted = {
+            (trial["convention"], trial["alpha_batch"], trial["alpha_pixel"], trial["alpha_element"])
+            for trial in trials
+        }
+        assert converted == {
+            (None, None, None, None),
+            ("batch", 10.0, 640.0, 640.0 * 128),
+            ("image", 1280.0, 1280.0 * 64, 1280.0 * 64 * 128),
+        }
         assert json.loads(trials[0]["measured"])["faithfulness"]["images"] == 6
 
     def test_measurements_and_maps(self, sweep: str) -> None:
         record = read_sweep(sweep)
         rows = record.measurements.to_pylist()
-        assert len(rows) == 5 * 4 * 2
+        # of DeepLIFT also how far its maps are from adding up
+        assert len(rows) == 5 * 4 * 2 + 5
         assert {row["epoch"] for row in rows} == {2}
         assert {row["n"] for row in rows if row["metric"] == "entropy"} == {6}
         names = {name.split("/")[0] for name in record.maps["name"].to_pylist()}
@@ -241,8 +257,8 @@ class TestSweep:
         measure_afterwards(Flags(sweep=copy, metrics=names, dataset=dataset, **options))
         after = read_sweep(copy)
         added = [row for row in after.measurements.to_pylist() if "on folder:shapes@" in row["component"]]
-        assert {row["metric"] for row in added} == {"entropy", "total_variation"}
-        assert len(added) == 5 * 3
+        assert {row["metric"] for row in added} == {"entropy", "total_variation", "completeness_gap"}
+        assert len(added) == 5 * 4
         assert (after.measurements.num_rows, after.maps.num_rows) == (before[0] + len(added), before[1] + 5 * 5)
         assert {row["height"] for row in after.maps.to_pylist()} == {8}
 

@@ -113,7 +113,14 @@ def test_identity_covers_every_field() -> None:
     config = plan("--alpha", "1", "--variant", "target", "--no-baseline").trials[0].config
     changed: dict[str, Any] = {}
     values = {
-        "method": {"alpha": 2.0, "interval": 3, "laplacian_width": 5, "variant": "curvature", "reduction": "sum"},
+        "method": {
+            "alpha": 2.0,
+            "interval": 3,
+            "laplacian_width": 5,
+            "variant": "curvature",
+            "reduction": "sum",
+            "interval_factor": False,
+        },
         "model": {"model": "resnet20", "width": 4},
         "training": {
             "epochs": 31,
@@ -177,6 +184,16 @@ def test_more_folds_than_images_of_a_class_are_refused(tmp_path: Path) -> None:
         plan(*argv, "--folds", "5")
 
 
+def test_the_interval_factor_is_a_setting_of_its_own_and_none_where_it_is_the_default() -> None:
+    default, on, off = (plan("--alpha", "1", *more) for more in ([], ["--interval-factor"], ["--no-interval-factor"]))
+    assert default.ids == on.ids
+    assert {trial.config.method.name for trial in off.trials if trial.id in on.ids} == {"baseline"}
+    columns = [trial.config.columns()["interval_factor"] for trial in (default.trials[-1], off.trials[-1])]
+    assert columns == [True, False]
+    canonical = default.trials[-1].config.canonical()["method"]
+    assert "interval_factor" not in canonical  # as recorded trials have it
+
+
 def test_cost_grows_with_epochs_and_with_the_penalty() -> None:
     costs = {trial.label: trial.cost for trial in plan("--epochs", "10", "30", "--alpha", "1", "--seeds", "1").trials}
     assert costs["baseline epochs=30 seed=0"] == 3 * costs["baseline epochs=10 seed=0"]
@@ -192,6 +209,11 @@ def test_cost_grows_with_epochs_and_with_the_penalty() -> None:
         (["--alpha"], "alpha"),
         (["--interval", "0"], "interval"),
         (["--interval", "361"], "allowed are at most the 330 steps"),
+        # 257 images in batches of 128: the last image alone is no step
+        (
+            ["--train-images", "257", "--epochs", "2", "--interval", "6", "--alpha", "100"],
+            "interval: 6, allowed are at most the 4 steps of the training",
+        ),
         (["--laplacian-width", "4"], "laplacian_width"),
         (["--laplacian-width", "9"], "laplacian_width"),
         (["--crop", "--crop-pixels", "8"], "crop_pixels"),

@@ -5,6 +5,7 @@ Longer than 600 lines: all parts share one trained network, and what it costs to
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from typing import Any
@@ -19,10 +20,12 @@ from trainables.data import DataConfig, Images, load
 from trainables.method import Method
 from trainables.metrics import METRICS, Moment
 from trainables.metrics import attacks as module
+from trainables.metrics.apgd import dlr, targeted_dlr
 from trainables.metrics.attacks import (
     Attacks,
     SquareDraws,
     apgd,
+    apgd_targeted,
     checkpoints,
     fgsm,
     fraction,
@@ -35,6 +38,7 @@ from trainables.metrics.attacks import (
 from trainables.metrics.flags import MetricFlags
 from trainables.models import build_model
 from trainables.models.pixels import PixelModel
+from trainables.top_gap import TopGap
 from trainables.training import Run
 
 CPU = torch.device("cpu")
@@ -144,6 +148,37 @@ class TestAgreesWithTorchattacks:
         still = predictions(trained.exact, found) == trained.classes
         assert torch.equal(still, keeps)
         torch.testing.assert_close(found[still], best[still], rtol=0, atol=1e-6)
+
+    @pytest.mark.parametrize("epsilon", [8 / 255, 16 / 255])
+    def test_apgd_on_dlr(self, epsilon: float, trained: Trained) -> None:
+        """AutoAttack's loss, from the same start: the same images lost, and of the others the same best point."""
+        attack = self.lib.APGD(trained.exact, eps=epsilon, steps=25, loss="dlr")
+        torch.manual_seed(3)
+        best, keeps, _, _ = attack.attack_single_run(trained.right, trained.classes)
+        options: dict[str, Any] = {"epsilon": epsilon, "steps": 25, "loss": "dlr"}
+        found = apgd(trained.exact, trained.right, trained.classes, **options, generator=seeded(3))
+        still = predictions(trained.exact, found) == trained.classes
+        assert torch.equal(still, keeps)
+        assert 0 < int(still.sum()) < len(still)
+        torch.testing.assert_close(found[still], best[still], rtol=0, atol=1e-6)
+
+    @pytest.mark.parametrize("epsilon", [8 / 255, 16 / 255])
+    def test_apgd_targeted(self, epsilon: float, trained: Trained) -> None:
+        """AutoAttack's APGD-T with the same draws: the same images lost, whatever class each run was for; and after a
+        single run of the first target the same best point."""
+        attack = self.lib.APGDT(trained.exact, eps=epsilon, steps=20, n_classes=10, seed=5)
+        keeps, _ = attack.perturb(trained.right, trained.classes)
+        options: dict[str, Any] = {"epsilon": epsilon, "steps": 20}
+        found = apgd_targeted(trained.exact, trained.right, trained.classes, **options, generator=seeded(5))
+        still = predictions(trained.exact, found) == trained.classes
+        assert torch.equal(still, keeps)
+        assert 0 < int(still.sum()) < len(still)
+        attack.target_class = 2
+        torch.manual_seed(7)
+        best, keeps, _, _ = attack.attack_single_run(trained.right, trained.classes)
+        once = apgd_targeted(trained.exact, trained.right, trained.classes, **options, targets=1, generator=seeded(7))
+        assert torch.equal(predictions(trained.exact, once) == trained.classes, keeps)
+        torch.testing.assert_close(once[keeps], best[keeps], rtol=0, atol=1e-6)
 
     @pytest.mark.parametrize("epsilon", [16 / 255, 32 / 255])
     def test_square(self, epsilon: float, trained: Trained) -> None:
@@ -304,7 +339,10 @@ def attack_of(name: str, model: Any, images: Tensor, labels: Tensor, epsilon: fl
     more.setdefault("generator", seeded(0))
     if name == "square":
         return square_attack(model, images, labels, epsilon=epsilon, queries=40, **more)
-    return {"pgd": pgd, "apgd": apgd}[name](model, images, labels, epsilon=epsilon, steps=10, **more)
+    if name == "apgd-dlr":
+        more["loss"] = "dlr"
+    function: Any = {"pgd": pgd, "apgd-t": apgd_targeted}.get(name, apgd)
+    return function(model, images, labels, epsilon=epsilon, steps=10, **more)
 
 
 @pytest.mark.parametrize("name", module.ATTACKS)
@@ -342,7 +380,7 @@ class TestEveryAttack:
 
     def test_leaves_model_and_random_numbers_alone(self, name: str) -> None:
         """A network in training mode, with BatchNorm and dropout, is attacked as it evaluates."""
-        network = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Dropout(), nn.Flatten(), nn.Linear(144, 3))
+        network = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Dropout(), nn.Flatten(), nn.Linear(144, 5))
         images, labels = torch.rand(6, 1, 8, 8, generator=seeded(0)), torch.tensor([0, 1, 2, 0, 1, 2])
         with torch.no_grad():
             wanted = attack_of(name, network.eval(), images, labels, 0.1)
@@ -448,6 +486,106 @@ def test_masked_gradients(trained: Trained) -> None:
     assert accuracies["plain"] < accuracies["pgd"] - 0.3
 
 
+def test_dlr_by_hand() -> None:
+    """Logits (5, 4, 2, 1): −(5 − 4)/(5 − 2) of class 0, −(4 − 5)/(5 − 2) of class 1; targeted, from class 0 to class 2,
+    −(5 − 2)/(5 − (2 + 1)/2). Neither changes with the logits' scale."""
+    logits = torch.tensor([[5.0, 4.0, 2.0, 1.0]], dtype=torch.float64)
+    for scaled in (logits, 30 * logits, logits - 7):
+        assert float(dlr(torch.tensor([0]))(scaled)) == pytest.approx(-1 / 3)
+        assert float(dlr(torch.tensor([1]))(scaled)) == pytest.approx(1 / 3)
+        assert float(targeted_dlr(torch.tensor([0]), torch.tensor([2]))(scaled)) == pytest.approx(-3 / 3.5)
+
+
+@pytest.fixture(scope="module")
+def sure(one_thread: None) -> tuple[nn.Module, Images]:
+    data = load("digits", "unused", DataConfig("digits", image_size=16))
+    assert isinstance(data, Images)
+    training = TrainingConfig(epochs=6, batch_size=64, optimizer="adam", learning_rate=5e-3, schedule="constant")
+    method = TopGap(8, 0.0, fpn_channels=16)
+    run = Run(TrialConfig(method, ModelConfig("resnet8", 8), data.config, training, 0), data)
+    while not run.finished:
+        run.train_epoch()
+    assert run.final["top1"] is not None
+    assert run.final["top1"] > 0.8
+    return nn.Sequential(run.model, Times30()).eval(), data
+
+
+class TestTopGapThatIsVerySure:
+    """A Top-GAP network whose logits are scaled by 30: the cross-entropy has no gradient left of the images that it is
+    surest of, which attacks on it leave as they are; the DLR loss finds them all."""
+
+    def test_the_metric_tells(self, sure: tuple[nn.Module, Images]) -> None:
+        model, data = sure
+        metric = Attacks(("fgsm", "pgd", "apgd", "apgd-dlr", "apgd-t"), ("32/255",), (20,), images=64)
+        moment = Moment(model, data, "test", 6, True, 0, CPU, lambda seed: model)
+        found = {(row["metric"], row["component"]): row["value"] for row in metric.measure(moment).measurements}
+        hidden = found["zero_gradient_share", "pgd20"]
+        assert hidden > 0.1
+        # who has no gradient is not attacked
+        assert found["robust_accuracy", "pgd20"] >= hidden
+        assert found["robust_accuracy", "apgd20"] >= 0.1
+        assert found["robust_accuracy", "apgd-dlr20"] == 0
+        assert found["robust_accuracy", "apgd-t20"] == 0
+        assert found["zero_gradient_share", "apgd-dlr20"] == found["zero_gradient_share", "apgd-t20"] == 0
+        assert ("zero_gradient_share", "fgsm") in found
+
+    def test_as_the_authors(self, sure: tuple[nn.Module, Images]) -> None:
+        lib = pytest.importorskip("torchattacks")
+        model, data = sure
+        pixels = PixelModel(model, data)
+        images = pixels.pixels(data.select("test", torch.arange(64), device=CPU)[0])
+        labels = predictions(pixels, images)
+        shares = {
+            loss: kept(pixels, lib.APGD(pixels, eps=32 / 255, steps=20, loss=loss)(images, labels), labels)
+            for loss in ("ce", "dlr")
+        }
+        assert shares["dlr"] == 0
+        assert shares["ce"] > 0.1
+
+
+class Times30(nn.Module):
+    def forward(self, logits: Tensor) -> Tensor:
+        return 30 * logits
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_logits_that_are_no_numbers_are_refused(bad: float, trained: Trained) -> None:
+    """Of one image of six; class 0 of nan, which comes first, counted as kept."""
+
+    def broken(images: Tensor) -> Tensor:
+        logits = trained.model(images)
+        return torch.where(torch.arange(len(images)).unsqueeze(1) == 2, bad, logits)
+
+    images, labels = trained.images[:6], torch.zeros(6, dtype=torch.int64)
+    with pytest.raises(InputError, match="logits of 1 of 6 images are nan or infinite"):
+        predictions(broken, images)
+    for name in module.ATTACKS:
+        with pytest.raises(InputError, match="are nan or infinite"):
+            attack_of(name, broken, images, labels, 8 / 255, chunk=6)
+
+
+def test_a_gradient_that_is_nan_is_refused() -> None:
+    def rooted(images: Tensor) -> Tensor:
+        x = images.flatten(1)
+        return torch.stack([(x - x.detach()).sum(1).sqrt() * 0, x[:, 0]], 1)
+
+    with pytest.raises(InputError, match="gradient of an image is nan"):
+        pgd(rooted, IMAGE, CLASS, epsilon=0.1, steps=2, random_start=False)
+
+
+@pytest.mark.parametrize(("name", "classes"), [("apgd-dlr", 2), ("apgd-t", 3)])
+def test_too_few_classes_are_refused_before_training(name: str, classes: int, trained: Trained) -> None:
+    def few(images: Tensor) -> Tensor:
+        return trained.model(images)[:, :classes]
+
+    with pytest.raises(InputError, match=f"{classes} classes, allowed with this loss are {classes + 1} and more"):
+        attack_of(name, few, trained.images[:4], torch.zeros(4, dtype=torch.int64), 0.1)
+    data = dataclasses.replace(trained.data, class_names=trained.data.class_names[:classes])
+    moment = Moment(trained.network, data, "validation", 0, False, 0, CPU, lambda seed: trained.network)
+    with pytest.raises(InputError, match=f"attacks: {name} with {classes} classes, allowed are {classes + 1} and more"):
+        Attacks((name,)).measure(moment)
+
+
 def test_random_starts_fill_the_ball() -> None:
     """Of 3 × 400 images of three pixels without a gradient: the range of ±ε to 1%, a mean of 0 within 0.01, four
     standard deviations."""
@@ -511,17 +649,21 @@ class TestAsMetric:
     def test_rows(self, trained: Trained) -> None:
         metric = Attacks(module.ATTACKS, ("8/255", "0.1"), (5, 10), queries=30, images=60)
         rows = metric.measure(moment_of(trained)).measurements
-        components = ["fgsm", "pgd5", "pgd10", "square", "apgd5", "apgd10"]
-        for name in ("robust_accuracy", "robust_accuracy_correct"):
+        groups = [["fgsm"], ["pgd5", "pgd10"], ["square30"]]
+        groups += [[f"{name}5", f"{name}10"] for name in ("apgd", "apgd-dlr", "apgd-t")]
+        directions = {"robust_accuracy": "max", "robust_accuracy_correct": "max", "zero_gradient_share": "none"}
+        assert {row["metric"] for row in rows} == directions.keys()
+        for name, direction in directions.items():
             own = [row for row in rows if row["metric"] == name]
             assert [(row["component"], row["level"]) for row in own] == [
                 (component, level)
-                for group in (components[:1], components[1:3], components[3:4], components[4:])
+                for group in groups
+                if name != "zero_gradient_share" or group != ["square30"]
                 for level in (8 / 255, 0.1)
                 for component in group
             ]
             assert {(row["n"], row["std"], row["unit"], row["direction"]) for row in own} == {
-                (60, None, "fraction", "max")
+                (60, None, "fraction", direction)
             }
             assert all(0 <= row["value"] <= 1 for row in own)
 
@@ -600,7 +742,7 @@ class TestAsMetric:
             for name, value in states[0]["generators"].items():
                 assert torch.equal(value, state["generators"][name])
         assert runs[1].measurements == runs[2].measurements
-        assert len(runs[1].measurements) == 4
+        assert len(runs[1].measurements) == 5
 
     def test_flags_and_what_is_recorded(self) -> None:
         """The options that the record keeps in `measured` say how each number came about, and give the metric again."""

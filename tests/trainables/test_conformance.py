@@ -31,6 +31,8 @@ EXAMPLES: dict[str, list[Method]] = {
     "gradient_reg": [
         GradientRegularisation(10.0),
         GradientRegularisation(0.1, convention="image"),
+        GradientRegularisation(1e5, convention="element"),
+        GradientRegularisation(1e3, convention="pixel"),
         GradientRegularisation(10.0, batchnorm="eval"),
     ],
     "loco_reg": [
@@ -128,6 +130,37 @@ class TestEveryMethod:
         assert gradients
         assert all(bool(gradient.isfinite().all()) for gradient in gradients)
         assert any(bool(gradient.abs().sum() > 0) for gradient in gradients)
+
+    def test_an_image_of_a_short_batch_counts_as_one_of_a_full_batch(self, method: Method, data: Images) -> None:
+        """32 images, of batches of 64, against the same 32 twice: the same term of the loss and the same gradients (to
+        1e-4 of the largest: float32 sums of another length)."""
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            model = method.build(build_model("resnet8", channels=1, size=8, classes=10, width=8, seed=0), data).train()
+        for module in model.modules():
+            if isinstance(module, torch.nn.BatchNorm2d):
+                module.momentum = 0.0  # the passes below leave its statistics
+            if isinstance(module, torch.nn.Dropout):
+                module.p = 0.0
+        if isinstance(method, Pilcro):
+            with torch.no_grad():
+                model[-1].weight *= 1e4  # type: ignore[index]  # so that the class drawn is the same for an image twice
+        images, labels = data.select("train", torch.arange(32), device=torch.device("cpu"))
+        terms, gradients = [], []
+        for times in (1, 2):
+            some, their = images.repeat(times, 1, 1, 1), labels.repeat(times)
+            model(some)
+            generator = torch.Generator().manual_seed(0)
+            penalty = method.penalty(Step(model, some, their, 1, generator, data, batch_size=64))
+            if penalty is None:
+                return
+            term = penalty.weight * penalty.value
+            found = torch.autograd.grad(term, list(model.parameters()), materialize_grads=True)
+            terms.append(float(term.detach()))
+            gradients.append(torch.cat([values.flatten() for values in found]))
+        assert terms[0] == pytest.approx(terms[1], rel=1e-4)
+        assert terms[0] > 0
+        torch.testing.assert_close(*gradients, rtol=0, atol=1e-4 * float(gradients[1].abs().max()))
 
     def test_trains_and_resumes_to_the_same_numbers(self, method: Method, data: Images) -> None:
         training = TrainingConfig(epochs=2, batch_size=64, learning_rate=0.01)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -10,8 +11,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from trainables.configuration import ModelConfig, TrainingConfig, TrialConfig
-from trainables.data import DataConfig, Images
-from trainables.gradient_reg import Convention, GradientRegularisation, batch_statistics, input_gradient_penalty
+from trainables.data import DataConfig, Images, load
+from trainables.gradient_reg import (
+    STRENGTH_COLUMNS,
+    Convention,
+    GradientRegularisation,
+    batch_statistics,
+    converted_strength,
+    input_gradient_penalty,
+)
 from trainables.method import Step
 from trainables.models import build_model
 from trainables.training import Run
@@ -33,10 +41,14 @@ def norms_by_hand(weight: Tensor, bias: Tensor, images: Tensor, labels: Tensor) 
     return (residual @ weight).square().sum(1)
 
 
+# of Σ_b ‖∇ of an image's own loss‖² for 7 images of 6 values
+FACTORS = [("batch", 1 / 49), ("element", 1 / (49 * 7 * 6)), ("pixel", 1 / (49 * 6)), ("image", 1 / 7)]
+
+
 class TestLinearModel:
     """Tolerance 1e-12 relative: both sides in float64, some hundred operations."""
 
-    @pytest.mark.parametrize(("convention", "factor"), [("batch", 1 / 49), ("image", 1 / 7)])
+    @pytest.mark.parametrize(("convention", "factor"), FACTORS)
     def test_value(self, convention: Convention, factor: float) -> None:
         model, images, labels = linear_case()
         weight, bias = model[1].weight, model[1].bias
@@ -44,7 +56,7 @@ class TestLinearModel:
         found = input_gradient_penalty(model, images, labels, convention=convention)
         assert float(found.detach()) == pytest.approx(float(expected.detach()), rel=1e-12)
 
-    @pytest.mark.parametrize(("convention", "factor"), [("batch", 1 / 49), ("image", 1 / 7)])
+    @pytest.mark.parametrize(("convention", "factor"), FACTORS)
     def test_gradient_in_closed_form(self, convention: Convention, factor: float) -> None:
         """d/dW Σ_b ‖Wᵀr_b‖² with r = p − e_y: 2 r gᵀ + 2 (diag(p) − ppᵀ) W g xᵀ, g = Wᵀr, summed over images."""
         model, images, labels = linear_case()
@@ -71,7 +83,7 @@ def small_network() -> nn.Module:
     ).double()
 
 
-@pytest.mark.parametrize("convention", ["batch", "image"])
+@pytest.mark.parametrize("convention", ["batch", "image", "element", "pixel"])
 def test_gradient_by_finite_differences(convention: Convention) -> None:
     """Central differences of step 1e-5 in float64: their error is of the order of 1e-9 relative; tolerance 1e-6."""
     model = small_network()
@@ -118,16 +130,113 @@ def test_the_image_form_does_not_depend_on_the_batch_size_and_the_batch_form_doe
         assert batch * repeats == pytest.approx(float(input_gradient_penalty(model, images, labels)))
 
 
-def test_equal_strength_in_both_conventions() -> None:
-    """alpha_per_image is what makes the image form's term equal to the batch form's, at any batch size."""
+def test_element_is_the_mean_of_squares() -> None:
+    """`grad.pow(2).mean()`, as it is often written; `pixel` the sum over images of each one's mean."""
+    model, images, labels = linear_case()
+    inputs = images.clone().requires_grad_(True)
+    (gradient,) = torch.autograd.grad(F.cross_entropy(model(inputs), labels), inputs)
+    squares = gradient.pow(2)
+    for convention, wanted in (("element", squares.mean()), ("pixel", squares.flatten(1).mean(1).sum())):
+        found = input_gradient_penalty(model, images, labels, convention=convention)  # type: ignore[arg-type]
+        assert float(found.detach()) == pytest.approx(float(wanted), rel=1e-12)
+
+
+def test_equal_strength_in_all_conventions() -> None:
+    """The columns are what makes each convention's term equal to the batch form's, at any batch size."""
     model, images, labels = linear_case(batch=6)
-    paper = GradientRegularisation(1e4)
-    equivalent = paper.columns(6)["alpha_per_image"]
-    assert equivalent == 1e4 / 6
-    assert GradientRegularisation(equivalent, "image").columns(6) == {"alpha_per_image": equivalent}
-    left = 1e4 * input_gradient_penalty(model, images, labels)
-    right = equivalent * input_gradient_penalty(model, images, labels, convention="image")
-    assert float(left) == pytest.approx(float(right), rel=1e-12)
+    columns = GradientRegularisation(1e4).columns(6, (1, 2, 3))
+    assert columns == {
+        "alpha_batch": 1e4,
+        "alpha_element": 1e4 * 6 * 6,
+        "alpha_pixel": 1e4 * 6,
+        "alpha_per_image": 1e4 / 6,
+    }
+    wanted = float(1e4 * input_gradient_penalty(model, images, labels))
+    for convention, column in STRENGTH_COLUMNS.items():
+        alpha = columns[column]
+        found = alpha * input_gradient_penalty(model, images, labels, convention=convention)
+        assert float(found) == pytest.approx(wanted, rel=1e-12)
+        back = GradientRegularisation(alpha, convention).columns(6, (1, 2, 3))
+        assert back == pytest.approx(columns, rel=1e-15)
+        assert back[column] == alpha
+
+
+def test_conversions_by_hand() -> None:
+    """MNIST in batches of 128: 10^3.9 in `batch` is 10^6.8 in `pixel` and 10^8.9 in `element`, as 28² = 784."""
+    options: Any = {"batch_size": 128, "image": (1, 28, 28)}
+    found = {name: converted_strength(10**3.9, "batch", name, **options) for name in STRENGTH_COLUMNS}  # type: ignore[arg-type]
+    logs = {name: math.log10(alpha) for name, alpha in found.items()}
+    assert logs == pytest.approx({"batch": 3.9, "pixel": 6.794, "element": 8.902, "image": 1.793}, abs=1e-3)
+    assert converted_strength(1.15e7, "pixel", "batch", **options) == 1.15e7 / 784
+    assert converted_strength(3.0, "element", "image", **options) == 3 / (128 * 128 * 784)
+    # rounded once: 1/3 · 3 is 1 when each is an exact fraction's nearest float
+    assert converted_strength(7.0, "image", "batch", batch_size=3, image=(3, 1, 1)) == 21.0
+    with pytest.raises(ValueError, match="convention: 'sum', allowed are batch, image, element, pixel"):
+        converted_strength(1.0, "batch", "sum", **options)  # type: ignore[arg-type]
+
+
+class TestShortBatches:
+    """A last batch of b images is as strong on each of them as a full one of B: alpha_per_image is true of it."""
+
+    @pytest.mark.parametrize("convention", STRENGTH_COLUMNS)
+    def test_by_hand(self, convention: Convention) -> None:
+        """4 of 16 images of 6 values: α_per_image of the norms' mean, in every convention."""
+        model, images, labels = linear_case(batch=4)
+        norms = norms_by_hand(model[1].weight, model[1].bias, images, labels)
+        method = GradientRegularisation(3.0, convention)
+        found = input_gradient_penalty(model, images, labels, convention=convention, batch_size=16)
+        wanted = method.columns(16, (1, 2, 3))["alpha_per_image"] * float(norms.detach().mean())
+        assert 3.0 * float(found.detach()) == pytest.approx(wanted, rel=1e-12)
+        # without it those of batch, pixel and element would be 4, 4 and 16 times as strong
+        alone = float(input_gradient_penalty(model, images, labels, convention=convention).detach())
+        assert alone / float(found.detach()) == pytest.approx({"image": 1, "element": 16}.get(convention, 4), rel=1e-12)
+
+    def test_a_full_batch_is_bit_for_bit_what_it_was(self, data: Images) -> None:
+        model = build_model("resnet8", channels=1, size=8, classes=10, width=4, seed=0).train()
+        step = batch_of(data, model, batch_size=32)
+        images = step.images.clone().requires_grad_(True)
+        (gradient,) = torch.autograd.grad(F.cross_entropy(model(images), step.labels), images)
+        with batch_statistics(model):
+            for convention, scale in (("batch", 1), ("image", 32)):
+                found = GradientRegularisation(1.0, convention).penalty(step)  # type: ignore[arg-type]
+                assert found is not None
+                assert torch.equal(found.value.detach(), gradient.square().sum() * scale)
+
+
+def test_columns_without_the_images_shape_or_beyond_floats_are_null() -> None:
+    unknown = {"alpha_batch": 640.0, "alpha_element": None, "alpha_pixel": None, "alpha_per_image": 10.0}
+    assert GradientRegularisation(10.0, "image").columns(64) == unknown
+    wanted = {"alpha_batch": None, "alpha_element": None, "alpha_pixel": 10.0, "alpha_per_image": None}
+    assert GradientRegularisation(10.0, "pixel").columns(64) == wanted
+    assert GradientRegularisation(1e308).columns(64, (3, 320, 320))["alpha_element"] is None
+
+
+def test_every_convention_trains_the_same_where_scales_are_powers_of_two() -> None:
+    """128 images of 8² values in batches of 32: strengths and penalties are scaled exactly, so that weights are equal
+    bit for bit, and the recorded penalties are the batch form's, scaled. Twice as strong they are not."""
+    settings = DataConfig("digits", train_images=128)
+    digits = load("digits", "unused", settings)
+    assert isinstance(digits, Images)
+    assert digits.count("train") == 128
+    runs = {}
+    for convention, column in STRENGTH_COLUMNS.items():
+        alpha = GradientRegularisation(64.0).columns(32, (1, 8, 8))[column]
+        for strength in (alpha, alpha * 2):
+            method = GradientRegularisation(strength, convention)
+            training = TrainingConfig(epochs=2, batch_size=32, learning_rate=0.05)
+            run = Run(TrialConfig(method, ModelConfig("resnet8", 4), settings, training, 0), digits)
+            while not run.finished:
+                run.train_epoch()
+            runs[convention, strength / alpha] = run
+            assert run.tables()[0].items() >= method.columns(32, (1, 8, 8)).items()
+    batch = runs["batch", 1.0]
+    for convention, scale in (("element", 32 * 64), ("pixel", 64), ("image", 1 / 32)):
+        run = runs[convention, 1.0]
+        for left, right in zip(batch.model.state_dict().values(), run.model.state_dict().values(), strict=True):
+            assert torch.equal(left, right)
+        assert [row["penalty"] * scale for row in run.epochs] == [row["penalty"] for row in batch.epochs]
+        assert run.epochs[-1]["train_loss"] == batch.epochs[-1]["train_loss"]
+        assert runs[convention, 2.0].epochs[-1]["train_loss"] != batch.epochs[-1]["train_loss"]
 
 
 def batch_of(data: Images, model: nn.Module, **fields: object) -> Step:
@@ -200,7 +309,8 @@ def test_label_smoothing_is_part_of_the_loss() -> None:
 
 
 def test_training_follows_the_penalised_loss(data: Images) -> None:
-    """One epoch of `Run` against the loop written out: same batches, the loss CE + α‖∇CE‖² (equal to 1e-5)."""
+    """One epoch of `Run` against the loop written out: same batches, the loss CE + α‖∇CE‖² (equal to 1e-5), of the last
+    batch of 8 images 8/64 of it."""
     config = TrialConfig(
         GradientRegularisation(50.0),
         ModelConfig("resnet8", 4),
@@ -213,17 +323,19 @@ def test_training_follows_the_penalised_loss(data: Images) -> None:
     order = torch.Generator()
     order.set_state(run.generators["data"].get_state())
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
-    penalties = []
+    penalties, sizes = [], []
     for images, labels in data.training_batches(64, generator=order, device=torch.device("cpu")):
         images.requires_grad_(True)
         loss = F.cross_entropy(model(images), labels, label_smoothing=0.1)
         (gradient,) = torch.autograd.grad(loss, images, create_graph=True)
-        penalty = (gradient**2).sum()
+        penalty = (gradient**2).sum() * len(images) / 64
+        sizes.append(len(images))
         optimizer.zero_grad()
         (loss + 50 * penalty).backward()
         optimizer.step()
         penalties.append(float(penalty.detach()))
     run.train_epoch()
+    assert sizes == [64, 64, 64, 8]
     for left, right in zip(model.state_dict().values(), run.model.state_dict().values(), strict=True):
         torch.testing.assert_close(left, right, rtol=1e-4, atol=1e-5)
     assert run.epochs[0]["penalty"] == pytest.approx(sum(penalties) / len(penalties), rel=1e-4)

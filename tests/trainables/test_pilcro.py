@@ -427,6 +427,13 @@ class TestPenaltyOfAStep:
         assert penalty.weight == 10.0
         assert penalty.value.requires_grad
 
+    def test_without_the_interval_factor_alpha_alone(self) -> None:
+        with_it, without = (Pilcro(2.5, interval=4, interval_factor=given) for given in (True, False))
+        left, right = (method.penalty(self.step(small_network(), 4)) for method in (with_it, without))
+        assert left is not None
+        assert right is not None
+        assert (left.weight, right.weight) == (10.0, 2.5)
+
     def test_uses_evaluation_mode_and_leaves_the_running_statistics(self) -> None:
         network = small_network().train()
         network[2].eval()  # a module that the user froze stays frozen

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import math
-from collections.abc import Iterator
+import weakref
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -25,6 +27,7 @@ from trainables.metrics.saliency import (
     MaxSensitivity,
     SaliencyMaps,
     chunk_size,
+    completeness_gap,
     deeplift,
     entropy,
     faithfulness_estimate,
@@ -261,6 +264,131 @@ def test_deeplift_refuses_what_it_has_no_rule_for() -> None:
         deeplift(lambda x: x.flatten(1), images, labels)
 
 
+class InForward(nn.Module):
+    """Two convolutions with ReLUs, max pooling and a sum, by whatever ReLU is given."""
+
+    def __init__(self, relu: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.second, self.last = nn.Conv2d(1, 3, 3), nn.Conv2d(3, 3, 3, padding=1), nn.Linear(12, 4)
+        self.relu = relu
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.relu(self.first(x))
+        x = self.relu(self.second(x)) + x
+        return self.last(nn.functional.max_pool2d(x, 2).view(x.size(0), -1))
+
+
+@pytest.mark.parametrize(
+    "relu",
+    [
+        nn.functional.relu,
+        torch.relu,
+        lambda x: nn.functional.relu(x, inplace=True),
+        lambda x: x.relu_(),
+        lambda x: nn.ReLU()(x),
+        nn.ReLU(inplace=True),
+    ],
+)
+def test_deeplift_finds_a_relu_wherever_it_is(relu: Callable[[Tensor], Tensor]) -> None:
+    """The same attributions as with layers, which are captum's, complete, and not gradient times input."""
+    wanted_of, model = InForward(nn.ReLU()).double().eval(), InForward(relu).double().eval()
+    images, labels = torch.randn(5, 1, 6, 6, dtype=torch.float64), torch.tensor([0, 1, 2, 3, 0])
+    found = deeplift(model, images, labels)
+    torch.testing.assert_close(found, deeplift(wanted_of, images, labels), rtol=1e-12, atol=1e-14)
+    assert float((found - input_gradient(model, images, labels) * images).abs().max()) > 1e-3
+    # the maps of the zeros are constant, but at the border that the second convolution pads
+    slopes = completeness_gap(model, images, labels, found)
+    assert slopes.shape == (5,)
+    assert float(slopes.max()) < 0.5
+
+
+class Overwritten(nn.Module):
+    """A branch that reads what a ReLU has overwritten, as networks with ReLU(inplace=True) on a shortcut do."""
+
+    def __init__(self, inplace: bool) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv, self.relu, self.last = nn.Conv2d(1, 2, 3), nn.ReLU(inplace), nn.Linear(32, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv(x)
+        y = self.relu(x)
+        return self.last((y + (x if self.relu.inplace else y)).flatten(1))
+
+
+def test_deeplift_reads_what_was_overwritten_as_the_network_does() -> None:
+    models = [Overwritten(inplace).double().eval() for inplace in (False, True)]
+    images, labels = torch.randn(3, 1, 6, 6, dtype=torch.float64), torch.tensor([0, 1, 1])
+    torch.testing.assert_close(*(model(images) for model in models))
+    found = [deeplift(model, images, labels) for model in models]
+    torch.testing.assert_close(*found, rtol=1e-12, atol=1e-14)
+    gaps = completeness_gap(models[1], images, labels, found[1])
+    assert float(gaps.max()) < 1e-9
+
+
+@pytest.mark.parametrize(
+    ("function", "named"),
+    [
+        (lambda x: x * x.sigmoid(), "as it calls mul"),
+        (lambda x: x / x.mean((1, 2, 3), keepdim=True), "as it calls truediv"),
+        (lambda x: torch.softmax(x, 1), "as it calls softmax"),
+        (lambda x: x.clamp(min=0), "as it calls clamp"),
+        (lambda x: x.abs(), "as it calls abs"),
+        (lambda x: x if bool(x.sum() > 0) else -x, "cannot be traced"),
+    ],
+)
+def test_deeplift_refuses_what_is_neither_linear_nor_elementwise(
+    function: Callable[[Tensor], Tensor], named: str
+) -> None:
+    model = InForward(function).eval()
+    with pytest.raises(ValueError, match=named) as caught:
+        deeplift(model, torch.randn(2, 1, 6, 6), torch.tensor([0, 1]))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_network_that_is_changed_is_traced_anew_and_none_is_kept() -> None:
+    images, labels = torch.randn(2, 1, 6, 6), torch.tensor([0, 1])
+    model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(32, 2)).eval()
+    before = deeplift(model, images, labels)
+    torch.testing.assert_close(deeplift(model, images, labels), before)
+    model[1] = nn.Tanh()
+    fresh = nn.Sequential(*model).eval()
+    changed = deeplift(model, images, labels)
+    torch.testing.assert_close(changed, deeplift(fresh, images, labels))
+    assert not torch.allclose(changed, before)
+    known = weakref.ref(model)
+    del model
+    gc.collect()
+    assert known() is None
+
+
+def test_completeness_gaps_by_hand() -> None:
+    """Logits 2x₀ + 4x₁ and 0: differences 6 (at (1, 1)) and none; attributions that sum to 5, 3 and 1."""
+
+    def linear(x: Tensor) -> Tensor:
+        first = x.flatten(1) @ x.new_tensor([2.0, 4.0])
+        return torch.stack([first + 7, 0 * first], 1)
+
+    images = torch.ones(3, 1, 1, 2)
+    attributions = torch.tensor([[4.0, 1.0], [1.0, 2.0], [1.0, 0.0]]).reshape(3, 1, 1, 2)
+    gaps = completeness_gap(linear, images, torch.tensor([0, 0, 1]), attributions)
+    assert gaps.tolist()[:2] == pytest.approx([1 / 6, 1 / 2])
+    assert math.isnan(gaps[2])
+
+
+def test_the_gap_of_padded_max_pools_is_captums() -> None:
+    """vgg-cifar: a good part of the difference, and the same with captum."""
+    from captum.attr import DeepLift
+
+    model = trained_statistics(build_model("vgg-cifar", channels=3, size=16, classes=7, width=8, seed=0).double())
+    images, labels = torch.randn(4, 3, 16, 16, dtype=torch.float64), torch.tensor([0, 3, 6, 1])
+    theirs = DeepLift(model).attribute(images, torch.zeros_like(images), target=labels).detach()
+    ours = completeness_gap(model, images, labels, deeplift(model, images, labels))
+    torch.testing.assert_close(ours, completeness_gap(model, images, labels, theirs), rtol=1e-6, atol=1e-9)
+    assert float(ours.mean()) > 0.05
+
+
 # --- by hand ----------------------------------------------------------------------------------------------------------
 
 
@@ -431,6 +559,14 @@ class TestAsMetrics:
             assert {(row["n"], row["level"], row["direction"]) for row in rows} == {(5, level, direction)}
             assert all(math.isfinite(row["value"]) and row["std"] > 0 for row in rows)
         assert measured["entropy"].measurements[0]["unit"] == "nat"
+
+    def test_the_gap_is_measured_beside_the_maps(self, measured: dict[str, Any], trained: Trained) -> None:
+        """LeNet-5's first pool follows a padded convolution; of the gradient there is nothing to complete."""
+        (row,) = measured["saliency_maps"].measurements
+        assert (row["metric"], row["component"], row["n"]) == ("completeness_gap", "deeplift", 5)
+        _, images, labels = SaliencyMaps(**SMALL).batch(moment_of(trained))
+        gaps = completeness_gap(trained.model, images, labels, deeplift(trained.model, images, labels))
+        assert row["value"] == pytest.approx(float(gaps.mean()), rel=1e-5)
 
     def test_mean_deviation_and_images(self, measured: dict[str, Any], trained: Trained) -> None:
         """The row is the mean and the n − 1 deviation of the images' values, which name images of the test split."""

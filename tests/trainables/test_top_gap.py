@@ -15,7 +15,7 @@ from trainables.data import DataConfig, Images
 from trainables.method import Step
 from trainables.models import MODELS, build_model
 from trainables.models.feature_maps import averages
-from trainables.models.top_gap import TopGapNetwork
+from trainables.models.top_gap import TopGapNetwork, pyramid_of
 from trainables.top_gap import TopGap, built_map_side, class_activation_map, is_baseline, map_side, top_gap
 from trainables.training import Run, build_network
 
@@ -291,6 +291,28 @@ def test_sizes_of_the_papers_class_maps() -> None:
         assert map_side(name, MODELS[name].width, 3, 224, False) == 7
     for name in ("preact-resnet18", "resnet18", "resnet34", "resnet50", "wide-resnet40-4"):
         assert map_side(name, MODELS[name].width, 3, 32, True) == 16
+
+
+@pytest.mark.parametrize(
+    ("model", "size", "sides"),
+    # halved and rounded up, as convolutions of stride 2 do; a quarter above 64 pixels
+    [
+        ("resnet18", 33, [17, 9, 5]),
+        ("resnet18", 32, [16, 8, 4]),
+        ("resnet8", 9, [5, 3]),
+        ("wide-resnet40-4", 33, [17, 9]),
+        ("resnet18-imagenet", 65, [17, 9, 5, 3]),
+        ("resnet18-imagenet", 225, [57, 29, 15, 8]),
+        ("vgg-cifar", 33, [16, 8, 4]),
+    ],
+)
+def test_the_largest_map_is_that_of_its_stride_for_sizes_that_it_does_not_divide(
+    model: str, size: int, sides: list[int]
+) -> None:
+    with torch.device("meta"):
+        network = build_model(model, channels=1, size=size, classes=2, width=4, seed=0)
+        assert pyramid_of(network, (1, size, size), True).sides == sides
+    assert map_side(model, 4, 1, size, True) == sides[0]
 
 
 @pytest.mark.parametrize("model", [name for name, known in MODELS.items() if known.sides is not None])

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import math
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
 
 from trainables.configuration import ModelConfig, TrainingConfig, TrialConfig
-from trainables.data import DataConfig, Images
+from trainables.data import DataConfig, Images, load
+from trainables.data.images import Split
 from trainables.method import Method, Penalty, Step
 from trainables.metrics import METRICS, Landscape, PathCounts
-from trainables.metrics.moment import EVALUATION_BATCH, derived_seed
+from trainables.metrics.moment import EVALUATION_BATCH, Measured, Moment, derived_seed
 from trainables.models import build_model
 from trainables.pilcro import Pilcro, curvature_penalty, expected_landscape, importance_landscape, total_variation
-from trainables.training import Run, evaluate, make_optimizer
+from trainables.training import Run, evaluate, exploded_loss, make_optimizer
 
 DATA = DataConfig("digits", train_images=300, crop=1, flip=True)
 
@@ -200,6 +203,119 @@ def test_a_run_whose_loss_is_nan_is_recorded_as_diverged_at_chance(data: Images)
     assert trial["total_variation"] is None
     assert len(epochs) == 2
     assert epochs[1]["train_loss"] is None
+
+
+class Times(nn.Module):
+    """Logits times a factor, another one in evaluation mode."""
+
+    def __init__(self, training: float, evaluation: float) -> None:
+        super().__init__()
+        self.factors = training, evaluation
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * self.factors[0 if self.training else 1]
+
+
+@dataclasses.dataclass(frozen=True)
+class Scaled(Method):
+    """The baseline with logits that are scaled."""
+
+    training: float = 1.0
+    evaluation: float = 1.0
+
+    def build(self, model: nn.Module, data: Any) -> nn.Module:
+        return nn.Sequential(model, Times(self.training, self.evaluation))
+
+
+@pytest.mark.parametrize(
+    ("training", "evaluation", "status"),
+    # losses of about 2 times the factor; 100 times that of guessing one of ten is 230
+    [(1.0, 1.0, "completed"), (20.0, 20.0, "completed"), (1e9, 1e9, "diverged"), (1.0, 1e9, "diverged")],
+)
+def test_a_run_that_ends_with_an_absurd_loss_has_diverged_with_its_numbers(
+    data: Images, training: float, evaluation: float, status: str
+) -> None:
+    run = train(Run(config(Scaled(training, evaluation), epochs=2, learning_rate=1e-30), data))
+    trial, epochs, _, _ = run.tables()
+    assert trial["status"] == status
+    wanted = evaluate(run.model.eval(), data.batches("test", EVALUATION_BATCH, device=torch.device("cpu")))
+    assert {name: trial[name] for name in wanted} == wanted
+    assert (epochs[-1]["train_loss"] > 230) == (training > 100)
+    assert (trial["loss"] > 230) == (evaluation > 100)
+
+
+def test_what_is_absurd_depends_on_the_classes() -> None:
+    assert exploded_loss(10) == pytest.approx(230.26, abs=0.01)
+    assert exploded_loss(2) == pytest.approx(69.31, abs=0.01)
+    assert exploded_loss(100_000) == 1000
+
+
+def test_a_loss_that_is_nan_on_the_test_split_alone_has_diverged(data: Images, monkeypatch: pytest.MonkeyPatch) -> None:
+    def nan_on_test(model: nn.Module, batches: Iterator[Any]) -> dict[str, float]:
+        given = list(batches)
+        found = evaluate(model, given)
+        on_test = sum(len(labels) for _, labels in given) == data.count("test")
+        return {**found, "loss": math.nan} if on_test else found
+
+    monkeypatch.setattr("trainables.training.evaluate", nan_on_test)
+    run = train(Run(config(epochs=1, learning_rate=1e-30), data))
+    assert run.status == "diverged"
+    assert run.final == {"top1": 0.1, "top5": 0.5, "loss": None, "total_variation": None}
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 5, 6, 128])
+@pytest.mark.parametrize("number", [1, 2, 5, 6, 7, 11])
+def test_steps_are_those_that_happen(number: int, batch_size: int) -> None:
+    pixels, labels = np.arange(number * 16, dtype=np.uint8).reshape(number, 1, 4, 4), np.zeros(number, np.int64)
+    split = Split(pixels, labels)
+    images = Images(DataConfig("digits"), ("a", "b"), split, split, split)
+    generator, settings = torch.Generator().manual_seed(0), TrainingConfig(epochs=3, batch_size=batch_size)
+    happened = [
+        len(batch)
+        for _ in range(3)
+        for batch, _ in images.training_batches(batch_size, generator=generator, device=torch.device("cpu"))
+    ]
+    assert settings.steps(number) == len(happened)
+
+
+def test_an_interval_beyond_the_steps_that_happen_is_refused() -> None:
+    """257 images in batches of 128 are two steps an epoch, not three: a sixth of two epochs there is none."""
+    settings = DataConfig("digits", train_images=257)
+    images = load("digits", "unused", settings)
+    training = TrainingConfig(epochs=2, batch_size=128)
+    trial = TrialConfig(Pilcro(100.0, interval=6), ModelConfig("resnet8", 4), settings, training, 0)
+    with pytest.raises(ValueError, match="interval: 6, allowed are at most the 4 steps of the training"):
+        Run(trial, images)
+    allowed = dataclasses.replace(trial, method=Pilcro(100.0, interval=4))
+    assert [row["penalty"] is None for row in train(Run(allowed, images)).epochs] == [True, False]
+
+
+class Undefined:
+    """A metric of which nothing is defined."""
+
+    def measure(self, moment: Moment) -> Measured:
+        row = {"metric": "undefined", "component": "", "level": 1.0, "value": math.nan, "std": math.inf, "n": 3}
+        maps = {"bad": torch.tensor([[1.0, math.nan]]), "good": torch.ones(2, 2)}
+        return Measured({"total_variation": -math.inf}, [{**row, "unit": "", "direction": "none"}], maps)
+
+
+def test_what_is_not_defined_is_null_in_the_record(data: Images) -> None:
+    run = train(Run(config(epochs=1), data, metrics={"undefined": Undefined()}))
+    trial, epochs, measurements, maps = run.tables()
+    assert trial["total_variation"] is None
+    assert epochs[0]["total_variation"] is None
+    assert {(row["value"], row["std"], row["level"], row["n"]) for row in measurements} == {(None, None, 1.0, 3)}
+    assert {row["name"] for row in maps} == {"good"}
+
+
+def test_the_correlation_of_black_images_is_null() -> None:
+    """Their landscape is zero everywhere: no correlation with anything."""
+    black = Split(np.zeros((20, 1, 8, 8), np.uint8), np.arange(20) % 10)
+    images = Images(DATA, tuple("0123456789"), black, black, black)
+    run = Run(config(), images, metrics={"paths": PathCounts(initialisations=1, images=5)})
+    run.begin()
+    (row,) = run.tables()[2]
+    assert (row["metric"], row["value"], row["n"]) == ("path_importance_correlation", None, 1)
 
 
 def test_parameters_that_become_infinite_are_noticed(data: Images) -> None:

@@ -30,7 +30,7 @@ from trainables.kept_models import KeptModel, model_file, read_model, without_mo
 from trainables.lazily import nn, torch
 from trainables.metrics import METRICS, needs_masks
 from trainables.metrics.flags import MetricFlags, separated
-from trainables.metrics.moment import Moment, map_row
+from trainables.metrics.moment import Moment, known, known_maps, map_row
 from trainables.training import build_network
 
 _DEFAULTS: dict[str, Any] = {entry.name: entry.default for entry in dataclasses.fields(DataConfig)}
@@ -212,8 +212,10 @@ def _measure(
                 f"metrics: {name} was measured before the end of the training with other options, allowed are those in "
                 "the trials' column measured: rows of several epochs are compared"
             )
-        measurements += [{**row, "epoch": epoch, "component": _on(row["component"], config, data)} for row in found]
-        maps += [map_row(epoch, _on(title, config, data), values) for title, values in measured.maps.items()]
+        measurements += [
+            {**known(row), "epoch": epoch, "component": _on(row["component"], config, data)} for row in found
+        ]
+        maps += [map_row(epoch, _on(title, config, data), values) for title, values in known_maps(measured).items()]
     return measurements, maps
 
 

@@ -1,9 +1,12 @@
 """Adversarial attacks in the ℓ∞ ball, and robust accuracy, for any method (Top-GAP's paper, Sections 4.3 and E.1).
 
-FGSM (Goodfellow et al. 2015), PGD (Madry et al. 2018), APGD on the cross-entropy (Croce and Hein 2020) and Square
-(Andriushchenko et al. 2020), untargeted. Images are in their own [0, 1], ε in the same unit; the normalisation belongs
-inside the model (`PixelModel`). An attacked image lies in the ε-ball around its own and in [0, 1], which is checked of
-every one that is given back.
+FGSM (Goodfellow et al. 2015), PGD (Madry et al. 2018), APGD (Croce and Hein 2020, `apgd.py`) on the cross-entropy, on
+the DLR loss and on its targeted form, and Square (Andriushchenko et al. 2020). The cross-entropy of a network that is
+very sure has no gradient in float32: attacks that follow it stay where they are, DLR and Square are not deceived.
+
+Images are in their own [0, 1], ε in the same unit; the normalisation belongs inside the model (`PixelModel`). An
+attacked image lies in the ε-ball around its own and in [0, 1], which is checked of every one that is given back. Logits
+that are no numbers are refused: what is predicted from them neither changes nor stays.
 
 Notation: B images, C channels, H×W pixels, D classes. A model is any callable from (B, C, H, W) to logits (B, D) that
 treats images apart; an `nn.Module` is attacked in evaluation mode and left as it was. Nothing is drawn but from the
@@ -16,14 +19,26 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from analysis.command_line import InputError
-from trainables.lazily import F, nn, torch
-from trainables.method import evaluation_mode
-from trainables.metrics.chunks import Model, chunk_size, in_chunks
+from trainables.lazily import torch
+from trainables.metrics.apgd import TARGETS, apgd, apgd_run, apgd_targeted, apgd_targeted_run, checkpoints
+from trainables.metrics.ball import (
+    _check,
+    _checked,
+    _evaluated,
+    _gradient,
+    _numbers,
+    _project,
+    _stuck,
+    _uniform,
+    cross_entropy,
+    in_ball,
+    predictions,
+)
+from trainables.metrics.chunks import Model, chunk_size
 from trainables.metrics.moment import EVALUATION_BATCH, FORWARD, INPUT_GRADIENT, Measured, Moment, derived_seed
 
 if TYPE_CHECKING:
@@ -31,67 +46,21 @@ if TYPE_CHECKING:
 
     from trainables.models.pixels import PixelModel
 
-# --- what the attacks share -------------------------------------------------------------------------------------------
-
-
-def in_ball(images: Tensor, adversarial: Tensor, epsilon: float) -> bool:
-    """Whether every pixel lies within ε of its own, up to one rounding of numbers below 1, and in [0, 1]."""
-    distance = (adversarial - images).abs()
-    inside = (distance <= epsilon + torch.finfo(images.dtype).eps) & (adversarial >= 0) & (adversarial <= 1)
-    return bool(inside.all())
-
-
-def _checked(images: Tensor, adversarial: Tensor, epsilon: float) -> Tensor:
-    if not in_ball(images, adversarial, epsilon):
-        farthest = float((adversarial - images).abs().max())
-        raise RuntimeError(f"attack: left the ball of {epsilon:g} around the image, or [0, 1]: distance {farthest:g}")
-    return adversarial
-
-
-def _check(images: Tensor, epsilon: float, **counts: int) -> None:
-    if not (math.isfinite(epsilon) and epsilon >= 0):
-        raise InputError(f"epsilon: {epsilon}, allowed are finite numbers of at least 0")
-    for name, number in counts.items():
-        if number < 1:
-            raise InputError(f"{name}: {number}, allowed are whole numbers of at least 1")
-    if len(images) and not bool(((images >= 0) & (images <= 1)).all()):
-        raise InputError(
-            f"images: values from {float(images.min()):g} to {float(images.max()):g}, allowed is [0, 1], "
-            "with the normalisation inside the model"
-        )
-
-
-def _project(adversarial: Tensor, images: Tensor, epsilon: float) -> Tensor:
-    """The nearest point in the ε-ball and in [0, 1]."""
-    return (images + (adversarial - images).clamp(-epsilon, epsilon)).clamp(0, 1)
-
-
-def _evaluated(model: Model) -> AbstractContextManager[None]:
-    return evaluation_mode(model) if isinstance(model, nn.Module) else nullcontext()
-
-
-def _gradient(model: Model, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Logits (B, D), cross-entropy (B,), and the gradient of each image's with respect to it (B, C, H, W)."""
-    with torch.enable_grad():
-        inputs = images.detach().requires_grad_(True)
-        logits = model(inputs)
-        loss = F.cross_entropy(logits, labels, reduction="none")
-        # of the sum: that of a mean would round, and underflow, by the number of images beside it
-        (gradient,) = torch.autograd.grad(loss.sum(), inputs)
-    return logits.detach(), loss.detach(), gradient
-
-
-def _uniform(images: Tensor, generator: torch.Generator | None) -> Tensor:
-    """Uniform in [−1, 1), of the images' shape: drawn on the generator's device and in float32, so that equal
-    generators give equal draws on any device and in any precision."""
-    device = generator.device if generator is not None else torch.device("cpu")
-    return torch.rand(images.shape, generator=generator, device=device).mul_(2).sub_(1).to(images)
-
-
-def predictions(model: Model, images: Tensor, *, chunk: int | None = None) -> Tensor:
-    """The predicted classes (B,) of images in [0, 1]; the first of equal logits."""
-    with torch.no_grad(), _evaluated(model):
-        return in_chunks(lambda part: model(part).argmax(1), model, images, chunk=chunk)
+__all__ = [
+    "ATTACKS",
+    "Attacks",
+    "SquareDraws",
+    "apgd",
+    "apgd_targeted",
+    "checkpoints",
+    "fgsm",
+    "fraction",
+    "in_ball",
+    "pgd",
+    "predictions",
+    "square_attack",
+    "square_share",
+]
 
 
 # --- FGSM and PGD -----------------------------------------------------------------------------------------------------
@@ -154,19 +123,23 @@ def _pgd(
     step: float,
     skip_lost: bool,
     chunk: int | None = None,
-) -> tuple[Tensor, Tensor]:
-    """Adversarial images, and the number of steps after which each was first seen with another class, (B,); `steps` is
-    said of those that were not, whether they are lost after the last step or not at all."""
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Adversarial images, the number of steps after which each was first seen with another class, (B,), and whose
+    gradient was zero at the start; `steps` is said of those that were not, whether they are lost after the last step or
+    not at all."""
     adversarial = start.detach().clone()
     lost_after = torch.full_like(labels, steps)
+    stuck = torch.zeros_like(labels, dtype=torch.bool)
     if not len(images):
-        return adversarial, lost_after
+        return adversarial, lost_after, stuck
     with _evaluated(model):
         for part in torch.arange(len(images), device=images.device).split(chunk or chunk_size(model, images)):
             rows = part
             for done in range(steps):
                 current = adversarial[rows]
-                logits, _, gradient = _gradient(model, current, labels[rows])
+                logits, _, gradient = _gradient(model, current, cross_entropy(labels[rows]))
+                if done == 0:
+                    stuck[rows] = _stuck(gradient)
                 if skip_lost:
                     kept = logits.argmax(1) == labels[rows]
                     lost_after[rows[~kept]] = done
@@ -174,132 +147,7 @@ def _pgd(
                     if not len(rows):
                         break
                 adversarial[rows] = _project(current + step * gradient.sign(), images[rows].detach(), epsilon)
-    return _checked(images, adversarial, epsilon), lost_after
-
-
-# --- APGD -------------------------------------------------------------------------------------------------------------
-
-MOMENTUM, PROGRESS = 0.75, 0.75
-"""α of Equation 2 and ρ of Condition 1 (Croce and Hein 2020)."""
-
-
-def checkpoints(steps: int) -> list[int]:
-    """The steps after which APGD looks whether to halve its step (Croce and Hein 2020, Section 3.1): the first period
-    is 22% of the steps, each next one 3% shorter, and at least 6%, as the authors' code counts them in whole steps."""
-    period, shorter, least = (max(int(share * steps), 1) for share in (0.22, 0.03, 0.06))
-    found, at = [], period
-    while at <= steps:
-        found.append(at)
-        period = max(period - shorter, least)
-        at += period
-    return found
-
-
-def apgd(
-    model: Model,
-    images: Tensor,
-    labels: Tensor,
-    *,
-    epsilon: float,
-    steps: int,
-    generator: torch.Generator | None = None,
-    chunk: int | None = None,
-) -> Tensor:
-    """Auto-PGD on the cross-entropy (Croce and Hein 2020, Algorithm 1), one run; adversarial images in [0, 1],
-    (B, C, H, W): the first with another class, or of those that keep theirs the one of the highest loss.
-
-    Steps begin at 2ε, with momentum 0.75. At each checkpoint an image's step is halved, and it goes back to its best
-    point, if the loss rose in at most 75% of the steps since the one before, or if neither step nor best loss has
-    changed since. **[reading]** As in their code, "at most" where the paper says "fewer", and the first step counts as
-    one in which the loss rose. It starts from a uniform draw, stretched to the ball's faces, as there. An image that is
-    lost is left alone.
-
-    Raises `ValueError` for an ε that is no size, no steps, or images that are not in [0, 1].
-    """
-    _check(images, epsilon, steps=steps)
-    if not len(images):
-        return images.clone()
-
-    def some(part: Tensor, classes: Tensor) -> Tensor:
-        noise = _uniform(part, generator)
-        start = (part + epsilon * noise / noise.abs().amax((1, 2, 3), keepdim=True)).clamp(0, 1)
-        return _apgd(model, part, classes, start, epsilon, steps)
-
-    with _evaluated(model):
-        return _checked(images, in_chunks(some, model, images.detach(), labels, chunk=chunk), epsilon)
-
-
-def _apgd(model: Model, images: Tensor, labels: Tensor, start: Tensor, epsilon: float, steps: int) -> Tensor:
-    """One chunk. The tensors of the state have a row for each image that is not lost."""
-    answer = start.clone()
-    logits, loss, gradient = _gradient(model, start, labels)
-    rows = torch.arange(len(images), device=images.device)
-    state: dict[str, Tensor] = {
-        "rows": rows,
-        "image": images,
-        "x": start,
-        "x_before": start,
-        "gradient": gradient,
-        "best": start,
-        "best_gradient": gradient,
-        "best_loss": loss,
-        # of the step before: none at first, with the authors' code, so that the first step counts as a rise
-        "loss": torch.zeros_like(loss),
-        "step": torch.full_like(loss, 2 * epsilon),
-        "rises": torch.zeros_like(loss),
-        "checked_loss": loss,
-        # the first checkpoint has none before it with which to compare
-        "halved": torch.ones_like(rows, dtype=torch.bool),
-    }
-    looked = 0
-    ends = set(checkpoints(steps))
-    state = _still_open(state, logits, labels)
-    for done in range(1, steps + 1):
-        if not len(state["rows"]):
-            break
-        x, step = state["x"], state["step"].reshape(-1, 1, 1, 1)
-        ahead = _project(x + step * state["gradient"].sign(), state["image"], epsilon)
-        share = MOMENTUM if done > 1 else 1.0
-        moved = _project(x + share * (ahead - x) + (1 - share) * (x - state["x_before"]), state["image"], epsilon)
-        logits, loss, gradient = _gradient(model, moved, labels[state["rows"]])
-        answer[state["rows"]] = moved
-        better = loss > state["best_loss"]
-        state |= {
-            "x_before": x,
-            "x": moved,
-            "gradient": gradient,
-            "rises": state["rises"] + (loss > state["loss"]),
-            "loss": loss,
-            "best": _where(better, moved, state["best"]),
-            "best_gradient": _where(better, gradient, state["best_gradient"]),
-            "best_loss": torch.where(better, loss, state["best_loss"]),
-        }
-        if done in ends:
-            stuck = state["rises"] <= PROGRESS * (done - looked)
-            halve = stuck | (~state["halved"] & (state["checked_loss"] >= state["best_loss"]))
-            state |= {
-                "step": torch.where(halve, state["step"] / 2, state["step"]),
-                "x": _where(halve, state["best"], state["x"]),
-                "gradient": _where(halve, state["best_gradient"], state["gradient"]),
-                "halved": halve,
-                "checked_loss": state["best_loss"],
-                "rises": torch.zeros_like(state["rises"]),
-            }
-            looked = done
-        state = _still_open(state, logits, labels)
-    answer[state["rows"]] = state["best"]
-    return answer
-
-
-def _where(chosen: Tensor, left: Tensor, right: Tensor) -> Tensor:
-    """Images of `left` where chosen (B,), else of `right`."""
-    return torch.where(chosen.reshape(-1, 1, 1, 1), left, right)
-
-
-def _still_open(state: dict[str, Tensor], logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
-    """The state of the images that still have their class."""
-    kept = logits.argmax(1) == labels[state["rows"]]
-    return state if bool(kept.all()) else {name: values[kept] for name, values in state.items()}
+    return _checked(images, adversarial, epsilon), lost_after, stuck
 
 
 # --- Square -----------------------------------------------------------------------------------------------------------
@@ -370,7 +218,7 @@ def square_attack(
 
         def margins(candidates: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
             """f_y − max f_k over k ≠ y, and whether the class is kept."""
-            logits = torch.cat([model(part) for part in candidates.split(size)])
+            logits = torch.cat([_numbers(model(part)) for part in candidates.split(size)])
             own = logits.gather(1, classes.unsqueeze(1))
             others = logits.scatter(1, classes.unsqueeze(1), -math.inf).amax(1)
             return own.squeeze(1) - others, logits.argmax(1) == classes
@@ -398,7 +246,7 @@ def square_attack(
 
 # --- as a metric of a trial -------------------------------------------------------------------------------------------
 
-ATTACKS = ("fgsm", "pgd", "square", "apgd")
+ATTACKS = ("fgsm", "pgd", "square", "apgd", "apgd-dlr", "apgd-t")
 
 
 def fraction(name: str, text: str) -> float:
@@ -420,7 +268,9 @@ _OF_EPSILON = re.compile(r"(?:eps|ε)/(.+)")
 class Attacks:
     """Robust accuracy on the first test images after training: `robust_accuracy`, the share whose predicted class does
     not change under attack (Top-GAP's paper, Section 4.3), and `robust_accuracy_correct`, the share that is also
-    classified rightly. The component is the attack with its steps (`pgd20`), the level is ε.
+    classified rightly; and of attacks that follow gradients `zero_gradient_share`, the share whose gradient was exactly
+    zero where the attack began, in every run: they were not attacked. The component is the attack with its steps
+    (`pgd20`) or queries (`square5000`), the level is ε.
 
     **[reading]** What is attacked is the predicted class, not the label: that is what shall change. For an image that
     is classified rightly it is the same, and one that is not is lost to the second accuracy without any attack, so that
@@ -432,11 +282,12 @@ class Attacks:
     epsilon: tuple[str, ...] = ("8/255",)
     """Radii in the image's own [0, 1], numbers or fractions."""
     steps: tuple[int, ...] = (20, 50)
-    """Of PGD and APGD."""
+    """Of PGD and APGD, on any loss."""
     step_size: str = "eps/4"
     """Of PGD: in the image's own [0, 1], or a part of ε, such as eps/4 (Foolbox's default is eps/30)."""
     restarts: int = 1
-    """Runs of PGD, APGD and Square, each on the images that the ones before have not changed."""
+    """Runs of PGD, APGD (the targeted one for each class) and Square, each on the images that the ones before have not
+    changed."""
     queries: int = 5000
     """Of Square."""
     images: int = 500
@@ -473,79 +324,117 @@ class Attacks:
     def image_passes(self, features: int) -> float:
         """At most: an image that is lost costs nothing more."""
         gradients = {"fgsm": 1, "pgd": self.restarts * max(self.steps), "square": 0}
-        gradients["apgd"] = self.restarts * sum(steps + 1 for steps in self.steps)
+        gradients["apgd"] = gradients["apgd-dlr"] = self.restarts * sum(steps + 1 for steps in self.steps)
+        gradients["apgd-t"] = TARGETS * gradients["apgd"]
         each = sum(gradients[name] * INPUT_GRADIENT + FORWARD for name in self.attacks)
         each += self.restarts * self.queries * FORWARD * ("square" in self.attacks)
         return self.images * (FORWARD + len(self.epsilon) * each)
 
     def measure(self, moment: Moment) -> Measured:
         if moment.split != "test":
+            if moment.epoch == 0:
+                self._check_classes(moment.data.classes)
             return Measured()
         from trainables.models.pixels import PixelModel
 
         model = PixelModel(moment.model, moment.data)
-        settings = [(attack, text) for attack in self.attacks for text in self.epsilon]
-        unchanged: dict[tuple[str, float], int] = {}
-        correct: dict[tuple[str, float], int] = {}
+        counts: dict[tuple[str, str, float], int] = {}
         images = 0
         batches = moment.data.batches("test", EVALUATION_BATCH, device=moment.device, limit=self.images)
         for number, (inputs, labels) in enumerate(batches):
             pixels = model.pixels(inputs)
             predicted = predictions(model, pixels)
             images += len(labels)
-            for attack, text in settings:
+            for attack, text in ((attack, text) for attack in self.attacks for text in self.epsilon):
                 epsilon = fraction("epsilon", text)
-                for component, kept in self._kept(attack, model, pixels, predicted, epsilon, number).items():
-                    key = component, epsilon
-                    unchanged[key] = unchanged.get(key, 0) + int(kept.sum())
-                    correct[key] = correct.get(key, 0) + int((kept & (predicted == labels)).sum())
-        rows = []
-        for metric, counts in (("robust_accuracy", unchanged), ("robust_accuracy_correct", correct)):
-            shared = {"metric": metric, "std": None, "n": images, "unit": "fraction", "direction": "max"}
-            rows += [
-                {**shared, "component": component, "level": epsilon, "value": count / images}
-                for (component, epsilon), count in counts.items()
-            ]
+                for component, (kept, stuck) in self._attacked(
+                    attack, model, pixels, predicted, epsilon, number
+                ).items():
+                    found = {"robust_accuracy": kept, "robust_accuracy_correct": kept & (predicted == labels)}
+                    if stuck is not None:
+                        found["zero_gradient_share"] = stuck
+                    for metric, those in found.items():
+                        key = metric, component, epsilon
+                        counts[key] = counts.get(key, 0) + int(those.sum())
+        ways = {"robust_accuracy": "max", "robust_accuracy_correct": "max", "zero_gradient_share": "none"}
+        rows = [
+            {
+                "metric": metric,
+                "component": component,
+                "level": epsilon,
+                "value": count / images,
+                "std": None,
+                "n": images,
+                "unit": "fraction",
+                "direction": ways[metric],
+            }
+            for metric in ways
+            for (of, component, epsilon), count in counts.items()
+            if of == metric
+        ]
         return Measured({}, rows)
 
-    def _kept(
-        self, attack: str, model: PixelModel, images: Tensor, classes: Tensor, epsilon: float, batch: int
-    ) -> dict[str, Tensor]:
-        """Which images keep their class, (B,), by component."""
+    def _check_classes(self, classes: int) -> None:
+        """What too few classes have no loss for is refused before anything is trained."""
+        for attack, least in (("apgd-dlr", 3), ("apgd-t", 4)):
+            if attack in self.attacks and classes < least:
+                raise InputError(f"attacks: {attack} with {classes} classes, allowed are {least} and more")
 
-        def run(function: Callable[..., Tensor], **options: int) -> Tensor:
+    def _attacked(
+        self, attack: str, model: PixelModel, images: Tensor, classes: Tensor, epsilon: float, batch: int
+    ) -> dict[str, tuple[Tensor, Tensor | None]]:
+        """Which images keep their class, (B,), and whose gradient was zero, by component."""
+
+        def run(function: Callable[..., tuple[Tensor, Tensor | None]], **options: Any) -> tuple[Tensor, Tensor | None]:
             kept = torch.ones_like(classes, dtype=torch.bool)
+            stuck: Tensor | None = torch.ones_like(kept)
             for restart, rows in self._restarts(lambda: kept):
                 generator = self._generator(attack, restart, batch)
-                adversarial = function(
+                adversarial, still = function(
                     model, images[rows], classes[rows], epsilon=epsilon, generator=generator, **options
                 )
                 kept[rows] = predictions(model, adversarial) == classes[rows]
-            return kept
+                if still is None or stuck is None:
+                    stuck = None
+                else:
+                    stuck[rows] &= still
+            return kept, stuck
+
+        def square(*arguments: Any, **options: Any) -> tuple[Tensor, None]:
+            return square_attack(*arguments, **options), None
 
         if attack == "fgsm":
-            return {attack: predictions(model, fgsm(model, images, classes, epsilon=epsilon)) == classes}
+            adversarial, _, stuck = _pgd(model, images, classes, images, epsilon, 1, epsilon, False)
+            return {attack: (predictions(model, adversarial) == classes, stuck)}
         if attack == "square":
-            return {attack: run(square_attack, queries=self.queries)}
-        if attack == "apgd":
-            return {f"{attack}{steps}": run(apgd, steps=steps) for steps in self.steps}
-        lost_after = self._lost_after(model, images, classes, epsilon, batch)
-        return {f"{attack}{steps}": lost_after > steps for steps in self.steps}
+            return {f"{attack}{self.queries}": run(square, queries=self.queries)}
+        if attack == "apgd-t":
+            return {f"{attack}{steps}": run(apgd_targeted_run, steps=steps) for steps in self.steps}
+        if attack != "pgd":
+            loss = "dlr" if attack == "apgd-dlr" else "ce"
+            return {f"{attack}{steps}": run(apgd_run, steps=steps, loss=loss) for steps in self.steps}
+        lost_after, stuck = self._lost_after(model, images, classes, epsilon, batch)
+        return {f"{attack}{steps}": (lost_after > steps, stuck) for steps in self.steps}
 
-    def _lost_after(self, model: PixelModel, images: Tensor, classes: Tensor, epsilon: float, batch: int) -> Tensor:
-        """The fewest steps of PGD after which an image was lost in any run, (B,); one more than the most if never."""
+    def _lost_after(
+        self, model: PixelModel, images: Tensor, classes: Tensor, epsilon: float, batch: int
+    ) -> tuple[Tensor, Tensor]:
+        """The fewest steps of PGD after which an image was lost in any run, (B,), one more than the most if never; and
+        whose gradient was zero where every run began."""
         most = max(self.steps)
         lost_after = torch.full_like(classes, most + 1)
+        stuck = torch.ones_like(classes, dtype=torch.bool)
         # one that is lost after more than the fewest steps may be lost after fewer in another run
         for restart, rows in self._restarts(lambda: lost_after > min(self.steps)):
             generator = self._generator("pgd", restart, batch)
             # drawn for all, so that an image's start does not depend on which others are left
             start = _somewhere(images, epsilon, generator)[rows]
             step = self.step(epsilon)
-            adversarial, steps = _pgd(model, images[rows], classes[rows], start, epsilon, most, step, True)
+            adversarial, steps, still = _pgd(model, images[rows], classes[rows], start, epsilon, most, step, True)
+            stuck[rows] &= still
             changed = predictions(model, adversarial) != classes[rows]
             lost_after[rows] = torch.where(changed, torch.minimum(steps, lost_after[rows]), lost_after[rows])
-        return lost_after
+        return lost_after, stuck
 
     def _restarts(self, still: Callable[[], Tensor]) -> Iterator[tuple[int, Tensor]]:
         """Each run's number and the images it is for, as long as there are any."""

@@ -87,7 +87,7 @@ class MetricFlags:
     saliency_panels: int = 4
     """Number of images whose saliency maps are kept."""
     attacks: tuple[str, ...] = ("fgsm", "pgd")
-    """Attacks to measure robust accuracy under: fgsm, pgd, square, apgd."""
+    """Attacks to measure robust accuracy under: fgsm, pgd, square, apgd, apgd-dlr (DLR loss), apgd-t (targeted)."""
     epsilon: tuple[str, ...] = ("8/255",)
     """Radii of the attacks' ℓ∞ ball in pixels of [0, 1], numbers or fractions."""
     attack_steps: tuple[int, ...] = (20, 50)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+import math
+import numbers
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -51,6 +53,20 @@ class Measured:
     columns: dict[str, float | None] = field(default_factory=dict)
     measurements: list[dict[str, Any]] = field(default_factory=list)
     maps: dict[str, Tensor] = field(default_factory=dict)
+
+
+def known(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The row with null for numbers that are none: nan, which some metric's value is where it is not defined, and
+    infinities."""
+    return {
+        name: None if isinstance(value, numbers.Real) and not math.isfinite(value) else value
+        for name, value in row.items()
+    }
+
+
+def known_maps(measured: Measured) -> dict[str, Tensor]:
+    """The maps whose numbers are all finite; one with others, of a network that has such weights, shows nothing."""
+    return {name: values for name, values in measured.maps.items() if bool(values.isfinite().all())}
 
 
 def map_row(epoch: int, name: str, values: Tensor) -> dict[str, Any]:

@@ -1,7 +1,10 @@
 """Saliency maps and their quality: faithfulness, robustness, complexity (De Moor et al., Section 3.2), for any method.
 
 The definitions are those of Quantus 0.6 (Hedström et al. 2023) with signed attributions per image and pixel, not
-normalised. The measure of confidence is the logit of the label.
+normalised. The measure of confidence is the logit of the label. **[reading]** The paper used Quantus 0.5.3, which by
+default divides a batch's attributions by the largest magnitude among them, but for Max-Sensitivity, and the paper does
+not say whether that was left on. It changes no correlation and no entropy; local Lipschitz estimates of maps that are
+scaled so are in other units than ours, and need not rise and fall with them.
 
 Notation: B images, C channels, H×W pixels, D classes, F = C·H·W features of an image. A model is any callable from
 (B, C, H, W) to logits (B, D) that treats images apart, as one with BatchNorm does in evaluation mode; an explainer is
@@ -21,8 +24,10 @@ from analysis.command_line import InputError
 from trainables.lazily import torch
 from trainables.metrics.chunks import Model, chunk_size, in_chunks
 from trainables.metrics.explainers import (
+    COMPLETE,
     EXPLAINERS,
     Explainer,
+    completeness_gap,
     deeplift,
     explain_in_chunks,
     input_gradient,
@@ -42,6 +47,7 @@ __all__ = [
     "MaxSensitivity",
     "SaliencyMaps",
     "chunk_size",
+    "completeness_gap",
     "deeplift",
     "entropy",
     "explain_in_chunks",
@@ -432,7 +438,8 @@ class Entropy(_Saliency):
 
 @dataclass(frozen=True)
 class SaliencyMaps(_Saliency):
-    """Maps: the mean over the images of |a| (`saliency_mean/<explainer>`), and for the first images of the batch the
+    """The measurement `completeness_gap` of the explainers that have one, by explainer: the mean over the images. Maps:
+    the mean over the images of |a| (`saliency_mean/<explainer>`), and for the first images of the batch the
     attributions (`saliency/<explainer>/<index in the test split>`) and the image (`image/<index>`); a over channels is
     summed, |a| and the image are averaged over them."""
 
@@ -441,11 +448,20 @@ class SaliencyMaps(_Saliency):
     def _counts(self) -> dict[str, int | None]:
         return {"panels": self.panels}
 
+    @staticmethod
+    def is_detail(metric: str, component: str) -> bool:
+        """Whether a row is left out of a sweep's summary: it says how good the maps are, not the network."""
+        return metric == "completeness_gap"
+
     def measure_batch(self, moment: Moment, indices: Tensor, images: Tensor, labels: Tensor) -> Measured:
         shown = list(enumerate(indices[: self.panels].tolist()))
         maps = {f"image/{index}": images[row].mean(0) for row, index in shown}
+        rows: list[dict[str, Any]] = []
         for name in self.explainers:
             attributions = explain_in_chunks(EXPLAINERS[name], moment.model, images, labels)
             maps[f"saliency_mean/{name}"] = attributions.abs().mean((0, 1))
             maps |= {f"saliency/{name}/{index}": attributions[row].sum(0) for row, index in shown}
-        return Measured({}, [], maps)
+            if name in COMPLETE:
+                gaps = completeness_gap(moment.model, images, labels, attributions)
+                rows += self.rows("completeness_gap", name, indices, gaps)
+        return Measured({}, rows, maps)

@@ -18,8 +18,9 @@ PYRAMID_MAPS = 4
 
 
 def largest_side(size: int) -> int:
-    """Pixels a side that the feature maps of the pyramid have at most, for images of so many."""
-    return size // (4 if size > 64 else 2)
+    """Pixels a side that the feature maps of the pyramid have at most, for images of so many: what one convolution of
+    stride 2, or of larger images two, leaves of them."""
+    return -(-size // (4 if size > 64 else 2))
 
 
 def top_gap(class_maps: Tensor, pixels: int) -> Tensor:

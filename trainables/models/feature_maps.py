@@ -15,9 +15,6 @@ from trainables.lazily import nn
 if TYPE_CHECKING:
     from torch import Tensor
 
-PRODUCTS = ("SqueezeExcite", "SEModule", "EffectiveSEModule")
-"""timm's layers that multiply what comes in by what they make of it: neither linear nor element-wise."""
-
 
 class Cut(NamedTuple):
     """A network in two: `classify(features(images))` are its logits (B, D)."""
