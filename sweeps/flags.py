@@ -88,7 +88,7 @@ class SweepFlags(MetricFlags, ABC):
     flip: bool = False
     """Flip training images horizontally at random."""
     crop: bool = False
-    """Crop training images at random after padding (the RC+ of PILCRO's tables)."""
+    """Crop training images at random after padding (PILCRO's RC+)."""
     crop_pixels: int = 4
     """Pixels that --crop pads on each side."""
     padding: str = "reflect"
@@ -98,7 +98,7 @@ class SweepFlags(MetricFlags, ABC):
     image_size: int | None = None
     """Pixels a side to resize images to; default: the set's own."""
     evaluation_size: int | None = None
-    """The same for validation and test images where it differs (streamed data sets)."""
+    """The same for validation and test images (streamed data sets)."""
     channels: int | None = None
     """1: images in grey, 3: in colour; default: as most images are."""
     exclude: tuple[str, ...] = ()
@@ -134,7 +134,7 @@ class SweepFlags(MetricFlags, ABC):
     checkpoint_seconds: float = 10.0
     """Seconds after which the end of an epoch writes a checkpoint again."""
     keep_models: bool = False
-    """Keep trained networks (models/<trial_id>.safetensors), to measure them later."""
+    """Keep trained networks (models/<trial_id>.safetensors)."""
     keep_checkpoints: bool = False
     """Keep the checkpoints of recorded trials."""
     retry_failed: bool = False

@@ -280,11 +280,11 @@ def print_notes(flags: SweepFlags, plan: Plan, console: Console) -> None:
     """What of the data is skipped, what is converted, and what is in two splits, if anything."""
     for spec, info in plan.data.items():
         for line in info.told(flags.image_size or info.size, info.channels):
-            console.print(f"data {spec}: {line}", soft_wrap=True, markup=False)
+            console.print(f"data {spec}: {line}", soft_wrap=True)
     for spec, info in plan.others.items():
         for home in plan.data.values():
             for line in info.told(flags.evaluation_size or flags.image_size or home.size, home.channels):
-                console.print(f"data {spec} (--shift): {line}", soft_wrap=True, markup=False)
+                console.print(f"data {spec} (--shift): {line}", soft_wrap=True)
 
 
 _NAMES = 3

@@ -53,7 +53,8 @@ class TestNames:
                 Image.new("RGB", (16, 16), (number, 0, 0)).save(folder / kind / f"[{number}]\n.png")
         argv = ("--dataset", f"folder:{folder}", "--storage", str(tmp_path), "--interval", "1")
         assert dry_run(*argv) == 0
-        assert f"data folder:{folder}: 16 + 4 images of 16×16\n" in capsys.readouterr().out
+        out = capsys.readouterr().out
+        assert f"data folder:{folder}: 2 classes ($y$\n, [b]), images 16 to train + 4 to test, 16×16 in colour\n" in out
 
     @pytest.mark.parametrize("argv", [["--epochs", "[/b]"], ["--[/b]"], ["--measure", "[/b]"], ["--model", "[/b]"]])
     def test_so_are_those_that_are_refused(self, argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
