@@ -21,7 +21,7 @@ from rich.console import Console
 
 from sweeps.driver import neighbours
 from sweeps.driver.address import address_to_join, started_by_hand
-from tests.sweeps.driving import SHORTER, end, finish, processes_below, results, start, wait_for
+from tests.sweeps.driving import LONGER, SHORTER, end, finish, processes_below, results, start, wait_for
 from trainables.turns import Turns
 
 NOBODY = 65534
@@ -209,8 +209,8 @@ def test_four_sweeps_at_once(shorter: Path, tmp_path: Path) -> None:
 
 @pytest.mark.ray
 @pytest.mark.parametrize("part", ["gcs_server", "raylet"])
-def test_a_ray_that_ends_is_told_in_a_line(shorter: Path, tmp_path: Path, part: str) -> None:
-    process = start(tmp_path, *SHORTER)
+def test_a_ray_that_ends_is_told_in_a_line(uninterrupted: Path, tmp_path: Path, part: str) -> None:
+    process = start(tmp_path, *LONGER)
     wait_for(lambda: any((tmp_path / "pilcro").glob("checkpoints/*/*.pt")), "a checkpoint")
     pid = next(pid for pid, name in processes_below(process.pid).items() if Path(name.split(" ")[0]).name == part)
     os.kill(pid, signal.SIGKILL)
@@ -221,9 +221,9 @@ def test_a_ray_that_ends_is_told_in_a_line(shorter: Path, tmp_path: Path, part: 
     said = [line for line in err.splitlines() if line.startswith("error:")]
     assert len(said) == 1
     assert "has ended (Connection refused); " in said[0]
-    code, _, err = finish(start(tmp_path, *SHORTER))
+    code, _, err = finish(start(tmp_path, *LONGER))
     assert code == 0, err
-    wanted, found = results(shorter), results(tmp_path)
+    wanted, found = results(uninterrupted), results(tmp_path)
     assert all(found[table].equals(wanted[table]) for table in wanted)
     end()
 
