@@ -65,7 +65,7 @@ def _met(operator: str, given: list[str], wanted: list[str]) -> bool:
         return len(given) == 1 and any(fnmatch.fnmatchcase(given[0], one) for one in wanted)
     if operator == "ForAllValues:StringLike":
         return all(any(fnmatch.fnmatchcase(value, one) for one in wanted) for value in given)
-    raise NotImplementedError(f"condition {operator}")
+    raise ValueError(f"condition {operator}: a policy with it cannot be judged here")
 
 
 def asked_of_ec2(parameters: dict[str, str], region: str, account: str, tags: Tags) -> Iterator[Asked]:
