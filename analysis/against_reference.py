@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from analysis.groups import (
     Group,
     Quantity,
     Row,
+    beyond_columns,
     check_columns,
     check_finished,
     check_pure,
@@ -28,8 +28,12 @@ from analysis.groups import (
     find_quantity,
     grouped,
     key_order,
-    label,
+    of_the_method,
     replicate,
+    short,
+    telling,
+    training,
+    unlike,
     values_of,
 )
 from analysis.multiplicity import Adjustment, adjust
@@ -57,7 +61,7 @@ class Tested:
     @property
     def label(self) -> str:
         given = {name: value for name, value in self.group.values.items() if value is not None}
-        return label(given) if given else self.group.trials[0]["method"]
+        return self.group.label() if given else self.group.trials[0]["method"]
 
 
 @dataclass(frozen=True)
@@ -89,9 +93,9 @@ def comparisons(
     Raises `InputError` for unknown columns and metrics, groups that mix data sets, networks or seeds, and a record in
     which no setting has a reference.
     """
-    every = sweep.trials.to_pylist()
-    check_columns("--by", by or (), sweep.trials)
-    conditions = _conditions(baseline, sweep.trials) if baseline is not None else {}
+    every = sweep.settings.to_pylist()
+    check_columns("--by", by or (), sweep.settings)
+    conditions = _conditions(baseline, sweep.settings) if baseline is not None else {}
     check_finished(sweep)
     quantity = find_quantity("--metric", metric, sweep)
     values = {trial: found.value for trial, found in values_of(sweep, quantity).items()}
@@ -99,7 +103,7 @@ def comparisons(
     check_rows(every)
     groups, references, by = _settings(every, conditions, by)
     if not references and conditions:
-        known = "; ".join(f"{name} {_values(name, sweep.trials)}" for name in conditions)
+        known = "; ".join(f"{name} {_values(name, sweep.settings)}" for name in conditions)
         raise InputError(f"--baseline {_said(conditions)}: no trial has that; there are {known}")
     if not references:
         raise InputError(
@@ -134,6 +138,8 @@ def _conditions(words: Sequence[str], trials: pa.Table) -> dict[str, Any]:
                 value = _as_recorded(float(text), trials[name].to_pylist())
             elif pa.types.is_integer(kind):
                 value = int(text)
+            elif pa.types.is_boolean(kind):
+                value = {"true": True, "false": False}.get(text.lower(), text)
         except ValueError:
             raise InputError(f"--baseline {word}: {name} is a number; there are {_values(name, trials)}") from None
         found[name] = value
@@ -162,35 +168,6 @@ def _said(conditions: Mapping[str, Any]) -> str:
     return " ".join(f"{name}={_brief(value)}" for name, value in conditions.items())
 
 
-def _training(row: Row) -> dict[str, Any]:
-    """Data, network and training of a trial: what has to be the same for two settings' scores to be comparable.
-
-    The columns, and what the configuration says beyond them, but for the method, the seed and the hyperparameters.
-    """
-    found = {name: row[name] for name in GROUPING if name != "method" and name not in HYPERPARAMETERS}
-    try:
-        config = json.loads(row["config"])
-    except (TypeError, ValueError):
-        return found
-    for section, values in config.items() if isinstance(config, dict) else ():
-        if section != "method" and isinstance(values, dict):
-            beyond = {name: value for name, value in values.items() if name not in (*found, *HYPERPARAMETERS)}
-            # a column without a value agrees with any; a field of the configuration that is null is a value
-            found |= {name: "none" if value is None else value for name, value in beyond.items()}
-    # the fold is as the seed; a configuration without folds says nothing of them
-    found.pop("fold", None)
-    return {"folds": "none", **found}
-
-
-def _unlike(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
-    """Names that both have different values of."""
-    return [
-        name
-        for name, value in one.items()
-        if value is not None and other.get(name) is not None and value != other[name]
-    ]
-
-
 def _settings(
     every: Sequence[Row], conditions: Mapping[str, Any], by: Sequence[str] | None
 ) -> tuple[list[Group], list[Row], Sequence[str]]:
@@ -202,18 +179,10 @@ def _settings(
         references = [row for row in every if row["method"] == "baseline"]
         others = [row for row in every if row["method"] != "baseline"]
     if by is None:
-        # the unregularised trials have none of the methods' values, which tells no settings apart
-        regularised = [row for row in others if row["method"] != "baseline"]
-        names = {*differing(regularised), *(name for name in differing(others) if name not in HYPERPARAMETERS)}
-        by = [name for name in GROUPING if name in names]
+        by = telling(others)
     groups = grouped(others, by)
     check_pure(groups, by)
     for group in groups:
-        for row in group.trials:
-            apart = _unlike(_training(group.trials[0]), _training(row))
-            if apart:
-                advice = f"add {apart[0]} to --by" if apart[0] in GROUPING else "keep them in sweeps of their own"
-                raise InputError(f"{group.label()}: pools trials that differ in {apart[0]}; {advice}")
         _check_seeds(group.trials, group.label(), "add {} to --by")
     return groups, references, by
 
@@ -240,22 +209,25 @@ def _reference(group: Group, references: Sequence[Row], conditions: Mapping[str,
     """
     asked = {
         name: value
-        for name, value in _training(group.trials[0]).items()
+        for name, value in training(group.trials[0]).items()
         if name not in conditions or name == "dataset"  # numbers on other data are never comparable
     }
     if not conditions:
         # a value that the unregularised trials have, too, as the weight decay
-        asked |= {name: value for name, value in group.values.items() if name in HYPERPARAMETERS}
-    apart = [_unlike(asked, {**row, **_training(row)}) for row in references]
+        asked |= {name: value for name, value in group.values.items() if of_the_method(name) and name != "code.method"}
+    apart = [unlike(asked, row) for row in references]
     found = [row for row, names in zip(references, apart, strict=True) if not names]
     what = f"--baseline {_said(conditions)}" if conditions else "the unregularised trials"
     if not found:
         # what only the configuration says is less apart than what a column does
         nearest = min(range(len(apart)), key=lambda index: (len({*apart[index]} & {*GROUPING}), len(apart[index])))
-        theirs = {**references[nearest], **_training(references[nearest])}
-        least = ", ".join(f"{name} {_brief(asked[name])} (but {_brief(theirs[name])})" for name in apart[nearest][:3])
+        theirs = references[nearest]
+        least = ", ".join(
+            f"{short(name)} {_brief(asked[name])} (but {_brief(theirs[name])})" for name in apart[nearest][:3]
+        )
         return [], f"no trial of the reference has {least}"
-    several = [name for name in ("method", *HYPERPARAMETERS) if len({row[name] for row in found}) > 1]
+    own = ["method", *HYPERPARAMETERS, *(name for name in beyond_columns(found) if of_the_method(name))]
+    several = [name for name in own if len({row[name] for row in found}) > 1]
     if conditions and several:
         known = ", ".join(map(_brief, sorted({row[several[0]] for row in found}, key=lambda it: key_order([it]))))
         raise InputError(

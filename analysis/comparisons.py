@@ -320,7 +320,7 @@ def forest(result: Comparisons) -> Figure:
 
 def main() -> None:
     flags = parse(Flags, prog="python -m analysis.comparisons")
-    sweep = read_sweep(flags.sweep)
+    sweep = read_sweep(flags.sweep, pool_code=flags.pool_code)
     result = comparisons(
         sweep,
         metric=flags.metric,
@@ -335,7 +335,7 @@ def main() -> None:
         for note in _notes(result, sweep):
             print(note)
 
-    tables = {"": table(result, sweep.trials.schema)}
+    tables = {"": table(result, sweep.settings.schema)}
     finish(sweep, flags.out, "comparisons", tables=tables, figure=forest(result), say=say)
 
 

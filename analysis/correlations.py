@@ -35,6 +35,7 @@ from analysis.groups import (
     find_quantity,
     grouped,
     image_values,
+    pooled,
     quantities,
     values_of,
 )
@@ -235,8 +236,8 @@ def correlations(
     """
     if until is None:
         until = "all" if strength in OF_THE_TASK else "paper"
-    check_strength(strength, sweep.trials)
-    check_columns("--by", by or (), sweep.trials, strength)
+    check_strength(strength, sweep.settings)
+    check_columns("--by", by or (), sweep.settings, strength)
     check_finished(sweep)
     if metrics is not None and not metrics:
         raise InputError(f"--metrics: none given; there are {', '.join(quantities(sweep)) or 'none in this record'}")
@@ -245,7 +246,7 @@ def correlations(
         chosen = [q for name, q in known.items() if name not in ("top1", "top5", "loss")] or list(known.values())
     else:
         chosen = [find_quantity("--metrics", name, sweep) for name in dict.fromkeys(metrics)]
-    finished = [row for row in sweep.trials.to_pylist() if row["status"] != "failed"]
+    finished = [row for row in sweep.settings.to_pylist() if row["status"] != "failed"]
     swept = [row for row in finished if row["method"] != "baseline" and row[strength] is not None]
     check_rows(finished, strength)
     rows = [row for row in swept if row[strength] > 0]
@@ -257,9 +258,10 @@ def correlations(
         raise InputError(f"{sweep.path}: no metric has a value in this record; measure something, see --measure")
     columns = list(by) if by is not None else differing(rows, strength)
     groups = grouped(rows, columns)
-    check_pure(groups, columns)
+    check_pure(groups, columns, strength)
     curves: list[Curve] = []
     notes = []
+    notes += pooled(groups, strength)
     if until != "all":
         try:
             if points is None:
@@ -547,7 +549,7 @@ def main() -> None:
     flags = parse(Flags, prog="python -m analysis.correlations")
     from analysis.figures import metric_figure  # after what is wrong with the flags
 
-    sweep = read_sweep(flags.sweep)
+    sweep = read_sweep(flags.sweep, pool_code=flags.pool_code)
     result = correlations(
         sweep,
         strength=flags.strength,
@@ -567,7 +569,7 @@ def main() -> None:
         if len(drawn) < sum(1 for test in result.tests if test.trials):
             print(f"the figure shows the {len(drawn)} tests of the smallest p of {len(result.tests)}")
 
-    tables = {"": table(result, sweep.trials.schema)}
+    tables = {"": table(result, sweep.settings.schema)}
     finish(sweep, flags.out, "correlations", tables=tables, figure=figure, say=say, images=images_of(result))
 
 

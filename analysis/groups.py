@@ -9,8 +9,10 @@ options, each kind is a quantity of its own, such as `total_variation:images=100
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -43,6 +45,9 @@ GROUPING = (
     "precision",
 )
 
+# what two settings have to share for their scores to be comparable: all but the method and its hyperparameters
+TRAINING = tuple(name for name in GROUPING if name not in {"method", *HYPERPARAMETERS} - {"weight_decay"})
+
 # end of the metric of a single image's value, whose level is the image's number
 PER_IMAGE = "_per_image"
 
@@ -61,11 +66,15 @@ class Group:
     """The columns that tell it from the others."""
     trials: Sequence[Row]
     baseline: Sequence[Row]
+    digits: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    """How many tell its numbers from those of the other groups."""
+    in_full: bool = False
+    """Whether its words alone would be those of another group, too."""
 
     def label(self) -> str:
         """Its values in words, without the columns it has none of; those tell groups apart all the same."""
         given = {name: value for name, value in self.values.items() if value is not None}
-        return label(given or self.values)
+        return label(given or self.values, self.digits, in_full=self.in_full)
 
 
 def replicate(row: Row) -> tuple[int, ...]:
@@ -97,19 +106,37 @@ def about_folds(rows: Sequence[Row]) -> str:
     )
 
 
-def label(values: Mapping[str, Any]) -> str:
-    """A setting in words: "curvature, interval=10"."""
-    return ", ".join(_setting(name, value) for name, value in values.items()) or "all trials"
+def label(values: Mapping[str, Any], digits: Mapping[str, int] | None = None, *, in_full: bool = False) -> str:
+    """A setting in words: "curvature, interval=10"; numbers to as many digits as tell them from those of others, and
+    `in_full` words with the column that they are of, too."""
+    known = digits or {}
+    words = [_setting(name, value, known.get(name, 6), in_full) for name, value in values.items()]
+    return ", ".join(words) or "all trials"
 
 
-def _setting(name: str, value: Any) -> str:
+def short(name: str) -> str:
+    """A column as it is said: "momentum" for training.momentum."""
+    part, _, own = name.rpartition(".")
+    return f"code of the {own}" if part == "code" else own
+
+
+def _setting(name: str, value: Any, digits: int, in_full: bool) -> str:
     if value is None:
-        return f"no {name}"
-    if isinstance(value, bool):
-        return f"{name}={value}"  # "no fpn" is a setting without the choice
+        return f"no {short(name)}"
+    if isinstance(value, bool) or (isinstance(value, str) and ("." in name or in_full)):
+        return f"{short(name)}={value}"  # "no fpn" is a setting without the choice
     if not isinstance(value, int | float):
         return str(value)
-    return f"{name}={value:.6g}"
+    return f"{short(name)}={value:.{digits}g}"
+
+
+def digits_of(values: Iterable[Any], least: int = 6) -> int:
+    """How many significant digits tell the different numbers among them apart, at least so many."""
+    numbers = {value for value in values if isinstance(value, float)}
+    digits = least
+    while digits < 17 and len({f"{value:.{digits}g}" for value in numbers}) < len(numbers):
+        digits += 1
+    return digits
 
 
 def count(n: int, what: str) -> str:
@@ -125,33 +152,73 @@ def evenly(items: Sequence[Item], most: int) -> list[Item]:
 def differing(rows: Sequence[Row], *strengths: str) -> list[str]:
     """The columns that tell settings apart and have more than one value, without the strengths."""
     known = {*strengths, *(_SAME.get(name, name) for name in strengths)}
-    return [name for name in GROUPING if name not in known and len({row[name] for row in rows}) > 1]
+    names = (*GROUPING, *beyond_columns(rows))
+    return [name for name in names if name not in known and len({row[name] for row in rows}) > 1]
+
+
+def telling(rows: Sequence[Row]) -> list[str]:
+    """The columns that tell the settings of regularised and unregularised trials apart: that the latter have none of a
+    method's values is no difference."""
+    regularised = differing([row for row in rows if row["method"] != "baseline"])
+    return [name for name in differing(rows) if name in regularised or not of_the_method(name)]
+
+
+def of_the_method(name: str) -> bool:
+    """Whether a column is one of a method's hyperparameters or its code, of which another method has none."""
+    return name in HYPERPARAMETERS or name.startswith("method.") or name == "code.method"
+
+
+def beyond_columns(rows: Sequence[Row]) -> list[str]:
+    """What tells settings apart beyond the columns of the trials table: see `analysis.settings`."""
+    return [name for name in rows[0] if "." in name] if rows else []
+
+
+def training(row: Row) -> dict[str, Any]:
+    """Data, network and training of a trial, and the code of the network: what has to be the same for the scores of two
+    settings to be comparable."""
+    beyond = [name for name in beyond_columns([row]) if not of_the_method(name)]
+    return {name: row[name] for name in (*TRAINING, *beyond)}
+
+
+def unlike(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    """Names that both have different values of: a column that one is older than says nothing."""
+    return [
+        name
+        for name, value in one.items()
+        if value is not None and other.get(name) is not None and value != other[name]
+    ]
 
 
 def key_order(values: Sequence[Any]) -> list[tuple[int, Any]]:
     """A sort key that orders numbers and text by value, and missing values first."""
-    return [(0, 0) if value is None else (1, value) for value in values]
+    return [(0, 0) if value is None else (2, value) if isinstance(value, str) else (1, value) for value in values]
 
 
 def grouped(rows: Sequence[Row], by: Sequence[str], baseline: Sequence[Row] = ()) -> list[Group]:
     """The rows by the values of the columns `by`, in the values' order.
 
-    A row of `baseline` belongs to every group with which it agrees in all columns but the method and those that it has
-    no value of.
+    A row of `baseline` belongs to every group with which it agrees in all columns but the method, its code and those
+    that it has no value of, and in whatever of data, network and training the whole group has in common.
     """
+    digits = {name: digits_of(row[name] for row in rows) for name in by}
     members: dict[tuple[Any, ...], list[Row]] = {}
     for row in rows:
         members.setdefault(tuple(row[name] for name in by), []).append(row)
     groups = []
     for key in sorted(members, key=key_order):
         values = dict(zip(by, key, strict=True))
+        own = members[key]
+        asked = {name: value for name, value in values.items() if name not in ("method", "code.method")}
+        asked |= {name: value for name, value in training(own[0]).items() if len({row[name] for row in own}) == 1}
         same = [
             row
             for row in baseline
-            if all(name == "method" or row[name] is None or row[name] == value for name, value in values.items())
+            if all(row[name] is None or row[name] == value for name, value in asked.items() if name in values)
+            and not unlike(asked, row)
         ]
-        groups.append(Group(values, members[key], same))
-    return groups
+        groups.append(Group(values, own, same, digits))
+    shared = Counter(group.label() for group in groups)
+    return [replace(group, in_full=True) if shared[group.label()] > 1 else group for group in groups]
 
 
 def check_columns(flag: str, names: Collection[str], trials: pa.Table, *strengths: str) -> None:
@@ -163,24 +230,57 @@ def check_columns(flag: str, names: Collection[str], trials: pa.Table, *strength
             raise InputError(f"{flag} {name}: is the strength itself; choose another column")
 
 
-def check_pure(groups: Sequence[Group], by: Collection[str]) -> None:
-    """Raises `InputError` if a group mixes data sets or networks: its numbers would be those of neither."""
+def check_pure(groups: Sequence[Group], by: Collection[str], *strengths: str) -> None:
+    """Raises `InputError` if a group mixes what belongs to no one setting: data, networks or trainings, or the code
+    that trained it or its baseline. Its numbers would be those of none of them."""
     for group in groups:
-        for name in PROBLEM:
-            values = {row[name] for row in group.trials}
+        first = training(group.trials[0])
+        for name in (*first, "code.method"):
+            if name in strengths:
+                continue
+            values = {row.get(name) for row in group.trials}
+            if name == "code.method":
+                # of each of several methods, or of the baseline alone
+                several = [{row.get(name) for row in part} for part in (*_by_method(group.trials), group.baseline)]
+                values = max(several, key=len)
+            if name != "pretrained":
+                values.discard(None)  # of records from before there was the column
             if len(values) > 1:
-                some = ", ".join(sorted(map(str, values))[:4])
+                some = ", ".join(sorted("none" if value is None else _brief(value) for value in values)[:4])
+                whose = "the baseline of " if values.isdisjoint({row.get(name) for row in group.trials}) else ""
+                what = "codes" if name.startswith("code.") else f"values of {name}"
+                pool = "--pool-code takes them for one" if name.startswith("code.") else "leave --by out"
                 raise InputError(
-                    f"--by {' '.join(by) or '(nothing)'}: {group.label()} mixes {len(values)} values of {name} "
-                    f"({some}), whose numbers do not belong together; add {name} to --by, or leave --by out"
+                    f"--by {' '.join(by) or '(nothing)'}: {whose}{group.label()} mixes {len(values)} {what} ({some}), "
+                    f"whose numbers do not belong together; add {name} to --by, or {pool}"
                 )
+
+
+def pooled(groups: Sequence[Group], strength: str) -> list[str]:
+    """What has to be said of groups that, as asked for, take several settings of a method for one."""
+    names = dict.fromkeys(name for group in groups for name in differing(group.trials, strength))
+    if not names:
+        return []
+    return [f"as asked for, each curve is over trials that differ in {', '.join(map(short, names))}"]
+
+
+def _by_method(rows: Sequence[Row]) -> list[list[Row]]:
+    found: dict[str, list[Row]] = {}
+    for row in rows:
+        found.setdefault(row["method"], []).append(row)
+    return list(found.values())
+
+
+def _brief(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def strengths_of(trials: pa.Table) -> list[str]:
     """The columns that can be a strength: numbers among the hyperparameters."""
+    own = [name for name in trials.column_names if name.startswith("method.")]
     return [
         name
-        for name in (*HYPERPARAMETERS, *CONVERTED_STRENGTHS, "learning_rate")
+        for name in (*HYPERPARAMETERS, *CONVERTED_STRENGTHS, "learning_rate", *own)
         if pa.types.is_floating(trials[name].type) or pa.types.is_integer(trials[name].type)
     ]
 

@@ -31,6 +31,7 @@ from analysis.command_line import InputError, parse, run
 from analysis.lazily import lazily
 from analysis.record_file import DamagedError, brief, decode, encode
 from analysis.schema import SCHEMA_VERSION, STATUSES, TABLES
+from analysis.settings import settings_of
 from analysis.storage import (
     PATIENCE,
     STORAGE_ERRORS,
@@ -481,6 +482,13 @@ class Sweep:
 
     path: str
     trials: pa.Table
+    pool_code: bool = False
+    """Whether trials of one setting count as such whatever code trained them."""
+
+    @cached_property
+    def settings(self) -> pa.Table:
+        """The trials, with a column for whatever tells settings apart and has none: see `analysis.settings`."""
+        return settings_of(self.trials, pool_code=self.pool_code)
 
     @property
     def name(self) -> str:
@@ -509,13 +517,14 @@ class Sweep:
         return digest.hexdigest()[:12]
 
 
-def read_sweep(path: str) -> Sweep:
-    """A sweep's record from its folder or s3:// prefix.
+def read_sweep(path: str, *, pool_code: bool = False) -> Sweep:
+    """A sweep's record from its folder or s3:// prefix. Trials that were trained by different code are different
+    settings to every statistic, unless `pool_code`.
 
     Raises `InputError` as `read_table` does; for the tables other than `trials`, when they are first asked for.
     """
     fs, inner = open_place(path)
-    return Sweep(_shown(fs, inner), read_table(path, "trials"))
+    return Sweep(_shown(fs, inner), read_table(path, "trials"), pool_code)
 
 
 def content_hash(path: str) -> str:

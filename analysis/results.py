@@ -31,6 +31,8 @@ class SweepFlags:
     """Folder or s3:// prefix of the sweep."""
     by: tuple[str, ...] | None = None
     """One curve or test for each combination of these columns' values; default: all settings that differ."""
+    pool_code: bool = False
+    """Take trials of one setting for one whatever code of the method and the network trained them (column `code`)."""
     out: str | None = None
     """Folder or s3:// prefix for the tables and the figure; default: analysis/ in the sweep's folder."""
 

@@ -109,6 +109,7 @@ TABLES: dict[str, pa.Schema] = {
             "finished_at": _UTC,
             "git_commit": pa.string(),
             "git_dirty": pa.bool_(),
+            "code": pa.string(),  # fingerprints of the method's and the model's source; null: not known
             "host": pa.string(),
             "device": pa.string(),
             "python": pa.string(),

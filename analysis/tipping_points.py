@@ -39,6 +39,7 @@ from analysis.groups import (
     differing,
     find_quantity,
     grouped,
+    pooled,
     quantities,
     replicate,
     values_of,
@@ -209,9 +210,9 @@ def tipping_points(
     Raises `InputError` for an unknown column or metric, numbers that are not finite, groups that mix data sets or
     networks, and a record in which no curve can be judged.
     """
-    check_strength(strength, sweep.trials)
-    check_columns("--by", by or (), sweep.trials, strength)
-    every = sweep.trials.to_pylist()
+    check_strength(strength, sweep.settings)
+    check_columns("--by", by or (), sweep.settings, strength)
+    every = sweep.settings.to_pylist()
     finished = [row for row in every if row["status"] != "failed"]
     check_finished(sweep)
     quantity = _quantity(metric, sweep)
@@ -229,7 +230,7 @@ def tipping_points(
     plain = [row for row in finished if row["method"] == "baseline" and row["trial_id"] in value]
     columns = list(by) if by is not None else differing(rows, strength)
     groups = grouped(rows, columns, plain)
-    check_pure(groups, columns)
+    check_pure(groups, columns, strength)
     found = []
     for group in groups:
         trials = [row for row in group.trials if row[strength] > 0]
@@ -251,7 +252,7 @@ def tipping_points(
             "diverged: counted with the score recorded",
         ),
     )
-    notes = [f"{count(n, 'trial')} {what}" for n, what in left_out if n]
+    notes = [f"{count(n, 'trial')} {what}" for n, what in left_out if n] + pooled(groups, strength)
     return TippingPoints(
         quantity,
         strength,
@@ -515,7 +516,7 @@ def main() -> None:
     flags = parse(Flags, prog="python -m analysis.tipping_points")
     from analysis.figures import strength_figure  # after what is wrong with the flags
 
-    sweep = read_sweep(flags.sweep)
+    sweep = read_sweep(flags.sweep, pool_code=flags.pool_code)
     result = tipping_points(
         sweep,
         metric=flags.metric,
@@ -525,7 +526,7 @@ def main() -> None:
         reference_below=flags.reference_below,
         seed=flags.seed,
     )
-    tables = {"": table(result, sweep.trials.schema)}
+    tables = {"": table(result, sweep.settings.schema)}
     if result.differences:
         tables["_differences"] = differences_table(result)
     figure = strength_figure(

@@ -32,6 +32,7 @@ from trainables.checkpoints import CheckpointError, checkpoints_of
 from trainables.configuration import TrialConfig
 from trainables.data import DataConfig, Images, SharedData, StreamedImages
 from trainables.devices import Fault, Place, fault, first_line, gpus_left, held_by_others
+from trainables.fingerprint import code_of
 from trainables.kept_models import model_file, write_model
 from trainables.lazily import torch
 from trainables.metrics import METRICS
@@ -185,6 +186,7 @@ def trial_row(
         "gpus": options.gpus,
         "git_commit": options.git_commit,
         "git_dirty": options.git_dirty,
+        "code": code_of(type(config.method), config.model.model),
         "host": socket.gethostname(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu ({platform.machine()})",
         "python": platform.python_version(),
@@ -359,6 +361,8 @@ class Trial(tune.Trainable):
         if self.options.gpus > 0:
             self._check_gpu()
         self.checkpoints = checkpoints_of(self.options.sweep, self.trial["id"])
+        # null where the trial was begun by a version that did not know
+        self.code: str | None = code_of(type(self.config_of_trial.method), self.config_of_trial.model.model)
         data = self._data(self.config_of_trial.data)
         if self.options.shared is not None and self.turns is None:
             with _of_storage():
@@ -369,6 +373,13 @@ class Trial(tune.Trainable):
                 state, complaints = self.checkpoints.load()
             except CheckpointError as error:
                 state, complaints, unusable = None, [], str(error)
+            if state is not None:
+                begun_by = state.pop("code", None)
+                if begun_by is not None and begun_by != self.code:
+                    self.checkpoints.delete()
+                    complaints.append(f"{self.checkpoints.folder}: of code {begun_by}, which is {self.code} now")
+                    state = None
+                self.code = begun_by if state is not None else self.code
             # only now, as nothing has been tried where data or checkpoint could not be had
             self.attempts = self.checkpoints.count_start()
         self.saved = time.monotonic()
@@ -377,7 +388,8 @@ class Trial(tune.Trainable):
         if unusable:
             run.fail(f"no usable checkpoint: {unusable}; --retry-failed starts this trial again from the beginning")
         for line in complaints:
-            print(f"{line}; the checkpoint before it is used", file=sys.stderr)
+            used = "the checkpoint before it is used" if state is not None else "the trial begins again"
+            print(f"{line}; {used}", file=sys.stderr)
         if state is not None:
             run.restore(state)
         self.images = run.images
@@ -396,17 +408,19 @@ class Trial(tune.Trainable):
             self.data[config.dataset] = found
         return found[config]
 
+    def _identity(self, attempts: int) -> dict[str, Any]:
+        row = trial_row(self.trial["id"], self.config_of_trial, self.trial["json"], self.options, attempts, self.device)
+        return {**row, "code": self.code}
+
     def _save(self, run: Run) -> None:
-        self.checkpoints.save(run.epoch, run.state())
+        self.checkpoints.save(run.epoch, {**run.state(), "code": self.code})
         self.saved = time.monotonic()
 
     def _record_unborn(self, error: str) -> dict[str, Any]:
         """Record a trial that failed before its run could be built or continued; its checkpoints stay as they are."""
         with _of_storage():
             attempts = max(1, self.checkpoints.starts())
-            row = trial_row(
-                self.trial["id"], self.config_of_trial, self.trial["json"], self.options, attempts, self.device
-            )
+            row = self._identity(attempts)
             records.write_trial(self.options.sweep, {**row, "status": "failed", "error": error}, [], [], [])
         epochs = self.config_of_trial.training.epochs
         return {
@@ -425,9 +439,7 @@ class Trial(tune.Trainable):
 
     def _record(self, run: Run) -> None:
         trial, epochs, measurements, maps = run.tables()
-        identity = trial_row(
-            self.trial["id"], self.config_of_trial, self.trial["json"], self.options, self.attempts, self.device
-        )
+        identity = self._identity(self.attempts)
         if self.options.keep_models and run.status == "completed":
             write_model(model_file(self.options.sweep, self.trial["id"]), run.model, run.data)
         names = json.dumps(run.data.class_names, ensure_ascii=False)

@@ -20,6 +20,8 @@ class Flags:
     """ID of one table or figure; default: all that the sweep has something of."""
     list: bool = False
     """Every ID, what it needs, and whether the sweep has it; nothing is written."""
+    pool_code: bool = False
+    """Take trials of one setting for one whatever code of the method and the network trained them (column `code`)."""
     out: str | None = None
     """Folder or s3:// prefix for the tables and figures; default: analysis/ in the sweep's folder."""
 
@@ -34,7 +36,7 @@ def main() -> None:
     from analysis.paper.output import print_list, write_tables
     from analysis.records import read_sweep
 
-    sweep = None if flags.sweep is None else read_sweep(flags.sweep)
+    sweep = None if flags.sweep is None else read_sweep(flags.sweep, pool_code=flags.pool_code)
     if flags.list or sweep is None:
         print_list(sweep)
     else:

@@ -59,7 +59,7 @@ class _Spec:
 def _rows(sweep: Sweep, spec: _Spec) -> list[Row]:
     return [
         row
-        for row in sweep.trials.to_pylist()
+        for row in sweep.settings.to_pylist()
         if row["status"] != "failed"
         and row["method"] in (spec.method, "baseline")
         and (spec.crop is None or bool(row["crop"]) == spec.crop)
@@ -97,7 +97,7 @@ def _settings(rows: Sequence[Row], shown: Sequence[str] = ()) -> list[tuple[str,
     for start, part, columns in (("baseline", plain, differing(plain)), ("", others, differing(others))):
         for group in grouped(part, columns):
             values = {name: value for name, value in group.values.items() if value is not None}
-            parts = [start, label(values) if values else ""]
+            parts = [start, label(values, group.digits) if values else ""]
             name = ", ".join(part for part in parts if part) or group.trials[0]["method"]
             found.append((name, list(group.trials)))
     return found
@@ -116,7 +116,10 @@ def _parts(rows: Sequence[Row], spec: _Spec) -> list[tuple[str, list[Row]]]:
     columns = [name for name in spec.parts if name in differing(others)]
     if not columns:
         return [("", list(rows))]
-    return [(label(group.values), [*group.baseline, *group.trials]) for group in grouped(others, columns, plain)]
+    return [
+        (label(group.values, group.digits), [*group.baseline, *group.trials])
+        for group in grouped(others, columns, plain)
+    ]
 
 
 def _stem(*parts: str) -> str:

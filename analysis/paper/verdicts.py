@@ -14,7 +14,6 @@ from analysis.command_line import InputError
 from analysis.comparisons import compare
 from analysis.correlations import Correlations, correlations
 from analysis.groups import (
-    GROUPING,
     Group,
     Quantity,
     Row,
@@ -26,6 +25,7 @@ from analysis.groups import (
     label,
     quantities,
     replicate,
+    training,
     values_of,
 )
 from analysis.lazily import lazily
@@ -35,7 +35,6 @@ from analysis.paper.printed import Claim, Trend, claims, trends
 from analysis.paper.protocol import _LEVEL_ROUNDED, _configuration, _same, _unlike
 from analysis.records import Sweep
 from analysis.results import arrow
-from analysis.schema import HYPERPARAMETERS
 from analysis.theorems import theorem_quantities
 from analysis.tipping_points import TippingPoints, located, tipping_points
 
@@ -78,7 +77,7 @@ class _Ours:
     def __init__(self, sweep: Sweep) -> None:
         check_finished(sweep)
         self.sweep = sweep
-        self.rows = [row for row in sweep.trials.to_pylist() if row["status"] != "failed"]
+        self.rows = [row for row in sweep.settings.to_pylist() if row["status"] != "failed"]
         check_rows(self.rows)
         self.known = quantities(sweep)
         self._values: dict[Quantity, dict[str, float]] = {}
@@ -152,8 +151,12 @@ class _Ours:
 Run = tuple[int, ...]
 """A repetition of a setting, see `groups.replicate`."""
 
-# what a setting and its reference have to share: all but the method and its hyperparameters
-_TRAINING = tuple(name for name in GROUPING if name != "method" and name not in HYPERPARAMETERS)
+
+def _comparable(one: Row, other: Row) -> bool:
+    """Whether a setting and its reference share all but the method and its hyperparameters, of which the weight decay
+    may be one."""
+    first, second = ({**training(row), "weight_decay": None} for row in (one, other))
+    return first == second and (one["method"] != other["method"] or one.get("code.method") == other.get("code.method"))
 
 
 def _by_run(group: Group, values: dict[str, float]) -> dict[Run, float]:
@@ -195,7 +198,7 @@ def _order(claim: Claim, own: dict[Run, float], group: Group, ours: _Ours, quant
     found = [it for it in ours.quantity(other.quantity) if it[0].options == quantity.options and not it[3]]
     for measured, scale, shift, _ in found:
         for candidate in ours.candidates(other.settings):
-            if all(candidate.trials[0][name] == group.trials[0][name] for name in _TRAINING):
+            if _comparable(candidate.trials[0], group.trials[0]):
                 values = _scaled(_by_run(candidate, ours.values(measured)), other, scale, shift)
                 theirs = values if len(values) > len(theirs) else theirs
     name = other.row if other.column == claim.column else f"{other.row}, {other.column}"

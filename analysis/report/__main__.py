@@ -18,6 +18,8 @@ class Flags:
 
     sweep: Positional[str]
     """Folder or s3:// prefix of the sweep."""
+    pool_code: bool = False
+    """Take trials of one setting for one whatever code of the method and the network trained them (column `code`)."""
     out: str | None = None
     """File or s3:// key of the page; default: analysis/report.html in the sweep's folder."""
     strength: str | None = None
@@ -35,8 +37,8 @@ def main() -> None:
     from analysis.records import read_sweep, write_file
     from analysis.report.build import report
 
-    sweep = read_sweep(flags.sweep)
-    check_rows(sweep.trials.to_pylist())
+    sweep = read_sweep(flags.sweep, pool_code=flags.pool_code)
+    check_rows(sweep.settings.to_pylist())
     page = report(sweep, strength=flags.strength, seed=flags.seed)
     print(write_file(flags.out or f"{sweep.path}/analysis/report.html", page.encode()))
 

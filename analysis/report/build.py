@@ -8,7 +8,7 @@ from datetime import UTC
 from analysis.command_line import InputError
 from analysis.comparisons import comparisons
 from analysis.correlations import OF_THE_TASK, Until, correlations
-from analysis.groups import Row, about_folds, check_strength, count, differing, quantities, replicates, strengths_of
+from analysis.groups import Row, about_folds, check_strength, count, quantities, replicates, strengths_of, telling
 from analysis.paper.items import METHODS
 from analysis.paper.verdicts import check_all, summary
 from analysis.records import Sweep
@@ -37,12 +37,12 @@ def report(sweep: Sweep, *, strength: str | None = None, seed: int = 0) -> str:
     an unknown strength and as reading the record does.
     """
     source = _Source(sweep)
-    rows = sweep.trials.to_pylist()
+    rows = sweep.settings.to_pylist()
     regular = [row for row in rows if row["method"] != "baseline"]
-    columns = differing(regular) if regular else differing(rows)
+    columns = telling(rows)
     chosen = _strength(sweep, regular) if strength is None else strength
     if chosen is not None:
-        check_strength(chosen, sweep.trials)
+        check_strength(chosen, sweep.settings)
     said: list[str] = []
     absent: list[str] = []
     sections: list[Section] = [_run(source, rows), _status(rows, columns)]
@@ -143,7 +143,7 @@ def _strength(sweep: Sweep, regular: Sequence[Row]) -> str | None:
     """The hyperparameter with the most values above zero; None if none has two."""
     counts = {
         name: len({row[name] for row in regular if row[name] is not None and row[name] > 0})
-        for name in strengths_of(sweep.trials)
+        for name in strengths_of(sweep.settings)
         if name not in CONVERTED_STRENGTHS
     }
     name = max(counts, key=lambda one: counts[one], default=None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -14,7 +14,7 @@ from matplotlib.figure import Figure as Picture
 
 from analysis.correlations import p_text
 from analysis.figures import render
-from analysis.groups import Quantity, Row, label
+from analysis.groups import Quantity, Row, digits_of, label
 from analysis.records import Sweep
 from analysis.report.page import Cell, Column, Entry, Figure, Table
 
@@ -92,11 +92,17 @@ def _distinct(rows: Sequence[Row], name: str) -> list[Any]:
     return sorted({row[name] for row in rows if row[name] is not None})
 
 
-def _named(row: Row, columns: Sequence[str]) -> str:
-    if row["method"] == "baseline":
-        return "baseline"
-    values = {name: row[name] for name in columns if row[name] is not None}
-    return label(values) if values else str(row["method"])
+def _named(row: Row, columns: Sequence[str], digits: Mapping[str, int]) -> str:
+    """A trial's setting: what tells it from the others of the sweep."""
+    plain = row["method"] == "baseline"
+    values = {name: row[name] for name in columns if row[name] is not None and not (plain and name == "method")}
+    words = [*(["baseline"] if plain else []), *([label(values, digits)] if values else [])]
+    return ", ".join(words) or str(row["method"])
+
+
+def _digits(rows: Sequence[Row], columns: Sequence[str]) -> dict[str, int]:
+    """Of each column, how many digits tell its numbers apart."""
+    return {name: digits_of(row[name] for row in rows) for name in columns}
 
 
 def _by_strength(

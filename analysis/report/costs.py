@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from analysis.figures import ParetoGroup, axis_name, curves, pareto_figure
-from analysis.groups import Row, count, differing, evenly, grouped, quantities, values_of
+from analysis.groups import Row, count, differing, digits_of, evenly, grouped, quantities, values_of
 from analysis.report.cells import _behind, _named, _Source
 from analysis.report.page import Block, Column, Table
 
@@ -37,8 +37,9 @@ def _pareto(source: _Source, rows: Sequence[Row], strength: str) -> list[Block]:
             name = group.label() if columns else axis_name(strength)
             xs = [[value[row["trial_id"]] for row in setting.trials] for setting in settings]
             ys = [[accuracy[row["trial_id"]] for row in setting.trials] for setting in settings]
+            digits = digits_of((setting.values[strength] for setting in settings), 3)
             names = [
-                f"{setting.values[strength]:.3g}" if setting.values[strength] is not None else ""
+                f"{setting.values[strength]:.{digits}g}" if setting.values[strength] is not None else ""
                 for setting in settings
             ]
             groups.append(ParetoGroup(name, xs, ys, names))
@@ -46,11 +47,13 @@ def _pareto(source: _Source, rows: Sequence[Row], strength: str) -> list[Block]:
                 (f"{name}, {strength}={n}", float(np.mean(x)), float(np.mean(y)), len(x))
                 for n, x, y in zip(names, xs, ys, strict=True)
             ]
-        if plain:
-            xs = [[value[row["trial_id"]] for row in plain]]
-            ys = [[accuracy[row["trial_id"]] for row in plain]]
-            groups.append(ParetoGroup("baseline", xs, ys, ["baseline"]))
-            data.append(("baseline", float(np.mean(xs)), float(np.mean(ys)), len(plain)))
+        own = differing(plain)
+        for group in grouped(plain, own):
+            xs = [[value[row["trial_id"]] for row in group.trials]]
+            ys = [[accuracy[row["trial_id"]] for row in group.trials]]
+            name = _named(group.trials[0], own, group.digits)
+            groups.append(ParetoGroup(name, xs, ys, [name]))
+            data.append((name, float(np.mean(xs)), float(np.mean(ys)), len(group.trials)))
         if not regular or len(groups) > 6 or len(data) < 2:
             continue
         direction: Any = quantity.direction
@@ -96,7 +99,7 @@ def _epochs(source: _Source, rows: Sequence[Row], columns: Sequence[str]) -> lis
         if not epochs:
             continue
         values = np.array([[one.get(epoch, math.nan) for epoch in epochs] for one in series])
-        name = _named(group.trials[0], columns)
+        name = _named(group.trials[0], columns, group.digits)
         shown[name] = np.array(epochs), values
         for index in evenly(range(len(epochs)), 12):
             known = values[:, index][np.isfinite(values[:, index])]

@@ -88,7 +88,7 @@ def _paper_table(table: PaperTable) -> Table:
 
 def _paper_figures(source: _Source, table: PaperTable) -> list[Block]:
     blocks: list[Block] = []
-    rows_of = source.sweep.trials.to_pylist()
+    rows_of = source.sweep.settings.to_pylist()
     ours = f"{_some(_distinct(rows_of, 'dataset'))}; {_some(_distinct(rows_of, 'model'))}"
     for drawn in draw(source.sweep, table.item.id):
         what = axis_name(drawn.suffix.lstrip("-"))

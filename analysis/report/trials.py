@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from analysis.figures import axis_name
-from analysis.groups import Row, count, differing, grouped, replicate, replicates
+from analysis.groups import Row, count, differing, grouped, replicate, replicates, short
 from analysis.records import read_file
-from analysis.report.cells import _distinct, _named, _number, _some, _Source, _text
+from analysis.report.cells import _digits, _distinct, _named, _number, _some, _Source, _text
 from analysis.report.page import Block, Bullets, Callout, Cell, Column, Facts, Section, Subsection, Table
 from analysis.schema import SCHEMA_VERSION
 
@@ -48,7 +48,7 @@ def _run(source: _Source, rows: Sequence[Row]) -> Section:
     for name in differing([row for row in rows if row["method"] != "baseline"]):
         several = len(_distinct(rows, name)) > 1
         if several and name not in ("dataset", "model", "width", "method", "epochs", "batch_size"):
-            pairs.append((f"Swept: {name}", _text(_some(_distinct(rows, name)), "not set anywhere")))
+            pairs.append((f"Swept: {short(name)}", _text(_some(_distinct(rows, name)), "not set anywhere")))
     pairs += [
         ("Started", _text(starts[0].strftime("%Y-%m-%d %H:%M UTC") if starts else "", "not recorded")),
         ("Finished", _text(ends[-1].strftime("%Y-%m-%d %H:%M UTC") if ends else "", "not recorded")),
@@ -59,6 +59,7 @@ def _run(source: _Source, rows: Sequence[Row]) -> Section:
         ("Hosts", _text(_some(_distinct(rows, "host")), "not recorded")),
         ("Versions", _text("; ".join(_versions(rows)), "not recorded")),
         ("Commits", _text("; ".join(_commit(*entry, n) for entry, n in commits.most_common(6)), "not recorded")),
+        ("Code of method and network", _text("; ".join(_codes(rows)))),
         ("Schema", str(SCHEMA_VERSION)),
     ]
     blocks: list[Block] = [Facts(pairs)]
@@ -99,8 +100,17 @@ def _commit(commit: str, dirty: bool | None, n: int) -> str:
     return f"{commit[:10]}{' with uncommitted changes' if dirty else ''} ({count(n, 'trial')})"
 
 
+def _codes(rows: Sequence[Row]) -> list[str]:
+    """By which code the trials of each method and network were trained."""
+    codes = Counter((row["method"], row["model"], row["code"] or "unknown") for row in rows)
+    return [f"{method}, {model}: {code} ({count(n, 'trial')})" for (method, model, code), n in sorted(codes.items())][
+        :12
+    ]
+
+
 def _status(rows: Sequence[Row], columns: Sequence[str]) -> Section:
     counts = Counter(row["status"] for row in rows)
+    digits = _digits(rows, columns)
     blocks: list[Block | Subsection] = [
         Bullets([f"{count(counts[status], 'trial')} {status}" for status in ("completed", "diverged", "failed")])
     ]
@@ -117,7 +127,7 @@ def _status(rows: Sequence[Row], columns: Sequence[str]) -> Section:
             shown = [
                 (
                     row["trial_id"],
-                    _named(row, columns),
+                    _named(row, columns, digits),
                     _seed(row),
                     Cell(_first_line(row["error"]), tone="bad" if status == "failed" else "warn")
                     if row["error"]
@@ -147,9 +157,10 @@ def _first_line(error: str) -> str:
 def _short_of_seeds(rows: Sequence[Row], columns: Sequence[str]) -> str:
     """Settings that lack seeds that others have, in a sentence; "" if there are none."""
     finished = [row for row in rows if row["status"] != "failed"]
-    seeds = {group.label(): len({replicate(row) for row in group.trials}) for group in grouped(finished, columns)}
-    most = max(seeds.values(), default=0)
-    fewer = [name for name, n in seeds.items() if n < most]
+    groups = grouped(finished, columns)
+    seeds = [(group.label(), len({replicate(row) for row in group.trials})) for group in groups]
+    most = max((n for _, n in seeds), default=0)
+    fewer = [name for name, n in seeds if n < most]
     if not fewer:
         return ""
     shown = "; ".join(fewer[:4]) + ("; …" if len(fewer) > 4 else "")
@@ -161,6 +172,7 @@ def _short_of_seeds(rows: Sequence[Row], columns: Sequence[str]) -> str:
 
 def _all_trials(rows: Sequence[Row], columns: Sequence[str]) -> Table:
     metrics = ("top1", "top5", "loss", "total_variation")
+    digits = _digits(rows, columns)
     measured = [name for name in metrics if any(row[name] is not None for row in rows)]
     named = (Column("trial"), Column("setting"), Column("seed", "number"), Column("status"))
     numbers = tuple(Column(axis_name(name), "number") for name in measured)
@@ -173,7 +185,7 @@ def _all_trials(rows: Sequence[Row], columns: Sequence[str]) -> Table:
         shown.append(
             (
                 row["trial_id"],
-                _named(row, columns),
+                _named(row, columns, digits),
                 _seed(row),
                 Cell(row["status"], tone=tones[row["status"]]),
                 *(_number(row[name], reason) for name in measured),

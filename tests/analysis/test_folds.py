@@ -61,8 +61,11 @@ def test_equal_folds_and_seeds_are_two_settings(sweep: Sweep, record: Record) ->
 def test_another_number_of_folds_is_not_pooled(sweep: Sweep, record: Record) -> None:
     for fold, data in ((7, {"folds": 9, "fold": 7}), (None, {})):
         record(sweep.path, "c", fold=fold, seed=5, top1=0.6, config=configuration(**data))
-        with pytest.raises(InputError, match="differ in folds"):
-            comparisons(read_sweep(str(sweep.path)))
+        found = comparisons(read_sweep(str(sweep.path)))
+        assert "data.folds" in found.by
+        assert sorted(len(row.group.trials) for row in found.tested) == [1, 4]
+        with pytest.raises(InputError, match=r"mixes 2 values of data\.folds \("):
+            comparisons(read_sweep(str(sweep.path)), by=("method",))
         (Path(sweep.path) / "trials" / "c.parquet").unlink()
 
 

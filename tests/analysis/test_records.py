@@ -44,8 +44,8 @@ def test_schema_has_the_columns_of_the_contract() -> None:
         "trials": """trial_id schema_version sweep method dataset model seed fold epochs batch_size alpha interval
             laplacian_width variant pixels sparsity gamma eta modulation weight_decay sigma downsampling
             deformation_strength labels reduction config status error top1 top5 loss total_variation train_seconds
-            measure_seconds images_per_second attempts started_at finished_at git_commit git_dirty host device python
-            torch ray project_version width learning_rate optimizer crop precision class_names measured
+            measure_seconds images_per_second attempts started_at finished_at git_commit git_dirty code host device
+            python torch ray project_version width learning_rate optimizer crop precision class_names measured
             interval_factor alpha_batch alpha_element alpha_pixel convention alpha_per_image batchnorm
             cpus gpus pretrained fpn fpn_channels dropout""",
         "epochs": """trial_id epoch learning_rate train_loss penalty train_top1 top1 top5 loss total_variation
