@@ -28,6 +28,7 @@ from analysis.groups import (
     find_quantity,
     grouped,
     key_order,
+    of_like_code,
     of_the_method,
     replicate,
     short,
@@ -217,6 +218,8 @@ def _reference(group: Group, references: Sequence[Row], conditions: Mapping[str,
         asked |= {name: value for name, value in group.values.items() if of_the_method(name) and name != "code.method"}
     apart = [unlike(asked, row) for row in references]
     found = [row for row, names in zip(references, apart, strict=True) if not names]
+    if not conditions:
+        found = [row for row in found if of_like_code(row, group.trials[0])]
     what = f"--baseline {_said(conditions)}" if conditions else "the unregularised trials"
     if not found:
         # what only the configuration says is less apart than what a column does

@@ -180,6 +180,12 @@ def training(row: Row) -> dict[str, Any]:
     return {name: row[name] for name in (*TRAINING, *beyond)}
 
 
+def of_like_code(baseline: Row, row: Row) -> bool:
+    """Whether a baseline is one of those that a trial is compared with. Its method has no code of its own: of a record
+    that was begun when code was not yet told apart, the old ones go with the old trials."""
+    return baseline.get("code.method") is None or (baseline["code"] is None) == (row["code"] is None)
+
+
 def unlike(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
     """Names that both have different values of: a column that one is older than says nothing."""
     return [
@@ -215,6 +221,7 @@ def grouped(rows: Sequence[Row], by: Sequence[str], baseline: Sequence[Row] = ()
             for row in baseline
             if all(row[name] is None or row[name] == value for name, value in asked.items() if name in values)
             and not unlike(asked, row)
+            and of_like_code(row, own[0])
         ]
         groups.append(Group(values, own, same, digits))
     shared = Counter(group.label() for group in groups)
@@ -232,7 +239,7 @@ def check_columns(flag: str, names: Collection[str], trials: pa.Table, *strength
 
 def check_pure(groups: Sequence[Group], by: Collection[str], *strengths: str) -> None:
     """Raises `InputError` if a group mixes what belongs to no one setting: data, networks or trainings, or the code
-    that trained it or its baseline. Its numbers would be those of none of them."""
+    that trained it. Its numbers would be those of none of them."""
     for group in groups:
         first = training(group.trials[0])
         for name in (*first, "code.method"):
@@ -240,18 +247,15 @@ def check_pure(groups: Sequence[Group], by: Collection[str], *strengths: str) ->
                 continue
             values = {row.get(name) for row in group.trials}
             if name == "code.method":
-                # of each of several methods, or of the baseline alone
-                several = [{row.get(name) for row in part} for part in (*_by_method(group.trials), group.baseline)]
-                values = max(several, key=len)
+                values = max(({row.get(name) for row in part} for part in _by_method(group.trials)), key=len)
             if name != "pretrained":
                 values.discard(None)  # of records from before there was the column
             if len(values) > 1:
                 some = ", ".join(sorted("none" if value is None else _brief(value) for value in values)[:4])
-                whose = "the baseline of " if values.isdisjoint({row.get(name) for row in group.trials}) else ""
                 what = "codes" if name.startswith("code.") else f"values of {name}"
                 pool = "--pool-code takes them for one" if name.startswith("code.") else "leave --by out"
                 raise InputError(
-                    f"--by {' '.join(by) or '(nothing)'}: {whose}{group.label()} mixes {len(values)} {what} ({some}), "
+                    f"--by {' '.join(by) or '(nothing)'}: {group.label()} mixes {len(values)} {what} ({some}), "
                     f"whose numbers do not belong together; add {name} to --by, or {pool}"
                 )
 

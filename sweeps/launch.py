@@ -30,7 +30,7 @@ from sweeps.driver.pending import (
     with_checkpoints,
 )
 from sweeps.driver.provenance import git_state
-from sweeps.driver.summary import cost_line, print_notes, print_plan, print_total, summarise
+from sweeps.driver.summary import cost_line, print_notes, print_plan, print_total, summarise, tell_of_codes
 from sweeps.driver.termination import terminate, terminated
 from sweeps.flags import SweepFlags, read_flags
 from sweeps.plan import Plan, PlannedTrial, make_plan
@@ -132,6 +132,7 @@ def _carry_out(flags: SweepFlags, plan: Plan) -> int:
                 f"recorded trials without a kept network: {len(lacking)}; they are not trained again under this --name",
                 file=sys.stderr,
             )
+    tell_of_codes(plan, url, scan, console)
     if pending:
         print_notes(flags, plan, console)
     if pending or (flags.forget_failed and kept_by_failed(plan, url, scan)):

@@ -7,13 +7,13 @@ import hashlib
 import itertools
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from analysis.command_line import InputError, check_bounds
 from analysis.schema import SCHEMA_VERSION
 from sweeps.flags import ASKS_FROM, LEAST_PART, MOST_TRIALS, Setting, SweepFlags
+from sweeps.labels import settings_in_words
 from trainables.configuration import ModelConfig, TrainingConfig, TrialConfig
 from trainables.data import DataConfig, DataInfo, check_masks, check_others, describe
 from trainables.data.memory import check_memory
@@ -31,11 +31,16 @@ def trial_id(config: TrialConfig) -> str:
 
 @dataclass(frozen=True)
 class PlannedTrial:
-    """A trial with its identity and what a person calls its setting."""
+    """A trial with its identity and what a person calls its setting, as no other setting of the plan is called."""
 
     id: str
     config: TrialConfig
-    label: str
+    setting: str
+
+    @property
+    def label(self) -> str:
+        fold = "" if self.config.data.fold is None else f" fold={self.config.data.fold}"
+        return f"{self.setting}{fold} seed={self.config.seed}"
 
     @property
     def cost(self) -> float:
@@ -121,9 +126,9 @@ def make_plan(flags: SweepFlags) -> Plan:
                 config = TrialConfig(method, model, data, training, seed)
                 identity = trial_id(config)
                 trials.setdefault(identity, PlannedTrial(identity, config, ""))
-    labels = _labels([trial.config for trial in trials.values()])
-    labelled = [dataclasses.replace(trial, label=label) for trial, label in zip(trials.values(), labels, strict=True)]
-    return Plan(labelled, infos, others)
+    names = settings_in_words([trial.config for trial in trials.values()])
+    named = [dataclasses.replace(trial, setting=name) for trial, name in zip(trials.values(), names, strict=True)]
+    return Plan(named, infos, others)
 
 
 def _number_of_methods(flags: SweepFlags, infos: Mapping[str, DataInfo], shown: Mapping[str, list[DataConfig]]) -> int:
@@ -226,44 +231,3 @@ def _trainings(flags: SweepFlags) -> list[TrainingConfig]:
             flags.epochs, flags.batch_size, flags.optimizer, flags.learning_rate, flags.weight_decay
         )
     ]
-
-
-def _labels(configs: Sequence[TrialConfig]) -> list[str]:
-    """Each trial's method and those of its hyperparameters that vary in the sweep: `pilcro α=10 target seed=1`."""
-    flat = [
-        {key: value for key, value in config.columns().items() if not isinstance(value, list)} for config in configs
-    ]
-    keys = dict.fromkeys(key for columns in flat for key in columns)
-    # a baseline has no hyperparameters: only values that are there count as different
-    varying = [
-        key
-        for key in keys
-        if key not in ("method", "seed", "fold")
-        and (key == "alpha" or len({columns[key] for columns in flat if columns.get(key) is not None}) > 1)
-    ]
-    labels = []
-    for columns in flat:
-        shown = [columns["method"]]
-        for key in varying:
-            value = columns.get(key)
-            if value is not None:
-                shown.append(value if isinstance(value, str) else f"{_SYMBOLS.get(key, key)}={_short(value)}")
-        fold = "" if columns["fold"] is None else f" fold={columns['fold']}"
-        labels.append(" ".join(shown) + f"{fold} seed={columns['seed']}")
-    return labels
-
-
-_SYMBOLS = {
-    "alpha": "α",
-    "interval": "T",
-    "laplacian_width": "k",
-    "gamma": "γ",
-    "eta": "η",
-    "modulation": "c",
-    "learning_rate": "lr",
-    "batch_size": "batch",
-}
-
-
-def _short(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -22,8 +22,9 @@ from trainables.models import MODELS
 
 _ROOT = Path(__file__).resolve().parent.parent
 _PACKAGE = "trainables"
-_REGISTRIES = ("METHODS", "METRICS", "MODELS")
-"""What is there to be chosen from: another method or network changes none of the others."""
+_NOT_FOLLOWED = ("METHODS", "METRICS", "MODELS", "Method")
+"""Registries, as another method or network changes none of the others; and the base class, which adds nothing to the
+loss: its fingerprint, the baseline's, is always the same."""
 # of a method: what it records besides by default, how long it takes, and what it refuses
 _NO_TRAINING = {"metrics", "relative_cost", "check"}
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
@@ -66,7 +67,7 @@ class _Source:
 
     def follow(self, file: Path, name: str) -> None:
         """What `name` is at the top of a file, with all that it names."""
-        if (file, name) in self.seen or name in _REGISTRIES:
+        if (file, name) in self.seen or name in _NOT_FOLLOWED:
             return
         self.seen.add((file, name))
         module = _read(file)
@@ -144,8 +145,9 @@ def _says_nothing(node: ast.stmt, of_class: bool) -> bool:
     """A docstring, or the words below a field; and what of a method is no part of its training."""
     if isinstance(node, ast.Expr):
         return isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
-    target = node.target if isinstance(node, ast.AnnAssign) else node
-    return of_class and getattr(target, "name", getattr(target, "id", "")) in _NO_TRAINING
+    targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", node)]
+    names = {getattr(target, "name", getattr(target, "id", "")) for target in targets}
+    return of_class and names <= _NO_TRAINING
 
 
 def _text(node: Any) -> str:

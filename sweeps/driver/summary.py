@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 import os
-import re
 import shlex
 import statistics
 import sys
@@ -18,21 +17,18 @@ from rich.table import Table
 from analysis import records
 from analysis.command_line import make_console
 from analysis.options import Options, options_of
+from sweeps.driver.codes import named_by_code, told_of_codes
 from sweeps.driver.estimates import estimated_seconds, keep_steps, known_steps, step_name, time_steps
 from sweeps.driver.manifest import check_contents, contents, sweep_url
 from sweeps.driver.pending import kept_by_failed, selected, with_checkpoints
 from sweeps.driver.usage import Used, of_all_runs
 from sweeps.flags import SweepFlags
-from sweeps.plan import Plan, PlannedTrial
+from sweeps.plan import Plan
 from trainables.data import DataInfo
 from trainables.metrics import METRICS
 
 MOST_SHOWN = 200
 """Settings that a plan lists."""
-
-
-def _setting(trial: PlannedTrial) -> str:
-    return re.sub(r"( fold=\d+)? seed=\d+$", "", trial.label)
 
 
 def _replicates(flags: SweepFlags) -> str:
@@ -84,10 +80,11 @@ def summarise(flags: SweepFlags, plan: Plan, url: str, console: Console) -> int:
     for name in ("seeds" if flags.folds is None else "seeds × folds", *columns.values()):
         table.add_column(name, justify="right", no_wrap=True)
     settings: dict[str, list[dict[str, Any]]] = {}
+    names = named_by_code(plan, rows)
     for trial in plan.trials:
-        settings.setdefault(_setting(trial), [])
+        settings.setdefault(names[trial.id], [])
         if trial.id in rows:
-            settings[_setting(trial)].append(rows[trial.id])
+            settings[names[trial.id]].append(rows[trial.id])
     others = _with_other_options(
         flags,
         [
@@ -209,6 +206,13 @@ def _digits(value: float) -> str:
     return f"{value:.4f}" if abs(value) < 100 else f"{value:.4g}"
 
 
+def tell_of_codes(plan: Plan, url: str, scan: records.Scan, console: Console) -> None:
+    """That a part of the record is of other code, if it is."""
+    line = told_of_codes(plan, url) if scan.statuses else ""
+    if line:
+        console.print(line, soft_wrap=True)
+
+
 def print_plan(flags: SweepFlags, plan: Plan) -> None:
     """--dry-run: how many trials, how many of them recorded, what they are and about how long they take."""
     url = records.location(sweep_url(flags))
@@ -221,12 +225,13 @@ def print_plan(flags: SweepFlags, plan: Plan) -> None:
         f"{len(plan.trials)} trials planned, {len(plan.trials) - len(pending)} of them recorded in {sweep_url(flags)}",
         soft_wrap=True,
     )
+    tell_of_codes(plan, url, scan, console)
     kept = kept_by_failed(plan, url, scan) if flags.forget_failed else set()
     if kept:
         console.print(f"checkpoints of failed trials that would be deleted: those of {len(kept)} trials")
     settings: dict[str, int] = {}
     for trial in plan.trials:
-        settings[_setting(trial)] = settings.get(_setting(trial), 0) + 1
+        settings[trial.setting] = settings.get(trial.setting, 0) + 1
     folds = flags.folds or 1
     for setting, trials in itertools.islice(settings.items(), MOST_SHOWN):
         seeds = f"{trials // folds} seed{'s' if trials > folds else ''}"
