@@ -69,12 +69,20 @@ def started_by_hand() -> str | None:
     The folder where it lies is anybody's to write to, and a token would go to whoever is named there. So the file, the
     raylet that was started with this address and its sockets must all be this user's; and if the address is one of this
     machine, so must be whoever listens there: a port may have passed on to another. What `ray.init` starts, as other
-    sweeps do for themselves, leaves no such file.
+    sweeps do for themselves, leaves no such file. With `--temp-dir` it lies there, as the raylet's command line says.
     """
     from ray._common.utils import get_ray_address_file  # here, as the form of an address is checked without Ray
 
+    raylets = [_options(arguments) for arguments in _own_processes() if Path(arguments[0]).name == "raylet"]
+    folders = [None, *sorted({raylet["--temp_dir"] for raylet in raylets if raylet.get("--temp_dir")})]
+    found = (_believed(get_ray_address_file(folder), raylets) for folder in folders)
+    return next((address for address in found if address is not None), None)
+
+
+def _believed(file_name: str, raylets: list[dict[str, str]]) -> str | None:
+    """The address in such a file, where all is this user's."""
     try:
-        handle = os.open(get_ray_address_file(None), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        handle = os.open(file_name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:
         return None
     with open(handle) as file:
@@ -86,7 +94,7 @@ def started_by_hand() -> str | None:
         check_address_form(address)
     except InputError:
         return None
-    if not any(_is_raylet_of(address, arguments) for arguments in _own_processes()):
+    if not any(_is_of(address, raylet) for raylet in raylets):
         return None
     listeners = _listeners(address)
     there = not refusal(address) if listeners is None else listeners == {os.getuid()}
@@ -100,13 +108,17 @@ def _own_processes() -> Iterator[list[str]]:
                 yield (entry / "cmdline").read_bytes().decode(errors="replace").split("\0")
 
 
-def _is_raylet_of(address: str, arguments: list[str]) -> bool:
-    """Whether a command line is that of a raylet of the cluster, whose sockets are this user's."""
-    if Path(arguments[0]).name != "raylet" or f"--gcs-address={address}" not in arguments:
+def _options(arguments: list[str]) -> dict[str, str]:
+    pairs = (argument.partition("=") for argument in arguments if argument.startswith("--"))
+    return {name: value for name, equals, value in pairs if equals}
+
+
+def _is_of(address: str, raylet: dict[str, str]) -> bool:
+    """Whether a raylet with these options is of the cluster, and its sockets are this user's."""
+    if raylet.get("--gcs-address") != address:
         return False
-    options = dict(argument.split("=", 1) for argument in arguments if argument.startswith("--") and "=" in argument)
     try:
-        return all(os.stat(options[f"--{name}_socket_name"]).st_uid == os.getuid() for name in ("raylet", "store"))
+        return all(os.stat(raylet[f"--{name}_socket_name"]).st_uid == os.getuid() for name in ("raylet", "store"))
     except (KeyError, OSError):
         return False
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -128,6 +129,25 @@ def processes_below(pid: int, deep: bool = True) -> dict[int, str]:
             found[child] = names[child]
             if deep:
                 queue.append(child)
+    return found
+
+
+def listening(pids: list[int]) -> set[tuple[str, int]]:
+    """The addresses, as the kernel writes them, and ports at which these processes listen."""
+    inodes = set()
+    for pid in pids:
+        with contextlib.suppress(OSError):  # it ended while we looked
+            for entry in Path(f"/proc/{pid}/fd").iterdir():
+                with contextlib.suppress(OSError):
+                    if socket := re.fullmatch(r"socket:\[(\d+)\]", os.readlink(entry)):
+                        inodes.add(socket[1])
+    found = set()
+    for table in ("tcp", "tcp6"):
+        for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
+            fields = line.split()
+            if fields[3] == "0A" and fields[9] in inodes:
+                address, _, port = fields[1].partition(":")
+                found.add((address, int(port, 16)))
     return found
 
 

@@ -80,9 +80,8 @@ class TestSweep:
             }
 
     def test_the_papers_names_find_them(self, sweep: str) -> None:
-        found = _Ours(read_sweep(sweep)).quantity("robust_accuracy:fgsm@0.00392")
-        assert found is not None
-        assert (found[0].level, found[3]) == (1 / 255, "")
+        ((quantity, scale, shift, unlike),) = _Ours(read_sweep(sweep)).quantity("robust_accuracy:fgsm@0.00392")
+        assert (quantity.level, scale, shift, unlike) == (1 / 255, 1.0, 0.0, "")
 
     def test_measured_afterwards_as_during_the_sweep(self, sweep: str, tmp_path: Path) -> None:
         """The same options give the same numbers; other options replace them, and are recorded."""

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import ast
+import contextlib
+import http.client
 import json
 import re
-import subprocess
-import sys
 import urllib.request
 from pathlib import Path
 
 import pytest
 
 from sweeps.driver.gauges import _ascii
-from tests.sweeps.driving import ROOT, finish, start, wait_for
+from tests.sweeps.driving import ROOT, finish, listening, processes_below, start, wait_for
 
 DASHBOARD = json.loads((ROOT / "sweeps" / "grafana" / "dashboards" / "sweeps.json").read_text())
 
@@ -45,6 +45,19 @@ def test_tags_are_ascii() -> None:
     assert _ascii("pilcro α=1 σ=2 ¶") == "pilcro alpha=1 sigma=2 \\xb6"
 
 
+def metrics(port: int) -> str:
+    """What is said there, if that is a port for it."""
+    with contextlib.suppress(OSError, http.client.HTTPException):
+        return urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5).read().decode(errors="replace")
+    return ""
+
+
+def metrics_ports(pid: int) -> list[int]:
+    """Those of a sweep's own Ray that tell of sweeps."""
+    ports = [port for _, port in listening([pid, *processes_below(pid)])]
+    return [port for port in ports if "ray_sweep_" in metrics(port)]
+
+
 @pytest.mark.long
 @pytest.mark.ray
 def test_a_running_sweep_can_be_watched(tmp_path: Path) -> None:
@@ -54,15 +67,14 @@ def test_a_running_sweep_can_be_watched(tmp_path: Path) -> None:
         "--train-images", "600",
     )  # fmt: skip
     wait_for(lambda: (tmp_path / "pilcro" / "checkpoints").exists(), "a trial in training")
-    ask = "import ray; ray.init(address='auto', log_to_driver=False); print(ray.nodes()[0]['MetricsExportPort'])"
-    port = int(subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, check=True).stdout)
+    found: list[int] = []
+    wait_for(lambda: bool(found.extend(metrics_ports(process.pid)) or found), "the port of the metrics")
     seen: dict[str, set[str]] = {}
     last: dict[str, str] = {}
 
     def scrape() -> bool:
         assert process.poll() is None, "the sweep has ended before that was seen"
-        text = urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5).read().decode()
-        last["text"] = text
+        text = last["text"] = metrics(found[0])
         for line in text.splitlines():
             if line.startswith("ray_sweep_"):
                 seen.setdefault(line.split("{")[0], set()).add(line)

@@ -21,7 +21,7 @@ from rich.console import Console
 
 from sweeps.driver import neighbours
 from sweeps.driver.address import address_to_join, started_by_hand
-from tests.sweeps.driving import LONGER, SHORTER, end, finish, processes_below, results, start, wait_for
+from tests.sweeps.driving import LONGER, SHORTER, end, finish, listening, processes_below, results, start, wait_for
 from trainables.turns import Turns
 
 NOBODY = 65534
@@ -29,12 +29,13 @@ as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root to be two use
 
 
 @contextlib.contextmanager
-def raylet(address: str, folder: Path, **named: str) -> Iterator[None]:
+def raylet(address: str, folder: Path, temp_dir: str = "", **named: str) -> Iterator[None]:
     """A process whose command line is that of a raylet."""
     sockets = {name: str(folder / name) for name in ("raylet", "store")} | named
     for path in sockets.values():
         Path(path).touch()
     options = [f"--gcs-address={address}", *(f"--{name}_socket_name={path}" for name, path in sockets.items())]
+    options.append(f"--temp_dir={temp_dir}")
     command = ["/somewhere/raylet", "-c", "import time; print('there', flush=True); time.sleep(60)", *options]
     process = subprocess.Popen(command, executable=sys.executable, stdout=subprocess.PIPE)
     assert process.stdout is not None
@@ -68,6 +69,16 @@ class TestStartedByHand:
             assert address_to_join() is None
             monkeypatch.setenv("RAY_ADDRESS", "auto")
             assert address_to_join() == address
+
+    def test_is_found_where_its_folder_is_another(self, folder: Path, address: str) -> None:
+        """`ray start --head --temp-dir elsewhere` writes the file there."""
+        elsewhere = folder / "elsewhere"
+        elsewhere.mkdir()
+        (elsewhere / "ray_current_cluster").write_text(address)
+        with raylet(address, folder):
+            assert started_by_hand() is None  # of another folder's no raylet tells
+        with raylet(address, folder, temp_dir=str(elsewhere)):
+            assert started_by_hand() == address
 
     def test_is_none_where_it_has_ended(self, folder: Path, address: str, nobody: str) -> None:
         file = folder / "ray" / "ray_current_cluster"
@@ -133,24 +144,6 @@ def another_listens() -> Iterator[tuple[str, Callable[[], bool]]]:
         process.wait()
 
 
-def listening(pids: list[int]) -> set[str]:
-    """The addresses at which these processes listen, as the kernel writes them, without their ports."""
-    inodes = set()
-    for pid in pids:
-        with contextlib.suppress(OSError):  # it ended while we looked
-            for entry in Path(f"/proc/{pid}/fd").iterdir():
-                with contextlib.suppress(OSError):
-                    if found := re.fullmatch(r"socket:\[(\d+)\]", os.readlink(entry)):
-                        inodes.add(found[1])
-    found_at = set()
-    for table in ("tcp", "tcp6"):
-        for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
-            fields = line.split()
-            if fields[3] == "0A" and fields[9] in inodes:
-                found_at.add(fields[1].partition(":")[0])
-    return found_at
-
-
 LOOPBACK = {"0100007F", "0000000000000000FFFF00000100007F"}  # 127.0.0.1, also as an IPv6 address
 
 
@@ -159,7 +152,8 @@ def several(folder: Path, count: int, seconds: float, env: dict[str, str]) -> li
     processes = [start(folder / str(index), *SHORTER, env=env) for index in range(count)]
     workers = re.compile("ray::Trial")
     wait_for(lambda: any(workers.search(name) for name in processes_below(processes[-1].pid).values()), "trials", 120)
-    addresses = [listening([process.pid, *processes_below(process.pid)]) for process in processes]
+    found_at = [listening([process.pid, *processes_below(process.pid)]) for process in processes]
+    addresses = [{address for address, _ in found} for found in found_at]
     said = []
     for process in processes:
         code, out, err = finish(process, seconds)
