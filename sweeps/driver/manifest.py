@@ -14,6 +14,8 @@ from analysis.schema import SCHEMA_VERSION
 from sweeps.flags import SweepFlags
 from sweeps.plan import Plan
 
+_LONGEST_NAME = 200
+
 # what may be extended under the same name: more strengths, seeds or settings of training belong to one sweep
 _EXTENSIBLE = {
     "data": ("crop", "flip", "padding", "fold"),  # what the folds are is said by their number
@@ -42,6 +44,12 @@ def sweep_url(flags: SweepFlags) -> str:
     name = flags.name or flags.NAME
     if not name or PurePosixPath(name).name != name or name.startswith("."):
         raise InputError(f"name: {name!r}, allowed is one folder name without / and not starting with a dot")
+    if not name.isprintable() or len(os.fsencode(name)) > _LONGEST_NAME:
+        shown = name if len(name) < 60 else f"{name[:50]}… ({len(name)} letters)"
+        raise InputError(
+            f"name: {shown!r}, allowed are letters that can be printed, {_LONGEST_NAME} bytes of them at most, as file "
+            "systems and terminals have limits"
+        )
     try:
         place = location(flags.storage)
         whole = location(f"{place}/{name}")

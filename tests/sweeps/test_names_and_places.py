@@ -61,6 +61,14 @@ class TestNames:
         assert dry_run(*argv) == 2
         assert "[/b]" in capsys.readouterr().err
 
+    @pytest.mark.parametrize("name", ["x" * 300, "é" * 150, "a\x1b[31mb", "a\nb", "a\u202eb"])
+    def test_what_no_file_or_terminal_takes_is_no_name(self, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+        assert dry_run("--name", name) == 2
+        err = capsys.readouterr().err
+        assert err.startswith("error: --name: ")
+        assert err.removesuffix("\n").isprintable()
+        assert len(err) < 250
+
     @pytest.mark.ray
     def test_a_sweep_in_such_a_place_ends_well(self, tmp_path: Path) -> None:
         storage = tmp_path / HOSTILE
