@@ -26,8 +26,8 @@ from analysis.against_reference import Comparisons, Tested, _said, comparisons
 from analysis.command_line import make_console, parse, run
 from analysis.groups import Quantity, about_folds, count, values_of
 from analysis.multiplicity import ADJUSTMENTS, Adjustment
-from analysis.records import Sweep, read_sweep
-from analysis.results import SweepFlags, arrow, finish
+from analysis.records import Sweep
+from analysis.results import SweepFlags, arrow, finish, read
 from analysis.two_samples import SIGNIFICANCE, Alternative, Comparison, compare, seeds_needed, stars
 
 __all__ = [
@@ -320,7 +320,7 @@ def forest(result: Comparisons) -> Figure:
 
 def main() -> None:
     flags = parse(Flags, prog="python -m analysis.comparisons")
-    sweep = read_sweep(flags.sweep, pool_code=flags.pool_code)
+    sweep = read(flags.sweep, pool_code=flags.pool_code, skip_damaged=flags.skip_damaged)
     result = comparisons(
         sweep,
         metric=flags.metric,

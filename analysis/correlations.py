@@ -41,8 +41,8 @@ from analysis.groups import (
 )
 from analysis.lazily import lazily
 from analysis.multiplicity import ADJUSTMENTS, Adjustment, adjust
-from analysis.records import Sweep, read_sweep
-from analysis.results import StrengthFlags, arrow, finish
+from analysis.records import Sweep
+from analysis.results import StrengthFlags, arrow, finish, read
 from analysis.tipping_points import Curve, NothingToJudge, TippingPoints, tipping_points
 
 if TYPE_CHECKING:
@@ -549,7 +549,7 @@ def main() -> None:
     flags = parse(Flags, prog="python -m analysis.correlations")
     from analysis.figures import metric_figure  # after what is wrong with the flags
 
-    sweep = read_sweep(flags.sweep, pool_code=flags.pool_code)
+    sweep = read(flags.sweep, pool_code=flags.pool_code, skip_damaged=flags.skip_damaged)
     result = correlations(
         sweep,
         strength=flags.strength,

@@ -11,6 +11,7 @@ any other from the compacted ones. `python -m analysis.records compact <sweep>` 
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import itertools
 import json
@@ -29,14 +30,13 @@ from tyro.conf import Positional
 
 from analysis.command_line import InputError, parse, run
 from analysis.lazily import lazily
-from analysis.record_file import DamagedError, brief, decode, encode
+from analysis.record_file import encode
 from analysis.schema import SCHEMA_VERSION, STATUSES, TABLES
 from analysis.settings import settings_of
 from analysis.storage import (
     PATIENCE,
     STORAGE_ERRORS,
     StorageError,
-    _bytes,
     _parallel,
     _reason,
     _shown,
@@ -49,6 +49,18 @@ from analysis.storage import (
     read_file,
     remove_folder,
     write_file,
+)
+from analysis.tables import (
+    COMPACTED,
+    Scan,
+    _check_trial,
+    _compacted,
+    _Damaged,
+    _decode,
+    _listing,
+    _merged,
+    read_table,
+    scan,
 )
 
 if TYPE_CHECKING:
@@ -80,35 +92,6 @@ __all__ = [
     "write_file",
     "write_trial",
 ]
-
-COMPACTED = "compacted"
-
-
-class _Damaged(Exception):
-    """A file of the record that is missing or cannot be read. The message names the file and what is wrong."""
-
-
-def _listing(fs: fsspec.AbstractFileSystem, path: str, table: str) -> set[str]:
-    """Names without suffix of a table's files; empty if there is no such folder."""
-    folder = f"{path}/{table}"
-    try:
-        entries = fs.ls(folder, detail=True)
-    except (FileNotFoundError, NotADirectoryError):
-        return set()
-    except STORAGE_ERRORS as error:
-        raise StorageError(f"{_shown(fs, folder)}: cannot be read ({_reason(error)})") from None
-    names = set()
-    for entry in entries:
-        name = entry["name"].rstrip("/").rsplit("/", 1)[-1]
-        if name.startswith((".", "_")) or entry["name"].strip("/") == folder.strip("/"):
-            continue  # half-written and hidden files; the marker object that some S3 tools make for a folder
-        if entry["type"] == "directory" or not name.endswith(".parquet"):
-            raise InputError(
-                f"{_shown(fs, folder)}/{name}: does not belong to the record; "
-                f"{table}/ holds Parquet files only, move it away"
-            )
-        names.add(name.removesuffix(".parquet"))
-    return names
 
 
 def _value(value: Any, kind: pa.DataType) -> Any:
@@ -306,176 +289,6 @@ def _recorded_status(fs: fsspec.AbstractFileSystem, path: str, trial_id: str) ->
     return found[0] if found else None
 
 
-def _decode(fs: fsspec.AbstractFileSystem, path: str, table: str, name: str, columns: list[str] | None) -> pa.Table:
-    """One file, checked. Raises `_Damaged` if it is missing or damaged, `InputError` if of another schema version."""
-    file = f"{path}/{table}/{name}.parquet"
-    shown = _shown(fs, file)
-    try:
-        content = _bytes(fs, file)
-    except FileNotFoundError:
-        raise _Damaged(f"{shown}: is missing") from None
-    except STORAGE_ERRORS as error:
-        raise StorageError(f"{shown}: cannot be read ({_reason(error)})") from None
-
-    def check(metadata: Mapping[bytes, bytes]) -> None:
-        version = metadata.get(b"schema_version", b"none").decode(errors="replace")
-        if version != str(SCHEMA_VERSION):
-            raise InputError(
-                f"{shown}: is of schema version {version}, this project reads version {SCHEMA_VERSION}; "
-                "read it with the project's version that wrote it, or choose another --name"
-            )
-
-    try:
-        content_table = decode(content, columns, check)
-    except DamagedError as damage:
-        raise _Damaged(f"{shown}: damaged ({damage})") from None
-    schema, known = content_table.schema, TABLES[table]
-    if not schema.equals(known):
-        for column in set(schema.names) & set(known.names):
-            kind, right = schema.field(column).type, known.field(column).type
-            if kind != right:
-                raise _Damaged(f"{shown}: damaged (column {column} is of type {kind}, not {right})")
-    if name != COMPACTED and "trial_id" in content_table.column_names:
-        others = set(content_table["trial_id"].to_pylist()) - {name}
-        if others or (table == "trials" and len(content_table) != 1):
-            held = f"trial {others.pop()}" if others else "no single trial"
-            raise _Damaged(f"{shown}: damaged (it holds {held})")
-    return content_table
-
-
-def _compacted(fs: fsspec.AbstractFileSystem, path: str, table: str, columns: list[str] | None) -> pa.Table:
-    try:
-        return _decode(fs, path, table, COMPACTED, columns)
-    except _Damaged as damage:
-        raise InputError(
-            f"{damage}; it holds the {table} of many trials: restore it from a copy, "
-            "or move the sweep's folder away to run them again"
-        ) from None
-
-
-def _check_trial(fs: fsspec.AbstractFileSystem, path: str, trial_id: str) -> str:
-    """Status of a trial with files of its own. Raises `_Damaged` if one of the four is missing or damaged."""
-    status: str = _decode(fs, path, "trials", trial_id, None)["status"][0].as_py()
-    for table in ("epochs", "measurements", "maps"):
-        _decode(fs, path, table, trial_id, None)
-    return status
-
-
-@dataclass(frozen=True)
-class Scan:
-    """What is recorded: the status of each trial, and for those whose files are damaged the message that says so."""
-
-    statuses: dict[str, str]
-    corrupted: dict[str, str]
-
-
-def scan(sweep: str) -> Scan:
-    """Which trials are recorded, with every file read and checked. A sweep that does not exist has none.
-
-    Raises `InputError` if the sweep is of another schema version, has files that do not belong to it, or damaged
-    compacted files.
-    """
-    fs, path = open_place(sweep)
-    names = _listing(fs, path, "trials")
-    statuses: dict[str, str] = {}
-    if COMPACTED in names:
-        trials = _compacted(fs, path, "trials", None)
-        statuses = dict(zip(trials["trial_id"].to_pylist(), trials["status"].to_pylist(), strict=True))
-        for table in ("epochs", "measurements", "maps"):
-            _compacted(fs, path, table, None)
-    singles = sorted(names - {COMPACTED})
-
-    def check(trial_id: str) -> str | _Damaged:
-        try:
-            return _check_trial(fs, path, trial_id)
-        except _Damaged as damage:
-            return damage
-
-    corrupted = {}
-    for trial_id, result in zip(singles, _parallel(check, singles, fs), strict=True):
-        if isinstance(result, _Damaged):
-            statuses.pop(trial_id, None)
-            corrupted[trial_id] = str(result)
-        else:
-            statuses[trial_id] = result
-    return Scan(statuses, corrupted)
-
-
-def read_table(sweep: str, table: str, columns: Sequence[str] | None = None) -> pa.Table:
-    """One table of a sweep, or some of its columns: the fast way to a few numbers of many trials.
-
-    Trials are sorted by `trial_id`, rows of the other tables by `trial_id` and then as they were recorded; rows of
-    trials that are not (yet) in `trials` are left out. Columns of newer records that the schema does not know are kept.
-
-    Raises `InputError`, one line that names the file, for a sweep that is missing or has no recorded trial, damaged
-    files, files that do not belong to the record, or another schema version, and for an unknown table or column.
-    """
-    if table not in TABLES:
-        raise InputError(f"table {table!r}: allowed are {', '.join(TABLES)}")
-    fs, path = open_place(sweep)
-    names = _listing(fs, path, "trials")
-    if not names:
-        raise InputError(
-            f"{_shown(fs, path)}: no recorded trials; "
-            + ("give" if not fs.exists(path) else "wait until a trial of it ends, or give")
-            + " the folder or s3:// prefix of a sweep, <storage>/<name>"
-        )
-    # files that do not belong to a folder are an error, even where they would not be read
-    if table != "trials":
-        _listing(fs, path, table)
-    # rows are chosen and sorted by trial
-    needed = None if columns is None else list(dict.fromkeys(["trial_id", *columns]))
-    singles = sorted(names - {COMPACTED})
-
-    def decode(trial_id: str) -> pa.Table | _Damaged:
-        try:
-            return _decode(fs, path, table, trial_id, needed)
-        except _Damaged as damage:
-            return damage
-
-    parts = []
-    for part in _parallel(decode, singles, fs):
-        if isinstance(part, _Damaged):
-            raise InputError(f"{part}; run the sweep again with --retry-failed to run this trial again")
-        parts.append(part)
-    if COMPACTED in names:
-        old = _compacted(fs, path, table, needed)
-        ids = (old if table == "trials" else _compacted(fs, path, "trials", ["trial_id"]))["trial_id"]
-        stays = pc.and_(
-            pc.is_in(old["trial_id"], ids), pc.invert(pc.is_in(old["trial_id"], pa.array(singles, pa.string())))
-        )
-        parts.append(old.filter(stays))
-    return _merged(parts, table, columns, _shown(fs, path))
-
-
-def _merged(parts: list[pa.Table], table: str, columns: Sequence[str] | None, shown: str) -> pa.Table:
-    alike = all(part.schema.equals(parts[0].schema) for part in parts[1:])
-    try:
-        whole = pa.concat_tables(parts, promote_options="none" if alike else "permissive")
-    except pa.ArrowException as error:
-        raise InputError(f"{shown}/{table}: trials disagree about a column ({brief(error)})") from None
-    whole = whole.combine_chunks()
-    if not _is_sorted(whole["trial_id"]):
-        # the sort is stable: a trial's rows keep their order
-        whole = whole.take(pc.sort_indices(whole["trial_id"]))
-    known = TABLES[table]
-    if columns is None:
-        columns = [*known.names, *(name for name in whole.column_names if name not in known.names)]
-    arrays, fields = [], []
-    for name in columns:
-        if name not in whole.column_names and name not in known.names:
-            raise InputError(f"{shown}/{table}: no column {name!r}; the table has {', '.join(known.names)}")
-        field = known.field(name) if name in known.names else whole.schema.field(name)
-        # a column that the record is older than
-        arrays.append(whole[name] if name in whole.column_names else pa.nulls(len(whole), field.type))
-        fields.append(field)
-    return pa.Table.from_arrays(arrays, schema=pa.schema(fields, metadata=known.metadata))
-
-
-def _is_sorted(column: pa.ChunkedArray) -> bool:
-    return len(column) < 2 or bool(pc.all(pc.less_equal(column[:-1], column[1:])).as_py())
-
-
 @dataclass(frozen=True)
 class Sweep:
     """The record of a sweep as Arrow tables. `trials` is read at once, the others when first asked for."""
@@ -484,6 +297,8 @@ class Sweep:
     trials: pa.Table
     pool_code: bool = False
     """Whether trials of one setting count as such whatever code trained them."""
+    damaged: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    """Trials that were left out, as a file of theirs is damaged or missing, and what is wrong."""
 
     @cached_property
     def settings(self) -> pa.Table:
@@ -496,15 +311,15 @@ class Sweep:
 
     @cached_property
     def epochs(self) -> pa.Table:
-        return read_table(self.path, "epochs")
+        return read_table(self.path, "epochs", without=self.damaged)
 
     @cached_property
     def measurements(self) -> pa.Table:
-        return read_table(self.path, "measurements")
+        return read_table(self.path, "measurements", without=self.damaged)
 
     @cached_property
     def maps(self) -> pa.Table:
-        return read_table(self.path, "maps")
+        return read_table(self.path, "maps", without=self.damaged)
 
     @cached_property
     def content_hash(self) -> str:
@@ -517,14 +332,16 @@ class Sweep:
         return digest.hexdigest()[:12]
 
 
-def read_sweep(path: str, *, pool_code: bool = False) -> Sweep:
+def read_sweep(path: str, *, pool_code: bool = False, skip_damaged: bool = False) -> Sweep:
     """A sweep's record from its folder or s3:// prefix. Trials that were trained by different code are different
-    settings to every statistic, unless `pool_code`.
+    settings to every statistic, unless `pool_code`. With `skip_damaged` trials of which a file is damaged or missing
+    are left out (`Sweep.damaged`), where compacted files are sound.
 
     Raises `InputError` as `read_table` does; for the tables other than `trials`, when they are first asked for.
     """
     fs, inner = open_place(path)
-    return Sweep(_shown(fs, inner), read_table(path, "trials"), pool_code)
+    damaged = scan(path).corrupted if skip_damaged else {}
+    return Sweep(_shown(fs, inner), read_table(path, "trials", without=damaged), pool_code, damaged)
 
 
 def content_hash(path: str) -> str:

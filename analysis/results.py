@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -12,15 +13,17 @@ import pyarrow as pa
 from tyro.conf import Positional
 
 from analysis.bounds import POSITIVE, SEED, Bound
-from analysis.groups import out_folder
+from analysis.groups import count, out_folder
 from analysis.lazily import lazily
-from analysis.records import Sweep, write_file
+from analysis.records import Sweep, read_sweep, write_file
 from analysis.schema import SCHEMA_VERSION
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 pq = lazily("pyarrow.parquet")
+
+_SHOWN_DAMAGED = 5
 
 
 @dataclass
@@ -33,6 +36,8 @@ class SweepFlags:
     """One curve or test for each combination of these columns' values; default: all settings that differ."""
     pool_code: bool = False
     """Take trials of one setting for one whatever code of the method and the network trained them (column `code`)."""
+    skip_damaged: bool = False
+    """Leave out trials of which a file is damaged or missing, and say which."""
     out: str | None = None
     """Folder or s3:// prefix for the tables and the figure; default: analysis/ in the sweep's folder."""
 
@@ -55,6 +60,21 @@ class StrengthFlags(SweepFlags):
         "reference_below": POSITIVE,
         "seed": SEED,
     }
+
+
+def read(path: str, *, pool_code: bool, skip_damaged: bool) -> Sweep:
+    """A command's record; what is left out of it as damaged is told on standard error. Raises as `read_sweep` does."""
+    sweep = read_sweep(path, pool_code=pool_code, skip_damaged=skip_damaged)
+    if sweep.damaged:
+        print(f"left out, as damaged: {told_of_damaged(sweep)}", file=sys.stderr)
+    return sweep
+
+
+def told_of_damaged(sweep: Sweep) -> str:
+    """How many trials are left out of a record, and why."""
+    shown = list(sweep.damaged.values())[:_SHOWN_DAMAGED]
+    more = f"; and {len(sweep.damaged) - len(shown)} more" if len(sweep.damaged) > len(shown) else ""
+    return f"{count(len(sweep.damaged), 'trial')}: {'; '.join(shown)}{more}"
 
 
 def arrow(fields: Iterable[pa.Field], rows: Iterable[Mapping[str, Any]]) -> pa.Table:

@@ -44,8 +44,8 @@ from analysis.groups import (
     replicate,
     values_of,
 )
-from analysis.records import Sweep, read_sweep
-from analysis.results import StrengthFlags, arrow, finish
+from analysis.records import Sweep
+from analysis.results import StrengthFlags, arrow, finish, read
 from analysis.tipping_fit import (
     Difference,
     TippingPoint,
@@ -516,7 +516,7 @@ def main() -> None:
     flags = parse(Flags, prog="python -m analysis.tipping_points")
     from analysis.figures import strength_figure  # after what is wrong with the flags
 
-    sweep = read_sweep(flags.sweep, pool_code=flags.pool_code)
+    sweep = read(flags.sweep, pool_code=flags.pool_code, skip_damaged=flags.skip_damaged)
     result = tipping_points(
         sweep,
         metric=flags.metric,

@@ -22,6 +22,8 @@ class Flags:
     """Every ID, what it needs, and whether the sweep has it; nothing is written."""
     pool_code: bool = False
     """Take trials of one setting for one whatever code of the method and the network trained them (column `code`)."""
+    skip_damaged: bool = False
+    """Leave out trials of which a file is damaged or missing, and say which."""
     out: str | None = None
     """Folder or s3:// prefix for the tables and figures; default: analysis/ in the sweep's folder."""
 
@@ -34,9 +36,10 @@ def main() -> None:
         raise InputError("no sweep is given: give the folder or s3:// prefix of one, or --list")
     # what follows needs numpy, pyarrow and matplotlib, which a wrong flag does not
     from analysis.paper.output import print_list, write_tables
-    from analysis.records import read_sweep
+    from analysis.results import read
 
-    sweep = None if flags.sweep is None else read_sweep(flags.sweep, pool_code=flags.pool_code)
+    how = {"pool_code": flags.pool_code, "skip_damaged": flags.skip_damaged}
+    sweep = None if flags.sweep is None else read(flags.sweep, **how)
     if flags.list or sweep is None:
         print_list(sweep)
     else:

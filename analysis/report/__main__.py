@@ -20,6 +20,8 @@ class Flags:
     """Folder or s3:// prefix of the sweep."""
     pool_code: bool = False
     """Take trials of one setting for one whatever code of the method and the network trained them (column `code`)."""
+    skip_damaged: bool = False
+    """Leave out trials of which a file is damaged or missing, and say which."""
     out: str | None = None
     """File or s3:// key of the page; default: analysis/report.html in the sweep's folder."""
     strength: str | None = None
@@ -34,10 +36,11 @@ def main() -> None:
     flags = parse(Flags, prog="python -m analysis.report")
     # what follows needs numpy, pyarrow and matplotlib, which a wrong flag does not
     from analysis.groups import check_rows
-    from analysis.records import read_sweep, write_file
+    from analysis.records import write_file
     from analysis.report.build import report
+    from analysis.results import read
 
-    sweep = read_sweep(flags.sweep, pool_code=flags.pool_code)
+    sweep = read(flags.sweep, pool_code=flags.pool_code, skip_damaged=flags.skip_damaged)
     check_rows(sweep.settings.to_pylist())
     page = report(sweep, strength=flags.strength, seed=flags.seed)
     print(write_file(flags.out or f"{sweep.path}/analysis/report.html", page.encode()))

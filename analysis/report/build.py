@@ -26,6 +26,7 @@ from analysis.report.statistics import (
     _told,
 )
 from analysis.report.trials import _run, _status
+from analysis.results import told_of_damaged
 from analysis.schema import CONVERTED_STRENGTHS
 from analysis.tipping_points import TippingPoints, tipping_points
 
@@ -120,6 +121,8 @@ def report(sweep: Sweep, *, strength: str | None = None, seed: int = 0) -> str:
     if failed or diverged:
         parts = [f"{count(n, 'trial')} {word}" for n, word in ((failed, "failed"), (diverged, "diverged")) if n]
         first.append(Callout(f"{' and '.join(parts)}: see The trials.", "bad" if failed else "warn"))
+    if sweep.damaged:
+        first.append(Callout(f"Left out, as damaged: {told_of_damaged(sweep)}.", "bad"))
     if about_folds(rows):
         first.append(Callout(about_folds(rows)))
     if absent:

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from analysis import comparisons, correlations, paper, report, tipping_points
+from analysis.command_line import InputError
+from analysis.records import compact, read_sweep
 
 Record = Callable[..., bool]
 Command = Callable[..., tuple[int, str, str]]
@@ -91,3 +93,58 @@ def test_a_sound_one_is_taken(tmp_path: Path, record: Record, command: Command, 
         record(tmp_path / "demo", f"{index:02}", **row)
     code, _, err = command(COMMANDS[name], tmp_path / "demo")
     assert (code, err) == (0, "")
+
+
+class TestSkipDamaged:
+    """One damaged file ends no command of somebody who cannot run the trial again."""
+
+    @pytest.fixture
+    def sweep(self, tmp_path: Path, record: Callable[..., bool]) -> Path:
+        for index, alpha in enumerate((None, 1.0, 10.0, 100.0)):
+            for seed in (0, 1):
+                method = {"method": "baseline", "variant": None} if alpha is None else {}
+                score = 0.9 - 0.2 * index + 0.01 * seed
+                record(tmp_path / "s", f"t{index}{seed}", alpha=alpha, seed=seed, top1=score, **method)
+        return tmp_path / "s"
+
+    @pytest.mark.parametrize("table", ["trials", "epochs", "measurements", "maps"])
+    @pytest.mark.parametrize("harm", ["cut", "gone"])
+    def test_the_trial_is_left_out_of_every_table(self, sweep: Path, table: str, harm: str) -> None:
+        file = sweep / table / "t21.parquet"
+        if harm == "gone" and table == "trials":
+            return  # that is no recorded trial
+        file.write_bytes(file.read_bytes()[:50]) if harm == "cut" else file.unlink()
+        found = read_sweep(str(sweep), skip_damaged=True)
+        assert list(found.damaged) == ["t21"]
+        assert f"s/{table}/t21.parquet: " in found.damaged["t21"]
+        for name in ("trials", "epochs", "measurements", "maps"):
+            ids = set(getattr(found, name)["trial_id"].to_pylist())
+            assert ids == {f"t{index}{seed}" for index in range(4) for seed in (0, 1)} - {"t21"}
+
+    def test_every_command_tells_it(self, sweep: Path, command: Callable[..., tuple[int, str, str]]) -> None:
+        file = sweep / "trials" / "t21.parquet"
+        file.write_bytes(file.read_bytes()[:50])
+        for name, main in COMMANDS.items():
+            code, out, err = command(main, sweep)
+            assert (code, out) == (2, ""), name
+            assert "t21.parquet: damaged" in err
+            assert "--skip-damaged leaves such trials out" in err
+            code, out, err = command(main, sweep, "--skip-damaged")
+            assert code == 0, err
+            assert err.startswith("left out, as damaged: 1 trial: ")
+            assert "t21.parquet: damaged" in err
+        assert "Left out, as damaged: 1 trial" in (sweep / "analysis" / "report.html").read_text()
+
+    def test_of_nothing_that_is_sound_nothing_is_said(self, sweep: Path) -> None:
+        for file in (sweep / "trials").iterdir():
+            file.write_bytes(b"")
+        with pytest.raises(InputError, match=r"every trial is damaged \(8 of them\)"):
+            read_sweep(str(sweep), skip_damaged=True)
+
+    def test_compacted_trials_that_are_run_again_and_damaged(self, sweep: Path, record: Callable[..., bool]) -> None:
+        """A damaged file of its own stands for a compacted trial: neither is read."""
+        compact(str(sweep))
+        (sweep / "trials" / "t21.parquet").write_bytes(b"")
+        found = read_sweep(str(sweep), skip_damaged=True)
+        assert len(found.trials) == 7
+        assert len(found.epochs) == 14
