@@ -40,7 +40,7 @@ HERE = Path(__file__).resolve().parent
 FOLDERS = sorted(path.parent.name for path in HERE.glob("*/page.md"))
 WIDTH = 120
 SIGNIFICANT = 0.05
-NUMBERS = "no one two three four five six seven eight nine ten eleven twelve".split()
+NUMBERS = ["no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"]
 
 BySeed = dict[int, float]
 
@@ -148,9 +148,7 @@ class Record:
     @cached_property
     def images(self) -> int:
         """That a trial was trained on in each epoch, by its speed and time. Raises `ValueError` where trials differ."""
-        found = {
-            round(row["images_per_second"] * row["train_seconds"] / row["epochs"]) for row in self.trials.values()
-        }
+        found = {round(row["images_per_second"] * row["train_seconds"] / row["epochs"]) for row in self.trials.values()}
         if len(found) != 1:
             raise ValueError(f"{len(found)} numbers of training images, the page needs one")
         return found.pop()
@@ -308,9 +306,12 @@ def typed(text: str) -> str:
 
 
 HELPERS: dict[str, Any] = {
-    **{"so": so, "paper": paper, "quote": quote, "given": typed, "was": typed},
-    **{"number": number, "mean_sd": mean_sd, "p_text": p_text, "at_most": at_most, "percent": percent},
-    **{"word": word, "listed": listed, "layer_name": layer_name},
+    "given": typed,
+    "was": typed,
+    **{
+        helper.__name__: helper
+        for helper in (so, paper, quote, number, mean_sd, p_text, at_most, percent, word, listed)
+    },
 }
 
 
@@ -322,16 +323,21 @@ def environment() -> Environment:
     return engine
 
 
-def numbers_of(folder: str) -> Mapping[str, Any]:
-    """What the folder's `page.py` computes from its record."""
+def code_of(folder: str) -> Any:
+    """The folder's `page.py` as a module; its folder's name is no package's."""
     spec = importlib.util.spec_from_file_location(f"page_of_{folder.replace('-', '_')}", HERE / folder / "page.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)
+    return module
+
+
+def numbers_of(folder: str) -> Mapping[str, Any]:
+    """What the folder's `page.py` computes from its record."""
     record = read(folder)
-    return {"record": record, "one": record.one, **module.numbers(record)}
+    return {"record": record, "one": record.one, **code_of(folder).numbers(record)}
 
 
 def rendered(folder: str) -> str:
@@ -341,7 +347,7 @@ def rendered(folder: str) -> str:
 
 
 def wrapped(page: str) -> str:
-    """The page with its paragraphs and items broken at 120 characters; tables, code, headings and images as they are."""
+    """The page with its paragraphs and items broken at `WIDTH`; tables, code, headings and images as they are."""
     parts = re.split(r"(^```.*?^```\n)", page, flags=re.MULTILINE | re.DOTALL)
     for index in range(0, len(parts), 2):
         blocks = re.split(r"(\n{2,})", parts[index])

@@ -51,24 +51,32 @@ def numbers(record: Record) -> dict[str, Any]:
         "accuracies": accuracies(record, settings),
         "learnt": all(row["train_top1"] > 0.9995 for (_, epoch), row in record.by_epoch.items() if epoch == last),
         "pooling_is_worth": 100
-        * (mean(record.column("top1", settings[POOLED, "real"].ids)) - mean(record.column("top1", settings[STRIDED, "real"].ids))),
+        * (
+            mean(record.column("top1", settings[POOLED, "real"].ids))
+            - mean(record.column("top1", settings[STRIDED, "real"].ids))
+        ),
         "sensitivity": profile_table(SENSITIVITY, columns),
         **named,
         **{f"trained_{name}": trained(network) for name, network in named.items()},
         **{f"apart_{labels}": apart(settings, labels, last) for labels in ("real", "random")},
         "apart_at_start": apart(settings, "real", start),
         "rougher": {
-            kind: tested({
-                layer: (settings[kind, "real"].at(SMOOTHNESS, layer), settings[kind, "random"].at(SMOOTHNESS, layer))
-                for layer in LAST_BLOCKS
-            })
+            kind: tested(
+                {
+                    layer: (
+                        settings[kind, "real"].at(SMOOTHNESS, layer),
+                        settings[kind, "random"].at(SMOOTHNESS, layer),
+                    )
+                    for layer in LAST_BLOCKS
+                }
+            )
             for kind in (POOLED, STRIDED)
         },
         "along": along(record, settings, epochs),
         "SENSITIVITY": SENSITIVITY,
         "SMOOTHNESS": SMOOTHNESS,
         "MEAN": MEAN,
-    }  # fmt: skip
+    }
 
 
 def mean(values: dict[int, float]) -> float:
@@ -88,8 +96,10 @@ def trained(network: Network) -> dict[str, Any]:
     """Trained less at initialisation, by metric: tests of each layer, over which Holm's p goes."""
     found: dict[str, Any] = {}
     for metric, key in ((SENSITIVITY, "sensitivity"), (SMOOTHNESS, "smoothness")):
-        tests = tested({layer: (network.at(metric, layer, 0), network.at(metric, layer)) for layer in layers_of(metric)})
-        first = list(itertools.takewhile(lambda layer: tests[layer].rises, tests))
+        tests = tested(
+            {layer: (network.at(metric, layer, 0), network.at(metric, layer)) for layer in layers_of(metric)}
+        )
+        first = [name for name, _ in itertools.takewhile(lambda item: item[1].rises, tests.items())]
         found[key] = {
             "tests": tests,
             "rising_first": len(first),
@@ -124,16 +134,14 @@ def apart(settings: dict[tuple[str, str], Network], labels: str, epoch: int) -> 
             "magnitudes": magnitudes,
             "share": np.mean(magnitudes) / np.mean(profiles),
             "largest_in": max(tests, key=lambda layer: tests[layer].difference),
-            "alike": float(np.corrcoef(*profiles)[0, 1]),
+            "alike": float(stats.pearsonr(*profiles).statistic),
             "in_the_mean": only(tested({MEAN: (pooled.at(metric, MEAN, epoch), strided.at(metric, MEAN, epoch))})),
         }
     found["spread"] = [
         float(np.mean([np.std(list(network.at(SENSITIVITY, layer, epoch).values()), ddof=1) for layer in LAYERS]))
         for network in (pooled, strided)
     ]
-    found["peaks"] = [
-        max(LAYERS, key=network.profile(SENSITIVITY, epoch).__getitem__) for network in (pooled, strided)
-    ]
+    found["peaks"] = [max(LAYERS, key=network.profile(SENSITIVITY, epoch).__getitem__) for network in (pooled, strided)]
     found["last_below_second_block"] = all(
         network.mean(SENSITIVITY, "down4", epoch) < network.mean(SENSITIVITY, layer, epoch)
         for network in (pooled, strided)
@@ -141,7 +149,9 @@ def apart(settings: dict[tuple[str, str], Network], labels: str, epoch: int) -> 
     )
     # of the filters' total variation with the layer's place
     found["trend"] = {
-        kind: float(stats.spearmanr(range(len(layers)), [network.mean(SMOOTHNESS, layer, epoch) for layer in layers])[0])
+        kind: float(
+            stats.spearmanr(range(len(layers)), [network.mean(SMOOTHNESS, layer, epoch) for layer in layers])[0]
+        )
         for kind, network, layers in (("pooled", pooled, CONVOLUTIONS), ("strided", strided, CONVOLUTIONS[2:]))
     }
     return found
@@ -166,7 +176,9 @@ def along(record: Record, settings: dict[tuple[str, str], Network], epochs: list
                 if min(own[own > 0].sum(), -own[own < 0].sum()) > MONOTONE
             ]
         smooth = network.curve(SMOOTHNESS, MEAN, epochs)
-        accuracy = [np.mean([record.by_epoch[trial, epoch]["train_top1"] for trial in network.ids]) for epoch in epochs[1:]]
+        accuracy = [
+            np.mean([record.by_epoch[trial, epoch]["train_top1"] for trial in network.ids]) for epoch in epochs[1:]
+        ]
         sensitive = {layer: network.curve(SENSITIVITY, layer, epochs) for layer in LAYERS}
         found[name] = {
             "share_of_fall": dict(zip(epochs, (smooth[0] - smooth) / (smooth[0] - smooth[-1]), strict=True)),

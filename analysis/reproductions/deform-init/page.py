@@ -43,14 +43,19 @@ def numbers(record: Record) -> dict[str, Any]:
         for layer in LAYERS
     ]
     tests = tested(
-        {f"{one} over {other}": (last[one, 0.0], last[other, 0.0]) for one, other in itertools.permutations(DOWNSAMPLING, 2)
-         if DOWNSAMPLING.index(one) < DOWNSAMPLING.index(other)}
-    )  # fmt: skip
+        {
+            f"{one} over {other}": (last[one, 0.0], last[other, 0.0])
+            for one, other in itertools.permutations(DOWNSAMPLING, 2)
+            if DOWNSAMPLING.index(one) < DOWNSAMPLING.index(other)
+        }
+    )
     pooled = {sigma: networks["max-pool", sigma] for sigma in sigmas}
     spread = {
         layer: float(np.std(list(pooled[0.0].at(SMOOTHNESS, layer, 0).values()), ddof=1)) for layer in CONVOLUTIONS
     }
-    image = float(np.mean(list(record.values(SENSITIVITY, "input", ids=networks["max-pool", 0.0].ids, epoch=0).values())))
+    image = float(
+        np.mean(list(record.values(SENSITIVITY, "input", ids=networks["max-pool", 0.0].ids, epoch=0).values()))
+    )
     return {
         "blocks": blocks(record),
         "images": images(record),
@@ -58,7 +63,8 @@ def numbers(record: Record) -> dict[str, Any]:
         "sigmas": sigmas,
         "kinds": DOWNSAMPLING,
         "layers": LAYERS,
-        "measuring": record.total("measure_seconds") / (record.total("measure_seconds") + record.total("train_seconds")),
+        "measuring": record.total("measure_seconds")
+        / (record.total("measure_seconds") + record.total("train_seconds")),
         "sensitivity": table(
             ["downsampling", *heads],
             [[kind, *(mean_sd(last[kind, sigma].values()) for sigma in sigmas)] for kind in DOWNSAMPLING],
@@ -66,13 +72,21 @@ def numbers(record: Record) -> dict[str, Any]:
         "smoothness": table(
             ["layer", *heads, "standard deviation"],
             [
-                [layer, *(number(network.mean(SMOOTHNESS, layer, 0), ".3f") for network in pooled.values()), f"{spread[layer]:.4f}"]
+                [
+                    layer,
+                    *(number(network.mean(SMOOTHNESS, layer, 0), ".3f") for network in pooled.values()),
+                    f"{spread[layer]:.4f}",
+                ]
                 for layer in CONVOLUTIONS
             ],
         ),
         "mean": mean,
         "tests": tests,
-        "pooling": [tests["subsample over max-pool"], tests["max-pool over strided"], tests["max-pool over strided-relu"]],
+        "pooling": [
+            tests["subsample over max-pool"],
+            tests["max-pool over strided"],
+            tests["max-pool over strided-relu"],
+        ],
         "average": [test for name, test in tests.items() if "average-pool" in name],
         "average_is_least": all(
             mean["average-pool", 0.0] < mean[kind, 0.0] for kind in DOWNSAMPLING if kind != "average-pool"
@@ -90,7 +104,7 @@ def numbers(record: Record) -> dict[str, Any]:
         "cut": total_variation(CUT),
         "uncut": total_variation(math.inf),
         "slices": slices(record),
-    }  # fmt: skip
+    }
 
 
 def total_variation(cut: float) -> float:

@@ -94,8 +94,6 @@ def numbers(record: Record) -> dict[str, Any]:
 
 def trend(networks: dict[float, Network], layer: str) -> tuple[float, float]:
     """Spearman's ρ of total variation with C over all networks, and its p-value."""
-    pairs = [
-        (strength, value) for strength, own in networks.items() for value in own.at(SMOOTHNESS, layer).values()
-    ]
+    pairs = [(strength, value) for strength, own in networks.items() for value in own.at(SMOOTHNESS, layer).values()]
     found = stats.spearmanr(*zip(*pairs, strict=True))
     return float(found.statistic), float(found.pvalue)

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from page import EXPLAINERS, METRICS, OURS, accuracies, choice, judged, series, thresholds
 
 from analysis.command_line import run
 from analysis.figures import MetricPanel, StrengthGroup, metric_figure, saliency_figure, save, strength_figure
-from analysis.reproductions.pages import Record, read
+from analysis.reproductions.pages import Record, code_of, read
 
 HERE = Path(__file__).resolve().parent
+page = code_of("gradreg-mnist")
 PANELS = {
     "gradreg-2": ("faithfulness",),
     "gradreg-3": ("local_lipschitz", "max_sensitivity"),
@@ -26,15 +26,15 @@ PANELS = {
 
 def main() -> None:
     record = read("gradreg-mnist")
-    alphas, top1 = accuracies(record)
-    threshold = thresholds(record)[OURS]
-    data = {(metric, name): series(record, metric, name) for metric in METRICS for name in EXPLAINERS}
+    alphas, top1 = page.accuracies(record)
+    threshold = page.thresholds(record)[page.OURS]
+    data = {(metric, name): page.series(record, metric, name) for metric in page.METRICS for name in page.EXPLAINERS}
 
     def panel(metric: str, name: str) -> MetricPanel:
         found = data[metric, name]
-        test = judged(found, threshold.strength)
+        test = page.judged(found, threshold.strength)
         return MetricPanel(
-            f"{EXPLAINERS[name]}: ρ = {test.rho.rho:.2f} (p = {test.rho.p_value:.2g}), r = {test.r:.2f}",
+            f"{page.EXPLAINERS[name]}: ρ = {test.rho.rho:.2f} (p = {test.rho.p_value:.2g}), r = {test.r:.2f}",
             metric,
             found.strength.tolist(),
             found.value.tolist(),
@@ -57,11 +57,11 @@ def main() -> None:
         "gradreg-1": strength_figure([accuracy]),
         **{
             stem: metric_figure(
-                [panel(metric, name) for metric in metrics for name in EXPLAINERS], excluded="beyond the threshold"
+                [panel(metric, name) for metric in metrics for name in page.EXPLAINERS], excluded="beyond the threshold"
             )
             for stem, metrics in PANELS.items()
         },
-        "gradreg-b": panels_along(record, choice(alphas, threshold.strength), ""),
+        "gradreg-b": panels_along(record, page.choice(alphas, threshold.strength), ""),
     }
     for stem, figure in figures.items():
         for path in save(figure, str(HERE / "analysis" / stem), record.sweep):
@@ -85,11 +85,11 @@ def panels_along(record: Record, strengths: Sequence[float | None], where: str) 
     images = sorted({name for _, name in maps if name.startswith("image/")})[:3]
     indices = [name.split("/")[1] for name in images]
     first = strengths[0]
-    rows = [("image", [maps[first, name] for name in images] * len(EXPLAINERS))]
+    rows = [("image", [maps[first, name] for name in images] * len(page.EXPLAINERS))]
     for alpha in strengths:
         label = "no α" if alpha is None else f"α = {alpha:.3g}"
-        rows.append((label, [maps[alpha, f"saliency/{name}/{index}"] for name in EXPLAINERS for index in indices]))
-    titles = [EXPLAINERS[name] if i == 0 else "" for name in EXPLAINERS for i in range(len(indices))]
+        rows.append((label, [maps[alpha, f"saliency/{name}/{index}"] for name in page.EXPLAINERS for index in indices]))
+    titles = [page.EXPLAINERS[name] if i == 0 else "" for name in page.EXPLAINERS for i in range(len(indices))]
     return saliency_figure(rows, titles)
 
 

@@ -67,7 +67,9 @@ def series(record: Record, metric: str, name: str) -> Series:
     (baseline,) = (row["value"] for trial, row in rows.items() if record.trials[trial]["method"] == "baseline")
     n = np.array([row["n"] for _, row in swept])
     error = stats.t.ppf(0.975, n - 1) * np.array([row["std"] for _, row in swept]) / np.sqrt(n)
-    return Series(np.array([alpha for alpha, _ in swept]), np.array([row["value"] for _, row in swept]), error, baseline)
+    return Series(
+        np.array([alpha for alpha, _ in swept]), np.array([row["value"] for _, row in swept]), error, baseline
+    )
 
 
 def judged(found: Series, threshold: float) -> Judged:
@@ -161,4 +163,4 @@ def numbers(record: Record) -> dict[str, Any]:
         "needed_rho": needed_rho(tests[("entropy", "gradient"), OURS].n),
         "most_entropy": math.log(784),
         "noise_at": saliency[-2],
-    }  # fmt: skip
+    }

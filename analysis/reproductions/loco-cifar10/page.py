@@ -55,7 +55,14 @@ def numbers(record: Record) -> dict[str, Any]:
         "ratio_table": table(
             ["layer", *(f"{kind} {title}" for kind in ("signed", "absolute") for title in RATIOS.values())],
             [
-                [layer, *(between(ratios[metric, pair, layer]) for metric in ("weight_ratio", "weight_ratio_absolute") for pair in RATIOS)]
+                [
+                    layer,
+                    *(
+                        between(ratios[metric, pair, layer])
+                        for metric in ("weight_ratio", "weight_ratio_absolute")
+                        for pair in RATIOS
+                    ),
+                ]
                 for layer in layers(record)
             ],
         ),
@@ -63,7 +70,11 @@ def numbers(record: Record) -> dict[str, Any]:
             value > 0 for key, values in ratios.items() if key[0] == "weight_ratio_absolute" for value in values
         ),
         "spread": {
-            layer: max(max(values) / min(values) for key, values in ratios.items() if key[0] == "weight_ratio_absolute" and key[2] == layer)
+            layer: max(
+                max(values) / min(values)
+                for key, values in ratios.items()
+                if key[0] == "weight_ratio_absolute" and key[2] == layer
+            )
             for layer in layers(record)
         },
         "layers": layers(record),
@@ -89,15 +100,20 @@ def numbers(record: Record) -> dict[str, Any]:
         "largest_locality": -min(whole),
         "errors": table(
             ["", "error in %", "difference to plain L2", "p (paired t)", "p after Holm"],
-            [[PLAIN, mean_sd(errors[PLAIN].values(), ".2f"), "", "", ""], *(error_row(name, errors, tests[name]) for name in tests)],
+            [
+                [PLAIN, mean_sd(errors[PLAIN].values(), ".2f"), "", "", ""],
+                *(error_row(name, errors, tests[name]) for name in tests),
+            ],
         ),
         "least_p": min(test.comparison.p_value for test in tests.values()),
         "none_shown": all(test.p > 0.05 for test in tests.values()),
         "at_1_5": tests["c = 1.5"],
-        "spread_at_1_5": float(np.std([errors["c = 1.5"][seed] - errors[PLAIN][seed] for seed in errors[PLAIN]], ddof=1)),
+        "spread_at_1_5": float(
+            np.std([errors["c = 1.5"][seed] - errors[PLAIN][seed] for seed in errors[PLAIN]], ddof=1)
+        ),
         "needed": next(row.seeds_needed for row in rows if row.group.values["modulation"] == 1.5),
         "papers_gain": papers_error("Standard Regular.") - papers_error("LOCO-REG"),
-    }  # fmt: skip
+    }
 
 
 def layers(record: Record) -> list[str]:

@@ -29,7 +29,11 @@ def numbers(record: Record) -> dict[str, Any]:
     ):
         settings[label(row)].append(row["trial_id"])
     mean = {
-        title: {name: float(np.mean(list(known))) for name, ids in settings.items() if (known := record.column(column, ids).values())}
+        title: {
+            name: float(np.mean(list(known)))
+            for name, ids in settings.items()
+            if (known := record.column(column, ids).values())
+        }
         for title, column in COLUMNS.items()
     }
     top1, tv = mean["Top-1"], mean["TV"]
@@ -41,7 +45,10 @@ def numbers(record: Record) -> dict[str, Any]:
     (initialisations,) = {row["n"] for row in paths.values()}
     curves = {curve.group.label(): curve for curve in tipping_points(record.sweep).curves}
     return {
-        "table": table(["setting", *COLUMNS], [[name, *(cell(record, column, ids) for column in COLUMNS.values())] for name, ids in settings.items()]),
+        "table": table(
+            ["setting", *COLUMNS],
+            [[name, *(cell(record, column, ids) for column in COLUMNS.values())] for name, ids in settings.items()],
+        ),
         "seeds": sorted({row["seed"] for row in record.trials.values()}),
         "completed": {row["status"] for row in record.trials.values()} == {"completed"},
         "top1": top1,
@@ -67,7 +74,7 @@ def numbers(record: Record) -> dict[str, Any]:
         "best_of_paper": papers_order(),
         "training": record.total("train_seconds"),
         "measuring": record.total("measure_seconds"),
-    }  # fmt: skip
+    }
 
 
 def cell(record: Record, column: str, ids: list[str]) -> str:
@@ -105,8 +112,10 @@ def told(curve: Curve) -> dict[str, Any]:
 def papers_order() -> dict[str, bool]:
     """What the page says of the paper's Table 1 with random crops."""
     value = {
-        (claim.row, claim.column): claim.value for claim in claims() if claim.table == "pilcro-1" and claim.column.startswith("RC+")
-    }  # fmt: skip
+        (claim.row, claim.column): claim.value
+        for claim in claims()
+        if claim.table == "pilcro-1" and claim.column.startswith("RC+")
+    }
     top1 = {row: number for (row, column), number in value.items() if column == "RC+ | Top-1"}
     tv = {row: number for (row, column), number in value.items() if column == "RC+ | TV"}
     return {

@@ -96,7 +96,11 @@ def numbers(record: Record) -> dict[str, Any]:
         "maps": table(
             ["setting", "n", *MAPS],
             [
-                [name(key), str(len(measured[key])), *(mean_sd(record.values(*what, ids=measured[key]).values()) for what in MAPS.values())]
+                [
+                    name(key),
+                    str(len(measured[key])),
+                    *(mean_sd(record.values(*what, ids=measured[key]).values()) for what in MAPS.values()),
+                ]
                 for key in settings
             ],
         ),
@@ -127,7 +131,7 @@ def numbers(record: Record) -> dict[str, Any]:
         "smallest_spread": float(np.std(list(record.values("erf_distance", ids=measured[swept[0]]).values()), ddof=1)),
         "papers_queries": papers_queries(),
         "baseline_distance": distance[BASELINE],
-    }  # fmt: skip
+    }
 
 
 def robustness(
