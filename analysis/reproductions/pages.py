@@ -1,4 +1,5 @@
-"""A reproduction's page is made from its record: `python -m analysis.reproductions.pages [FOLDER …]` writes README.md.
+"""A reproduction's page is made from its record: `python -m analysis.reproductions.pages [FOLDER …]` writes README.md;
+without a folder all of them, and the list of them beside this file.
 
 Each folder has the page's text, `page.md` (a jinja2 template), and `page.py`, whose `numbers(record)` computes what the
 text names. No number is typed: `tests/analysis/test_reproductions.py` makes every page anew and looks for digits.
@@ -30,6 +31,7 @@ import numpy as np
 import pyarrow.parquet as pq
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from analysis.command_line import InputError, run
 from analysis.comparisons import Comparison, compare
 from analysis.multiplicity import adjust
 from analysis.options import Options, options_of
@@ -37,6 +39,7 @@ from analysis.paper.printed import claims
 from analysis.records import Sweep, read_sweep
 
 HERE = Path(__file__).resolve().parent
+LIST = "."
 FOLDERS = sorted(path.parent.name for path in HERE.glob("*/page.md"))
 WIDTH = 120
 SIGNIFICANT = 0.05
@@ -93,6 +96,11 @@ class Record:
         if len(values) != 1:
             raise ValueError(f"{column}: {len(values)} values, the page needs one")
         return values.pop()
+
+    def swept(self, column: str) -> str:
+        """The column's values in words, in order: "1, 10, 100"."""
+        values = sorted({row[column] for row in self.trials.values()} - {None})
+        return ", ".join(f"{value:g}" if isinstance(value, int | float) else str(value) for value in values)
 
     def configured(self, part: str, name: str) -> Any:
         """The value that all trials' configurations have in this place. Raises `ValueError` for several."""
@@ -335,14 +343,16 @@ def code_of(folder: str) -> Any:
 
 
 def numbers_of(folder: str) -> Mapping[str, Any]:
-    """What the folder's `page.py` computes from its record."""
+    """What the folder's `page.py` computes from its record; of the list of folders their records."""
+    if folder == LIST:
+        return {name.replace("-", "_"): read(name) for name in FOLDERS}
     record = read(folder)
     return {"record": record, "one": record.one, **code_of(folder).numbers(record)}
 
 
 def rendered(folder: str) -> str:
     """The page of this folder. Raises `ClaimError` where a sentence of it does not follow from its record."""
-    template = environment().get_template(f"{folder}/page.md")
+    template = environment().get_template("page.md" if folder == LIST else f"{folder}/page.md")
     return wrapped(template.render(numbers_of(folder)))
 
 
@@ -370,12 +380,20 @@ def _filled(text: str, indent: str = "") -> str:
     )
 
 
-def main(folders: Sequence[str]) -> None:
-    for folder in folders or FOLDERS:
-        path = HERE / folder.rstrip("/").rsplit("/", 1)[-1] / "README.md"
-        path.write_text(rendered(path.parent.name), encoding="utf-8")
+def main() -> None:
+    chosen = [folder.rstrip("/").rsplit("/", 1)[-1] for folder in sys.argv[1:]] or [*FOLDERS, LIST]
+    for folder in chosen:
+        if folder not in (*FOLDERS, LIST):
+            raise InputError(f"FOLDER: {folder}, allowed are {', '.join(FOLDERS)}")
+    for folder in chosen:
+        try:
+            page = rendered(folder)
+        except ClaimError as error:
+            raise InputError(f"{folder}/page.md: {error}") from None
+        path = HERE / folder / "README.md"
+        path.write_text(page, encoding="utf-8")
         print(path)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    run(main)

@@ -6,8 +6,9 @@ from __future__ import annotations
 import functools
 import itertools
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from jinja2 import nodes
@@ -15,15 +16,18 @@ from PIL import Image
 
 from analysis.records import read_sweep
 from analysis.reproductions import pages
-from analysis.reproductions.pages import FOLDERS, HERE, ClaimError, Record
+from analysis.reproductions.pages import FOLDERS, HERE, LIST, ClaimError, Record
 from tests.analysis.test_claims import FILES, squashed, squashed_text
+
+Command = Callable[..., tuple[int, str, str]]
 
 TYPED = {"given", "paper", "quote", "was"}
 """The helpers whose words are typed: they say where the number is from."""
 
 # digits that are part of a name: CIFAR-10, conv1_1, Top-1, deform-3, and the paper's tables and figures
 NAMES = re.compile(r"[^\W\d][\w]*-?(?:[^\W\d][\w]*-?)*\d\w*")
-REFERENCES = re.compile(r"(?:Table|Figure|Proposition)\s\d+")
+_PARTS = r"(?: \(\w(?:, \w)*\))?"
+REFERENCES = re.compile(rf"(?:Table|Figure|Proposition)s?\s\d+{_PARTS}(?:(?:, | and | to )A?\d+{_PARTS})*")
 NUMBER_WORDS = re.compile(r"\b(?:two|three|four|five|six|seven|eight|nine|ten|eleven|twelve)\b", re.IGNORECASE)
 
 
@@ -36,7 +40,7 @@ def prose(source: str) -> str:
     """The words of a template: no expressions, no code, no addresses of links."""
     for pattern in (r"^%%.*?$", r"^```.*?^```$", r"\{%.*?%\}", r"\{\{.*?\}\}", r"`[^`]*`", r"\]\([^)]*\)"):
         source = re.sub(pattern, " ", source, flags=re.MULTILINE | re.DOTALL)
-    return REFERENCES.sub(" ", NAMES.sub(" ", source))
+    return NAMES.sub(" ", REFERENCES.sub(" ", source))
 
 
 def outputs(source: str) -> Iterator[nodes.Expr]:
@@ -66,7 +70,7 @@ def quotations(paper: str) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("folder", FOLDERS)
+@pytest.mark.parametrize("folder", [*FOLDERS, LIST])
 def test_the_page_is_made_from_its_record(folder: str) -> None:
     """Mended by `python -m analysis.reproductions.pages`, and by reading what it changes."""
     assert (HERE / folder / "README.md").read_text(encoding="utf-8") == pages.rendered(folder)
@@ -74,11 +78,11 @@ def test_the_page_is_made_from_its_record(folder: str) -> None:
 
 def test_every_record_has_its_page() -> None:
     records = {path.parent.name for path in HERE.glob("*/sweep.json")}
-    assert set(FOLDERS) == records
+    assert set(FOLDERS) == records == set(re.findall(r"\((.*?)/README.md\)", template(LIST)))
     assert len(records) >= 7
 
 
-@pytest.mark.parametrize("folder", FOLDERS)
+@pytest.mark.parametrize("folder", [*FOLDERS, LIST])
 def test_no_number_is_typed(folder: str) -> None:
     source = template(folder)
     assert re.findall(r".{0,30}\d.{0,30}", prose(source)) == []
@@ -144,21 +148,21 @@ def test_a_sentence_that_does_not_follow_is_an_error() -> None:
 
 
 def test_an_altered_record_does_not_make_the_same_page(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another accuracy is seen in the table; one that turns a sentence round is an error."""
+    """One that turns a sentence round is an error."""
     before = pages.rendered("deform-mnist")
-    original = Record.trials.func  # type: ignore[attr-defined]
+    read = pages.read
 
-    def altered(top1: float) -> property:
-        def trials(record: Record) -> object:
-            rows = original(record)
-            first = min(rows)
-            return {**rows, first: {**rows[first], "top1": top1}}
+    def altered(folder: str, **columns: Any) -> Record:
+        record = read(folder)
+        record.trials[min(record.trials)].update(columns)
+        return record
 
-        return property(trials)
-
-    monkeypatch.setattr(Record, "trials", altered(1.0))
-    assert pages.rendered("deform-mnist") == before
-    monkeypatch.setattr(Record, "trials", altered(0.99))
+    monkeypatch.setattr(pages, "read", functools.partial(altered, torch="2.16.0"))
+    with pytest.raises(ValueError, match="torch: 2 values"):
+        pages.rendered("deform-mnist")
+    monkeypatch.setattr(pages, "read", functools.partial(altered, train_seconds=2e5, images_per_second=0.225))
+    assert pages.rendered("deform-mnist") == before  # whose length no word of this page rests on
+    monkeypatch.setattr(pages, "read", functools.partial(altered, top1=0.99))
     with pytest.raises(ClaimError, match="every network's test Top-1 at the end"):
         pages.rendered("deform-mnist")
 
@@ -172,6 +176,18 @@ def test_numbers_measured_with_other_options_are_not_averaged() -> None:
         record.values("robust_accuracy", "fgsm", ids=baseline)
     # the others have no PGD, which is of one kind then
     assert len(record.values("robust_accuracy", "pgd20", ids=baseline)) == 2
+
+
+def test_the_command_names_what_is_wrong(monkeypatch: pytest.MonkeyPatch, command: Command) -> None:
+    assert command(pages.main, "loco")[::2] == (2, f"error: FOLDER: loco, allowed are {', '.join(FOLDERS)}\n")
+
+    def rendered(folder: str) -> str:
+        raise ClaimError("“It falls” does not follow from the record")
+
+    monkeypatch.setattr(pages, "rendered", rendered)
+    code, out, err = command(pages.main, "deform-init/")
+    assert (code, out) == (2, "")
+    assert err == "error: deform-init/page.md: “It falls” does not follow from the record\n"
 
 
 def test_a_number_of_the_paper_is_in_its_table() -> None:
