@@ -9,13 +9,15 @@ from pathlib import Path
 
 from analysis.paper import trends
 from tests.analysis.test_claims import FILES, claims, of_text, quotation, squashed, stands_in
+from tests.analysis.test_reproductions import quotations
 
 HERE = Path(__file__).resolve().parent / "papers"
 OMITTED = "[…]"
 
 
 def excerpt(paper: str, text: str) -> str:
-    """Of a paper's text the tables with their captions, and the sentences that claims.csv and trends.csv quote."""
+    """Of a paper's text the tables with their captions, and the sentences that claims.csv, trends.csv and our
+    pages quote."""
     lines = [re.split(r"(?<=[.!?]) ", line) for line in text.split("\n")]
     parts = [(i, j) for i, line in enumerate(lines) for j in range(len(line))]
     kept: set[tuple[int, int]] = set()
@@ -51,6 +53,9 @@ def excerpt(paper: str, text: str) -> str:
     for trend in trends():
         if trend.paper == paper:
             keep(lambda part, trend=trend: trend.statement in re.sub(r"\s+", " ", part), trend.statement)
+
+    for words in quotations(paper):
+        keep(lambda part, words=words: squashed(words) in squashed(part), words)
 
     rows = []
     for i, line in enumerate(lines):

@@ -1,4 +1,4 @@
-"""Draws this page's figures and prints its tables from the record beside it.
+"""Draws this page's figures from the record beside it.
 
 python analysis/reproductions/pilcro-cifar10/figures.py
 """
@@ -15,17 +15,11 @@ from matplotlib.figure import Figure
 from analysis.command_line import run
 from analysis.figures import curves, map_panels, save
 from analysis.records import read_sweep
+from analysis.reproductions.pages import code_of
 
 HERE = Path(__file__).resolve().parent
-CHANCE = 0.1
+page = code_of("pilcro-cifar10")
 Settings = dict[str, list[dict[str, Any]]]
-
-
-def label(trial: dict[str, Any]) -> str:
-    if trial["method"] == "baseline":
-        return "baseline"
-    kind = "¶c" if trial["variant"] == "curvature" else f"¶t {trial['reduction']}"
-    return f"{kind} α={trial['alpha']:g}"
 
 
 def main() -> None:
@@ -33,20 +27,9 @@ def main() -> None:
     settings: Settings = defaultdict(list)
     trials = sweep.trials.to_pylist()
     for trial in sorted(trials, key=lambda t: (t["method"], t["variant"] or "", t["reduction"] or "", t["alpha"] or 0)):
-        settings[label(trial)].append(trial)
+        settings[page.label(trial)].append(trial)
 
-    print("| setting | Top-1 | Top-5 | loss | TV | seeds of status other than completed |")
-    print("|---|---|---|---|---|---|")
-    for name, group in settings.items():
-        cells = [cell([trial[column] for trial in group]) for column in ("top1", "top5", "loss", "total_variation")]
-        others = sum(trial["status"] != "completed" for trial in group)
-        print(f"| {name} | {' | '.join(cells)} | {others} |")
-
-    measured = [row for row in sweep.measurements.to_pylist() if row["metric"] == "path_importance_correlation"]
-    values = sorted({(round(row["value"], 4), row["n"]) for row in measured})
-    print(f"\nProposition 1: Pearson r over pixels, by seed: {', '.join(f'{r} (n = {n})' for r, n in values)}")
-
-    of_trial = {trial["trial_id"]: label(trial) for trial in trials}
+    of_trial = {trial["trial_id"]: page.label(trial) for trial in trials}
     first_seed = {trial["trial_id"] for trial in trials if trial["seed"] == 0}
     maps = {
         (of_trial[row["trial_id"]], row["name"], row["epoch"]): np.reshape(row["values"], (row["height"], row["width"]))
@@ -55,7 +38,7 @@ def main() -> None:
     }
     last = trials[0]["epochs"]
     # at chance there is nothing to look at, and its spikes would take the common scale
-    learned = {name: np.mean([trial["top1"] for trial in group]) > 2 * CHANCE for name, group in settings.items()}
+    learned = {name: np.mean([trial["top1"] for trial in group]) > 2 * page.CHANCE for name, group in settings.items()}
     panels = [(name, maps[name, "importance_landscape", last]) for name in settings if learned[name]]
     paths = [
         ("path counts (predicted)", maps["baseline", "path_importance", 0]),
@@ -85,11 +68,6 @@ def curves_of(settings: Settings, by_trial: dict[str, list[dict[str, Any]]], met
             runs = [[row[metric] for row in by_trial[trial["trial_id"]]] for trial in group]
             groups[name] = np.arange(1, len(runs[0]) + 1), np.array(runs, dtype=float)
     return curves(groups, metric=metric, log=metric == "total_variation")
-
-
-def cell(values: list[float | None]) -> str:
-    known = [value for value in values if value is not None]
-    return f"{np.mean(known):.4f} ± {np.std(known, ddof=1):.4f}" if len(known) > 1 else "–"
 
 
 if __name__ == "__main__":
