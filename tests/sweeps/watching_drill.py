@@ -49,7 +49,8 @@ def machine(home: Path) -> dict[str, str]:
         "mount -t tmpfs tmpfs /tmp/ray",
     ):
         subprocess.run(command.split(), check=True)
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    # its Ray lies in /tmp/ray, where the README's Prometheus looks for it
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "TMPDIR"))}
     return {**environment, "HOME": str(home), "RAY_USAGE_STATS_ENABLED": "0"}
 
 
