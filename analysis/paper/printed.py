@@ -1,4 +1,5 @@
-"""What the papers say: their numbers (`claims.csv`), and what they say without one (`trends.csv`)."""
+"""What the papers say: their numbers (`claims.csv`), what they say without one (`trends.csv`), and how they trained
+(`protocols.csv`)."""
 
 from __future__ import annotations
 
@@ -52,6 +53,19 @@ class Trend:
     settings: dict[str, Any]
 
 
+@dataclass(frozen=True)
+class Protocol:
+    """How a paper says that it trained: the columns of `protocols.csv`."""
+
+    tables: tuple[str, ...]
+    """Of which of its tables; "*": of every paper's."""
+    when: dict[str, Any]
+    """Of which of their numbers, by what `claims.csv` has as protocol."""
+    trained: dict[str, str]
+    """Columns of `Sweep.settings` with their values; ">0": any that is."""
+    source: str
+
+
 def _typed(words: str) -> dict[str, Any]:
     """ "alpha=1 fpn=true variant=target" with values of the columns' types."""
     return {name: _value(name, text) for name, _, text in (word.partition("=") for word in words.split())}
@@ -93,3 +107,25 @@ def trends() -> tuple[Trend, ...]:
         typed: dict[str, Any] = {"protocol": _typed(row["protocol"]), "settings": _typed(row["settings"])}
         found.append(Trend(**{**row, **typed}))
     return tuple(found)
+
+
+@functools.cache
+def protocols() -> tuple[Protocol, ...]:
+    """How the papers trained, as far as they say it."""
+    found = []
+    for row in _read("protocols.csv"):
+        words = [word.partition("=") for word in row["trained"].split()]
+        trained = {name: text.replace(";", ", ") for name, _, text in words}
+        found.append(Protocol(tuple(row["tables"].split()), _typed(row["when"]), trained, row["source"]))
+    return tuple(found)
+
+
+def trained_as(claim: Claim | Trend) -> dict[str, str]:
+    """How the network of a paper's number was trained; what the special rows of `protocols.csv` say stands above what
+    the general ones do."""
+    known: dict[str, str] = {}
+    for protocol in sorted(protocols(), key=lambda it: (it.tables != ("*",), len(it.when))):
+        of_table = protocol.tables == ("*",) or claim.table in protocol.tables
+        if of_table and all(claim.protocol.get(name) == value for name, value in protocol.when.items()):
+            known |= protocol.trained
+    return {name: text for name, text in known.items() if name not in claim.settings and name not in claim.protocol}

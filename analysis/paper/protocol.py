@@ -7,8 +7,8 @@ import math
 import re
 from typing import Any
 
-from analysis.groups import Row
-from analysis.paper.printed import Claim, Trend
+from analysis.groups import Row, short
+from analysis.paper.printed import Claim, Trend, trained_as
 
 # printed strengths are rounded: 1.15e7 for 10^(2 + 31·8/49)
 _ROUNDED = 0.01
@@ -37,6 +37,7 @@ def _unlike(row: Row, claim: Claim | Trend) -> list[str]:
         if not _same(name, row[name], theirs)
     ]
     if claim.protocol:
+        found += _unlike_training(row, claim)
         # no paper trains on a part of its data set, or holds a part of it out
         data = json.loads(_configuration(row)).get("data", {}) if (row["config"] or "").startswith("{") else {}
         if data.get("train_images"):
@@ -51,6 +52,33 @@ def _unlike(row: Row, claim: Claim | Trend) -> list[str]:
             found += _unlike_images(row, claim, data.get("image_size"))
         found += _unlike_attack(row, claim)
     return found
+
+
+def _unlike_training(row: Row, claim: Claim | Trend) -> list[str]:
+    """In what a trial was not trained as in the paper, which says it in words that numbers are not the only ones of."""
+    found = []
+    for name, theirs in trained_as(claim).items():
+        ours = row.get(name)
+        if ours is None and name == "labels":
+            ours = "real"
+        # a record from before there was such a choice
+        if ours is None or _is_as(ours, theirs):
+            continue
+        paper = "above 0" if theirs == ">0" else theirs
+        found.append(f"{short(name)} is {_shown(ours)} (paper: {paper})")
+    return found
+
+
+def _is_as(ours: Any, theirs: str) -> bool:
+    """Whether a value of ours is the paper's, as `protocols.csv` has it."""
+    if isinstance(ours, bool):
+        return str(ours).lower() == theirs
+    if theirs == ">0":
+        return isinstance(ours, int | float) and ours > 0
+    try:
+        return math.isclose(float(ours), float(theirs), rel_tol=_ROUNDED, abs_tol=0)
+    except ValueError:
+        return bool(ours == theirs)
 
 
 # pixels a side of the sets' own images, to which no paper resizes them but LOCO-REG's Fashion-MNIST

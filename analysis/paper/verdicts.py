@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -152,10 +152,12 @@ Run = tuple[int, ...]
 """A repetition of a setting, see `groups.replicate`."""
 
 
-def _comparable(one: Row, other: Row) -> bool:
-    """Whether a setting and its reference share all but the method and its hyperparameters, of which the weight decay
-    may be one."""
-    first, second = ({**training(row), "weight_decay": None} for row in (one, other))
+def _comparable(one: Row, other: Row, settings: Collection[str]) -> bool:
+    """Whether two trials share everything but the method and its hyperparameters, and what the paper's `settings` of
+    either name, as they may the weight decay."""
+    first, second = (
+        {name: value for name, value in training(row).items() if name not in settings} for row in (one, other)
+    )
     return first == second and (one["method"] != other["method"] or one.get("code.method") == other.get("code.method"))
 
 
@@ -198,7 +200,7 @@ def _order(claim: Claim, own: dict[Run, float], group: Group, ours: _Ours, quant
     found = [it for it in ours.quantity(other.quantity) if it[0].options == quantity.options and not it[3]]
     for measured, scale, shift, _ in found:
         for candidate in ours.candidates(other.settings):
-            if _comparable(candidate.trials[0], group.trials[0]):
+            if _comparable(candidate.trials[0], group.trials[0], {*claim.settings, *other.settings}):
                 values = _scaled(_by_run(candidate, ours.values(measured)), other, scale, shift)
                 theirs = values if len(values) > len(theirs) else theirs
     name = other.row if other.column == claim.column else f"{other.row}, {other.column}"

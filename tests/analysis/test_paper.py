@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +16,7 @@ from scipy import stats
 from analysis import paper
 from analysis.paper import ITEMS, METHODS, check, claims, trends
 from analysis.paper.figures import FIGURES, draw, missing
+from analysis.paper.protocol import _unlike_training
 from analysis.records import Sweep, read_sweep, write_trial
 from analysis.schema import TABLES
 from tests.analysis.conftest import make_trial
@@ -147,7 +150,7 @@ def test_errors_in_percent(tmp_path: Path, record: Record) -> None:
     for seed, top1 in enumerate((0.93, 0.94, 0.938)):
         record(
             tmp_path / "demo", f"{seed}", seed=seed, top1=top1, method="baseline", alpha=None, variant=None,
-            dataset="cifar10", model="vgg13", width=64, epochs=250, batch_size=128,
+            dataset="cifar10", model="vgg13", width=64, epochs=250, batch_size=128, crop=4,
         )  # fmt: skip
     (line,) = lines(tmp_path / "demo", "loco-5", row="CIFAR-10 | VGG13", column="Standard Regular.")
     assert line.paper == "6.26%"
@@ -372,11 +375,88 @@ def test_part_of_the_data_is_not_comparable(tmp_path: Path, record: Record) -> N
 
 def test_trials_that_no_column_tells_apart_are_not_pooled(tmp_path: Path, record: Record) -> None:
     for seed in range(3):
-        for index, momentum in enumerate((0.9, 0.0)):
+        for index, momentum in enumerate((0.9, 0.8)):  # the paper says "with momentum"
             config = f'{{"training": {{"momentum": {momentum}}}, "seed": {seed}}}'
             record(tmp_path / "demo", f"{seed}{index}", seed=seed, top1=0.68 - 0.3 * index, config=config, **BASELINE)
     found = lines(tmp_path / "demo", "pilcro-1", row="SOTA", column="RC− | Top-1")
     assert sorted((round(line.ours, 3), line.n) for line in found) == [(0.38, 3), (0.68, 3)]
+
+
+# as in PILCRO's Appendix D.1
+TRAINED: dict[str, dict[str, Any]] = {
+    "data": {"flip": True, "padding": "reflect", "train_images": None, "validation": 0.0},
+    "training": {
+        "momentum": 0.9, "weight_decay": 1e-5, "schedule": "cosine", "milestones": [], "label_smoothing": 0.0,
+        "decay_normalisation": True, "precision": "float32",
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("part", "field", "value", "why"),
+    [
+        ("", "", None, ""),
+        ("training", "weight_decay", 0.1, "weight_decay is 0.1 (paper: 1e-05)"),
+        ("training", "schedule", "constant", "schedule is constant (paper: cosine)"),
+        ("training", "momentum", 0.0, "momentum is 0 (paper: above 0)"),
+        ("training", "precision", "bf16", "precision is bf16 (paper: float32)"),
+        ("training", "label_smoothing", 0.1, "label_smoothing is 0.1 (paper: 0)"),
+        ("data", "flip", False, "flip is False (paper: true)"),
+        ("data", "labels", "random", "labels is random (paper: real)"),
+    ],
+)
+def test_every_field_of_the_training_is_held_against_the_paper(
+    part: str, field: str, value: Any, why: str, tmp_path: Path, record: Record
+) -> None:
+    config = {name: {**values, **({field: value} if name == part else {})} for name, values in TRAINED.items()}
+    columns = {name: config["training"][name] for name in ("weight_decay", "precision")}
+    columns |= {"labels": config["data"].get("labels")}
+    for seed, top1 in enumerate((0.68, 0.69, 0.68)):
+        record(tmp_path / "s", f"{seed}", seed=seed, top1=top1, config=json.dumps(config), **{**BASELINE, **columns})
+    (line,) = lines(tmp_path / "s", "pilcro-1", row="SOTA", column="RC− | Top-1")
+    assert line.verdict == ("not comparable" if why else "agrees")
+    assert not why or line.why == why
+
+
+def test_the_papers_presets_train_as_the_papers_say() -> None:
+    """No row of `protocols.csv` is against a preset that is made for its table."""
+    for script, preset, table in (
+        ("pilcro", "cifar100", "pilcro-1"),
+        ("pilcro", "imagenet", "pilcro-2"),
+        ("loco_reg", "cifar10", "loco-5"),
+        ("loco_reg", "fashion-mnist", "loco-5"),
+        ("gradient_reg", "mnist", "gradreg-2"),
+        ("gradient_reg", "cifar10", "gradreg-2"),
+    ):
+        module = importlib.import_module(f"sweeps.{script}")
+        flags = module.PRESETS[preset]
+        dataset = flags.dataset[0]
+        wanted = [it for it in (*claims(), *trends()) if it.table == table and it.protocol.get("dataset") == dataset]
+        assert wanted, table
+        row: dict[str, Any] = dict.fromkeys(TABLES["trials"].names)
+        row |= {"weight_decay": flags.weight_decay[0], "learning_rate": flags.learning_rate[0], "crop": 4 * flags.crop}
+        row |= {"optimizer": flags.optimizer[0], "precision": flags.precision}
+        training = ("momentum", "schedule", "decay", "label_smoothing", "decay_normalisation")
+        row |= {f"training.{name}": getattr(flags, name) for name in training}
+        row |= {"training.milestones": ", ".join(map(str, flags.milestones))}
+        row |= {f"data.{name}": getattr(flags, name) for name in ("flip", "padding", "zoom", "image_size", "scaling")}
+        for claim in wanted:
+            assert _unlike_training(row, claim) == [], (script, preset, claim)
+
+
+def test_an_order_is_that_of_the_same_configuration(tmp_path: Path, record: Record) -> None:
+    """¶t is 0.3 points worse than its own baseline, and far better than that of another weight decay, which has more
+    seeds."""
+    for seed in range(6):
+        noise = 0.0002 * seed
+        record(tmp_path / "s", f"far{seed}", seed=seed, top1=0.50 + noise, **{**BASELINE, "weight_decay": 0.1})
+        if seed < 4:
+            record(tmp_path / "s", f"own{seed}", seed=seed, top1=0.683 + noise, **{**BASELINE, "weight_decay": 1e-5})
+            columns = {**PROTOCOL, "variant": "target", "alpha": 10.0, "weight_decay": 1e-5}
+            record(tmp_path / "s", f"t{seed}", seed=seed, top1=0.68 + noise * 1.1, **columns)
+    (line,) = lines(tmp_path / "s", "pilcro-1", row="¶t | α=10", column="RC− | Top-1")
+    assert line.order.startswith("above SOTA")
+    assert "not shown, p = 1" in line.order
 
 
 def test_one_shared_seed_is_no_pair(tmp_path: Path, record: Record) -> None:
