@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -40,7 +41,7 @@ from analysis.tipping_points import TippingPoints, located, tipping_points
 
 stats = lazily("scipy.stats")
 
-Judgement = Literal["agrees", "differs", "not comparable"]
+Judgement = Literal["agrees", "differs", "too wide to tell", "not comparable", "computed"]
 SIGNIFICANCE = 0.05
 
 # of which Spearman's ρ = 0.5 has a two-sided p of .05
@@ -188,10 +189,7 @@ class _Order:
 
 
 def _order(claim: Claim, own: dict[Run, float], group: Group, ours: _Ours, quantity: Quantity) -> _Order:
-    row, _, column = claim.against.partition(" || ")
-    other = next(
-        it for it in claims() if it.table == claim.table and it.row == row and it.column == (column or claim.column)
-    )
+    other = _against(claim)
     if other.value == claim.value:
         return _Order("the paper's are equal", math.nan)
     sign, words = (1, "above") if claim.value > other.value else (-1, "below")
@@ -240,6 +238,7 @@ def _numbers(ours: _Ours, table: str) -> list[Line]:
     for (claim, setting, unlike, own, order), p_value in zip(drafts, adjusted, strict=True):
         mean, low, high = _interval(list(own.values()))
         holds = p_value < SIGNIFICANCE
+        effect, what = _effect(claim)
         told = order.text
         if not math.isnan(p_value):
             told = f"{order.text}: {'holds' if holds else 'not shown'}, p = {p_value:.3g}"
@@ -249,12 +248,14 @@ def _numbers(ours: _Ours, table: str) -> list[Line]:
         elif claim.quantity in _SAME_FOR_SEEDS:
             equal = _is_printed(mean, claim)
             verdict, why = ("agrees" if equal else "differs"), f"{'equal' if equal else 'not equal'} as printed"
-        elif low <= claim.value <= high:
+        elif low <= claim.value <= high and (high - low) / 2 <= effect:
             verdict, why = "agrees", "the paper's value lies in our interval"
         elif holds:
             verdict, why = "agrees", "the order of settings holds"
         elif math.isnan(low):
             verdict, why = "not comparable", "one seed: no interval, add --seeds"
+        elif low <= claim.value <= high:
+            verdict, why = "too wide to tell", f"our interval is ± {(high - low) / 2:.3g}, {what}: add --seeds"
         else:
             verdict, why = "differs", "outside our interval" + (", the order is not shown" if claim.against else "")
         spread = "" if claim.std is None else f" ± {claim.std:g}"
@@ -281,6 +282,24 @@ def _numbers(ours: _Ours, table: str) -> list[Line]:
     return lines
 
 
+def _effect(claim: Claim) -> tuple[float, str]:
+    """The difference that the paper itself calls an effect, a tenth of the number where it names none, and what it is:
+    an interval that is wider would hold other findings, too."""
+    if claim.against:
+        difference = abs(claim.value - _against(claim).value)
+        if difference > 0:
+            return difference, f"the paper's effect {difference:.3g}"
+    return abs(claim.value) / 10, f"a tenth of the number {abs(claim.value) / 10:.3g}"
+
+
+def _against(claim: Claim) -> Claim:
+    """The number that this one is compared with."""
+    row, _, column = claim.against.partition(" || ")
+    return next(
+        it for it in claims() if it.table == claim.table and it.row == row and it.column == (column or claim.column)
+    )
+
+
 # the same for every seed, so that there is no interval
 _SAME_FOR_SEEDS = ("parameters",)
 
@@ -300,11 +319,11 @@ def _computed(table: str) -> list[Line]:
             continue
         ours = theorem_quantities()[claim.quantity]
         difference = ours - claim.value
-        verdict: Judgement = "agrees" if _is_printed(ours, claim) else "differs"
-        why = "computed"
+        verdict: Judgement = "computed" if _is_printed(ours, claim) else "differs"
+        why = "as printed" if verdict == "computed" else "computed"
         if claim.row == "center against corner":
             own = theorem_quantities()["cohesion_bound:c-co"]
-            why = f"computed: the bound of all cases; this one's own is {own:.4g}"
+            why = f"the bound of all cases; this one's own is {own:.4g}"
         if claim.quantity.startswith("minimax_weight"):
             # the theorem says nothing of the weights' bound, on which it depends
             verdict = "not comparable"
@@ -524,12 +543,12 @@ def rows_of(table: Table) -> pa.Table:
 
 def summary(table: Table) -> str:
     """ "3 agree, 1 differs, 2 not comparable"."""
-    counts = {
-        name: sum(line.verdict == name for line in table.lines) for name in ("agrees", "differs", "not comparable")
-    }
+    counts = Counter(line.verdict for line in table.lines)
     parts = [
         f"{counts['agrees']} agree{'s' if counts['agrees'] == 1 else ''}",
         f"{counts['differs']} differ{'s' if counts['differs'] == 1 else ''}",
+        f"{counts['too wide to tell']} too wide to tell",
         f"{counts['not comparable']} not comparable",
+        f"{counts['computed']} computed as printed",
     ]
-    return ", ".join(part for part, n in zip(parts, counts.values(), strict=True) if n)
+    return ", ".join(part for part in parts if not part.startswith("0 "))
