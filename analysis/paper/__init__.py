@@ -9,12 +9,14 @@ quantity of a record they are about), what they say without a number in `trends.
 seeds with its 95% t interval; with cross-validation over the runs of all folds and seeds, as if they were independent
 (see `groups.replicate`). The verdict is
 
-- `agrees`: the paper's value lies in our interval, which is narrow enough to have left it out (`too wide to tell`: its
-  half-width is above the difference that the paper calls an effect, or a tenth of the number where it names none), or the order of settings that it claims holds (one-sided paired or
-  Welch t-test, p < .05 after Holm's adjustment over the table); for a trend, Spearman's ρ has its sign (p < .05, Holm);
+- `agrees`: the paper's value lies in our interval, which is narrow enough to have left it out, or the order of settings
+  that it claims holds (one-sided paired or Welch t-test, p < .05 after Holm's adjustment over the table); for a trend,
+  Spearman's ρ has its sign (p < .05, Holm);
+- `too wide to tell`: it lies in our interval, whose half-width is above the difference that the paper calls an effect
+  (a tenth of the number where it names none);
 - `differs`: neither;
-- `not comparable`: another data set, network, training (`protocols.csv`) or the like than the paper's (it says which), or
-  too few seeds for an interval;
+- `not comparable`: another data set, network, training (`protocols.csv`) or the like than the paper's (it says which),
+  or too few seeds for an interval;
 - `computed`: of a theorem, computed as printed, and no finding about the sweep.
 """
 
