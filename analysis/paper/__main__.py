@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar, Literal
 
 from tyro.conf import Positional
 
+from analysis.bounds import POSITIVE, Bound
 from analysis.command_line import InputError, parse, run
 from analysis.paper.items import ITEMS
 
@@ -20,12 +23,19 @@ class Flags:
     """ID of one table or figure; default: all that the sweep has something of."""
     list: bool = False
     """Every ID, what it needs, and whether the sweep has it; nothing is written."""
+    convention: Literal["batch", "image", "element", "pixel"] | None = None
+    """Read α of the gradient penalty in this convention, an exact change of scale; default: as it was swept."""
+    reference_below: float | None = None
+    """Limit of the paper's rule: the reference level is that of the strengths below it; default: the paper's own (1e5),
+    where it has one."""
     pool_code: bool = False
     """Take trials of one setting for one whatever code of the method and the network trained them (column `code`)."""
     skip_damaged: bool = False
     """Leave out trials of which a file is damaged or missing, and say which."""
     out: str | None = None
     """Folder or s3:// prefix for the tables and figures; default: analysis/ in the sweep's folder."""
+
+    BOUNDS: ClassVar[Mapping[str, Bound]] = {"reference_below": POSITIVE}
 
 
 def main() -> None:
@@ -35,15 +45,18 @@ def main() -> None:
     if flags.sweep is None and not flags.list:
         raise InputError("no sweep is given: give the folder or s3:// prefix of one, or --list")
     # what follows needs numpy, pyarrow and matplotlib, which a wrong flag does not
+    from analysis.conventions import converted
     from analysis.paper.output import print_list, write_tables
     from analysis.results import read
 
     how = {"pool_code": flags.pool_code, "skip_damaged": flags.skip_damaged}
     sweep = None if flags.sweep is None else read(flags.sweep, **how)
+    if sweep is not None and flags.convention is not None:
+        sweep = converted(sweep, flags.convention)
     if flags.list or sweep is None:
         print_list(sweep)
     else:
-        write_tables(sweep, flags.table, flags.out)
+        write_tables(sweep, flags.table, flags.out, flags.reference_below)
 
 
 if __name__ == "__main__":

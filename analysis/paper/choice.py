@@ -52,6 +52,8 @@ class _Spec:
     """Trials with these labels only."""
     swept: str | None = None
     """Trials with a value of this column only; None: any."""
+    limit: float | None = None
+    """Of the rule of the input-gradient regularisation paper; None: the default of `paper_threshold`."""
     parts: tuple[str, ...] = ()
     """Columns whose values have a figure each, where there are several."""
 

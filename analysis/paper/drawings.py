@@ -187,7 +187,7 @@ def _cams(sweep: Sweep, spec: _Spec) -> Iterator[Drawn]:
 
 
 def _accuracy(sweep: Sweep, spec: _Spec) -> Iterator[Drawn]:
-    result = tipping_points(sweep)
+    result = tipping_points(sweep, reference_below=spec.limit)
     groups = figure_groups(result)
     rows = [(group.label, x, y) for group in groups for x, y in zip(group.strength, group.score, strict=True)]
     columns = (("setting", False), ("alpha", True), ("top1", True))
@@ -196,7 +196,7 @@ def _accuracy(sweep: Sweep, spec: _Spec) -> Iterator[Drawn]:
 
 def _metrics(sweep: Sweep, spec: _Spec, strength: str = "alpha") -> Iterator[Drawn]:
     chosen = [name for name, quantity in quantities(sweep).items() if quantity.metric in spec.names]
-    result = correlations(sweep, strength=strength, metrics=chosen)
+    result = correlations(sweep, strength=strength, metrics=chosen, reference_below=spec.limit)
     images = {value.n for test in result.tests for value in test.values}
     drawn = panels(result)
     rows = [(panel.title, x, y) for panel in drawn for x, y in zip(panel.strength, panel.value, strict=True)]

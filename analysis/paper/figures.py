@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -26,6 +28,7 @@ from analysis.paper.drawings import (
     _steps,
     _trajectories,
 )
+from analysis.paper.verdicts import PAPERS_LIMIT
 from analysis.records import Sweep
 
 
@@ -60,15 +63,17 @@ def missing(sweep: Sweep, name: str) -> str:
     return ""
 
 
-def draw(sweep: Sweep, name: str) -> list[Drawn]:
-    """A paper's figure from this record, in one or several parts.
+def draw(sweep: Sweep, name: str, reference_below: float | None = None) -> list[Drawn]:
+    """A paper's figure from this record, in one or several parts; `reference_below`: the limit of the paper's rule, by
+    default the paper's own.
 
     Raises `InputError` if the record has not what it needs.
     """
     lacking = missing(sweep, name)
     if lacking:
         raise InputError(f"--table {name}: {sweep.path} has {lacking}")
-    return list(FIGURES[name].draw(sweep, FIGURES[name]))
+    limit = reference_below or PAPERS_LIMIT.get(name.partition("-")[0])
+    return list(FIGURES[name].draw(sweep, dataclasses.replace(FIGURES[name], limit=limit)))
 
 
 FIGURES = {

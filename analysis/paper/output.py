@@ -77,10 +77,10 @@ def _has(sweep: Sweep, table: Table, is_of: bool) -> str:
     return "; ".join(parts) or "nothing to check in a sweep"
 
 
-def write_tables(sweep: Sweep, table_id: str | None, out: str | None) -> None:
+def write_tables(sweep: Sweep, table_id: str | None, out: str | None, reference_below: float | None = None) -> None:
     """Write and print the tables and figures that the sweep has something of, or the one asked for. Raises `InputError`
     if it has nothing."""
-    ours = _Ours(sweep)
+    ours = _Ours(sweep, reference_below)
     chosen = [table_id] if table_id else [name for name in ITEMS if ours.is_of(name)]
     tables = [_check(ours, name) for name in chosen]
     drawable = [name for name in chosen if name in FIGURES and not missing(sweep, name)]
@@ -100,7 +100,7 @@ def write_tables(sweep: Sweep, table_id: str | None, out: str | None) -> None:
     problems = []
     for name in drawable:
         try:
-            parts = draw(sweep, name)
+            parts = draw(sweep, name, ours.limit(name))
         except InputError as error:
             if table_id:
                 raise

@@ -37,7 +37,7 @@ from analysis.paper.protocol import _LEVEL_ROUNDED, _configuration, _same, _unli
 from analysis.records import Sweep
 from analysis.results import arrow
 from analysis.theorems import theorem_quantities
-from analysis.tipping_points import TippingPoints, located, tipping_points
+from analysis.tipping_points import PaperThreshold, TippingPoints, located, tipping_points
 
 stats = lazily("scipy.stats")
 
@@ -72,12 +72,17 @@ class Line:
     why: str
 
 
-class _Ours:
-    """A sweep's finished trials, and their values by quantity."""
+# the limit of the rule of the input-gradient regularisation paper (Section 3.2), in the strengths of a record
+PAPERS_LIMIT = {"gradreg": 1e5}
 
-    def __init__(self, sweep: Sweep) -> None:
+
+class _Ours:
+    """A sweep's finished trials, and their values by quantity; `reference_below`: the limit of the paper's rule, by
+    default the paper's own where it has one."""
+
+    def __init__(self, sweep: Sweep, reference_below: float | None = None) -> None:
         check_finished(sweep)
-        self.sweep = sweep
+        self.sweep, self.reference_below = sweep, reference_below
         self.rows = [row for row in sweep.settings.to_pylist() if row["status"] != "failed"]
         check_rows(self.rows)
         self.known = quantities(sweep)
@@ -113,6 +118,10 @@ class _Ours:
         at = same[0].at if same else None
         unlike = f"level is {'not recorded' if at is None else f'{at:.4g}'} (paper: {level})"
         return [(quantity, 1.0, 0.0, unlike) for quantity in same if quantity.at == at]
+
+    def limit(self, table: str) -> float | None:
+        """Of the paper's rule for a table; None: the default of `paper_threshold`."""
+        return self.reference_below or PAPERS_LIMIT.get(table.partition("-")[0])
 
     def is_of(self, table: str) -> bool:
         """Whether the record has trials of the table's method, and not only unregularised ones."""
@@ -365,10 +374,13 @@ def _statements(ours: _Ours, table: str) -> list[Line]:
         points: TippingPoints | None = None
         problem = ""
         tests: Correlations | None = None
+        limit = ours.limit(table)
         try:
-            points = tipping_points(ours.sweep, strength=strength)
+            points = tipping_points(ours.sweep, strength=strength, reference_below=limit)
             if metrics:
-                tests = correlations(ours.sweep, strength=strength, metrics=metrics, by=points.by, points=points)
+                tests = correlations(
+                    ours.sweep, strength=strength, metrics=metrics, by=points.by, points=points, reference_below=limit
+                )
         except InputError as error:
             problem = str(error)
         for trend in those:
@@ -429,10 +441,18 @@ def _tips(trend: Trend, points: TippingPoints | None, problem: str) -> list[Line
         if curve.fit is None:
             lines.append(_draft(trend, curve.group, verdict="not comparable", why=curve.reason))
             continue
-        where = located(curve.fit, trend.strength) or curve.fit.status
+        where = f"{located(curve.fit, trend.strength) or curve.fit.status}; {_rule(curve.rule)}"
         numbers = {"ours": curve.fit.log10_strength, "low": curve.fit.low, "high": curve.fit.high}
         lines.append(_draft(trend, curve.group, **numbers, order=where, order_p=curve.fit.p_value))
     return lines
+
+
+def _rule(rule: PaperThreshold | None) -> str:
+    """What the paper's rule gives, with its limit."""
+    if rule is None:
+        return "the paper's rule does not apply"
+    found = "none in range" if math.isnan(rule.strength) else f"{rule.strength:.4g}"
+    return f"the paper's rule, limit {rule.reference_below:.4g}: {found}"
 
 
 def _follows(trend: Trend, tests: Correlations | None, problem: str) -> list[Line]:
@@ -447,7 +467,8 @@ def _follows(trend: Trend, tests: Correlations | None, problem: str) -> list[Lin
         if test.reason:
             lines.append(_draft(trend, test.group, **columns, verdict="not comparable", why=test.reason))
             continue
-        told = f"ρ = {test.rho.rho:.2f} ({test.kept} models, {test.dropped} beyond the threshold)"
+        cut = "none beyond a threshold" if math.isinf(test.limit) else f"{test.dropped} beyond {test.limit:.4g}"
+        told = f"ρ = {test.rho.rho:.2f} ({test.kept} models, {cut})"
         columns |= {"n": test.kept, "ours": test.rho.rho, "order": told, "order_p": test.rho.p_value}
         lines.append(_draft(trend, test.group, **columns))
     return lines
@@ -494,9 +515,9 @@ class Table:
     why: str
 
 
-def check(sweep: Sweep, table: str) -> Table:
+def check(sweep: Sweep, table: str, *, reference_below: float | None = None) -> Table:
     """A table of a paper beside ours. Raises `InputError` for an unknown ID."""
-    return _check(_Ours(sweep), table)
+    return _check(_Ours(sweep, reference_below), table)
 
 
 def check_all(sweep: Sweep) -> list[Table]:
