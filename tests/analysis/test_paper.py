@@ -461,6 +461,18 @@ def test_an_order_is_that_of_the_same_configuration(tmp_path: Path, record: Reco
     assert "not shown, p = 1" in line.order
 
 
+def test_of_the_best_of_several_k_ours_is_the_best(tmp_path: Path, record: Record) -> None:
+    for pixels, top1 in ((8, 0.7), (32, 0.8), (128, 0.75)):
+        for fold in range(3):
+            record(
+                tmp_path / "s", f"{pixels}{fold}", fold=fold, top1=top1 + 0.001 * fold, dataset="coco", pixels=pixels,
+                **{**TOP_GAP, "model": "efficientnet-b0", "width": 32},
+            )  # fmt: skip
+    (line,) = lines(tmp_path / "s", "topgap-3", row="COCO | EN", column="Clean Acc (ours)")
+    assert line.ours == pytest.approx(0.801)
+    assert line.setting == "pixels=32"
+
+
 def test_one_shared_seed_is_no_pair(tmp_path: Path, record: Record) -> None:
     for seed in range(5):
         record(tmp_path / "demo", f"b{seed}", seed=seed, top1=0.68 + 0.001 * seed, **BASELINE)
