@@ -127,7 +127,15 @@ def _setting(name: str, value: Any, digits: int, in_full: bool) -> str:
         return f"{short(name)}={value}"  # "no fpn" is a setting without the choice
     if not isinstance(value, int | float):
         return str(value)
-    return f"{short(name)}={value:.{digits}g}"
+    return f"{short(name)}={number(value, digits)}"
+
+
+def number(value: float, digits: int) -> str:
+    """To so many significant digits; as short as tells it from every other number where that is all of them."""
+    few = f"{value:g}"
+    if digits <= 16:
+        return f"{value:.{digits}g}"
+    return few if float(few) == value else repr(value)
 
 
 def digits_of(values: Iterable[Any], least: int = 6) -> int:
@@ -514,7 +522,7 @@ def check_rows(rows: Sequence[Row], strength: str | None = None) -> None:
     that is negative or cannot be drawn on a log axis."""
     numbers = [
         name
-        for name in (*GROUPING, *([strength] if strength else []))
+        for name in (*GROUPING, *beyond_columns(rows), *([strength] if strength else []))
         if any(isinstance(row[name], int | float) for row in rows)
     ]
     for row in rows:

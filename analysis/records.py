@@ -340,7 +340,7 @@ def read_sweep(path: str, *, pool_code: bool = False, skip_damaged: bool = False
     Raises `InputError` as `read_table` does; for the tables other than `trials`, when they are first asked for.
     """
     fs, inner = open_place(path)
-    damaged = scan(path).corrupted if skip_damaged else {}
+    damaged = scan(path, compacted=False).corrupted if skip_damaged else {}
     return Sweep(_shown(fs, inner), read_table(path, "trials", without=damaged), pool_code, damaged)
 
 

@@ -84,7 +84,13 @@ def _column(values: Sequence[Any], absent: str | None) -> list[Any]:
         return [None if value is _ABSENT else value for value in values]
     if alike and all(isinstance(value, int | float) and not isinstance(value, bool) for value in known):
         return [None if value is _ABSENT else float(value) for value in values]
-    return [absent if value is _ABSENT else _written(value) for value in values]
+    written = {json.dumps(value, sort_keys=True): _written(value) for value in known}
+    # values of several types that are written alike have quotation marks where they are text
+    plain = len(set(written.values()) - {absent}) == len(written)
+    return [
+        absent if value is _ABSENT else _written(value) if plain else json.dumps(value, sort_keys=True)
+        for value in values
+    ]
 
 
 def _written(value: Any) -> str:
@@ -95,11 +101,17 @@ def _written(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, sort_keys=True)
 
 
+def _part(code: str | None, end: int) -> str:
+    """The method's or the network's fingerprint."""
+    parts = (code or "").split("-")
+    return parts[end] if len(parts) == 2 else code or UNKNOWN
+
+
 def _code(codes: Sequence[str | None], methods: Sequence[str], models: Sequence[str]) -> dict[str, list[str | None]]:
     """The fingerprints of methods and networks, where trials of one differ in them."""
     found = {}
     for name, of, end in (("code.method", methods, 0), ("code.model", models, 1)):
-        parts = [UNKNOWN if code is None else code.split("-")[end] for code in codes]
+        parts = [_part(code, end) for code in codes]
         kinds: dict[str, set[str]] = {}
         for thing, part in zip(of, parts, strict=True):
             kinds.setdefault(thing, set()).add(part)

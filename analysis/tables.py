@@ -112,8 +112,9 @@ class Scan:
     corrupted: dict[str, str]
 
 
-def scan(sweep: str) -> Scan:
-    """Which trials are recorded, with every file read and checked. A sweep that does not exist has none.
+def scan(sweep: str, *, compacted: bool = True) -> Scan:
+    """Which trials are recorded, with every file read and checked, or, without the `compacted` ones, every trial's own.
+    A sweep that does not exist has none.
 
     Raises `InputError` if the sweep is of another schema version, has files that do not belong to it, or damaged
     compacted files.
@@ -121,7 +122,7 @@ def scan(sweep: str) -> Scan:
     fs, path = open_place(sweep)
     names = _listing(fs, path, "trials")
     statuses: dict[str, str] = {}
-    if COMPACTED in names:
+    if COMPACTED in names and compacted:
         trials = _compacted(fs, path, "trials", None)
         statuses = dict(zip(trials["trial_id"].to_pylist(), trials["status"].to_pylist(), strict=True))
         for table in ("epochs", "measurements", "maps"):

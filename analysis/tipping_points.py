@@ -253,6 +253,12 @@ def tipping_points(
         ),
     )
     notes = [f"{count(n, 'trial')} {what}" for n, what in left_out if n] + pooled(groups, strength)
+    alone = sum(not group.baseline for group in groups)
+    if plain and alone:
+        notes.append(
+            f"{count(alone, 'curve')} without a baseline of the same data, network, training and code: what is swept "
+            "alone tells the plateau"
+        )
     return TippingPoints(
         quantity,
         strength,

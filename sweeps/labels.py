@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from analysis.groups import digits_of
+from analysis.groups import digits_of, number
 from trainables.configuration import TrialConfig
 
 _SYMBOLS = {
@@ -28,16 +28,17 @@ def settings_in_words(configs: Sequence[TrialConfig]) -> list[str]:
     as many digits as tell them apart, and lists are named where nothing else tells two settings apart."""
     flat = [config.columns() for config in configs]
     single = [{name: value for name, value in columns.items() if not isinstance(value, list)} for columns in flat]
-    names = _in_words(single, _varying(single))
-    identities: dict[str, set[str]] = {}
-    for name, columns in zip(names, flat, strict=True):
-        identities.setdefault(name, set()).add(_identity(columns))
-    if all(len(several) == 1 for several in identities.values()):
-        return names
     whole = [
         {name: _text(name, value) if isinstance(value, list) else value for name, value in of.items()} for of in flat
     ]
-    return _in_words(whole, _varying(whole))
+    identities = [_identity(columns) for columns in flat]
+    names: list[str] = []
+    # that a method has none of something is said, and lists are, where nothing else tells two settings apart
+    for columns, with_none in ((single, False), (single, True), (whole, True)):
+        names = _in_words(columns, _varying(columns), with_none)
+        if len({*zip(names, identities, strict=True)}) == len({*names}):
+            break
+    return names
 
 
 def _identity(columns: Mapping[str, Any]) -> str:
@@ -61,7 +62,7 @@ def _varying(flat: Sequence[Mapping[str, Any]]) -> dict[str, bool]:
     return found
 
 
-def _in_words(flat: Sequence[Mapping[str, Any]], varying: Mapping[str, bool]) -> list[str]:
+def _in_words(flat: Sequence[Mapping[str, Any]], varying: Mapping[str, bool], with_none: bool) -> list[str]:
     digits = {key: digits_of(columns.get(key) for columns in flat) for key in varying}
     names = []
     for columns in flat:
@@ -72,10 +73,10 @@ def _in_words(flat: Sequence[Mapping[str, Any]], varying: Mapping[str, bool]) ->
             if isinstance(value, str):
                 words.append(value)
             elif isinstance(value, float):
-                words.append(f"{symbol}={value:.{digits[key]}g}")
+                words.append(f"{symbol}={number(value, digits[key])}")
             elif value is not None:
                 words.append(f"{symbol}={value}")
-            elif without and key in columns:
+            elif without and with_none and key in columns:
                 words.append(f"{symbol}=none")
         names.append(" ".join(words))
     return names

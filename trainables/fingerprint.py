@@ -3,7 +3,11 @@
 The source is that of the method's class, or of the function that builds the network, and of everything of this project
 that it names, as far as that goes: its base classes, functions, constants. It is compared as a syntax tree without
 comments, docstrings, annotations and formatting, so that only what is computed counts, and neither where a function
-stands nor Python's version. Nothing is imported or run for it.
+stands nor Python's version. Nothing is imported or run for it. What every trial shares, the training loop and the
+seeding of its random numbers, is not in it: of that the record has the commit (`git_commit`).
+
+A process runs the source that it has loaded: it is read when this module is imported, and a trial of source that has
+changed since then is of unknown code, as nobody knows which of its modules were loaded before.
 """
 
 from __future__ import annotations
@@ -32,18 +36,39 @@ _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 _LEFT_OUT = {"annotation", "returns", "type_comment", "type_ignores", "type_params", "kind", "ctx", "simple"}
 
 
-def code_of(method: type[Method], model: str) -> str:
+def code_of(method: type[Method], model: str) -> str | None:
     """The column `code` of a trial of this method and network: the fingerprints of the two, 8 hex digits each, as in
-    "3f2a91c0-77aa01bc"."""
+    "3f2a91c0-77aa01bc"; None where their source has changed since this process has begun."""
     build: Callable[..., Any] = method
-    return f"{_fingerprint(build)}-{_fingerprint(MODELS[model].build)}"
+    parts = [_fingerprint(thing) for thing in (build, MODELS[model].build)]
+    if any(_has_changed(file) for _, files in parts for file in files):
+        return None
+    return "-".join(fingerprint for fingerprint, _ in parts)
 
 
 @functools.cache
-def _fingerprint(thing: Callable[..., Any]) -> str:
+def _fingerprint(thing: Callable[..., Any]) -> tuple[str, tuple[Path, ...]]:
+    """The fingerprint, and the files that it is of."""
     source = _Source()
     source.add(thing)
-    return hashlib.sha256("\n".join(sorted(source.texts)).encode()).hexdigest()[:8]
+    files = tuple(sorted({file for file, _ in source.seen}))
+    return hashlib.sha256("\n".join(sorted(source.texts)).encode()).hexdigest()[:8], files
+
+
+def _text_of(file: Path) -> str:
+    if file not in _LOADED:
+        _LOADED[file] = file.read_text(encoding="utf-8")
+    return _LOADED[file]
+
+
+def _has_changed(file: Path) -> bool:
+    try:
+        return file.read_text(encoding="utf-8") != _text_of(file)
+    except OSError:
+        return True
+
+
+_LOADED: dict[Path, str] = {file: file.read_text(encoding="utf-8") for file in Path(__file__).parent.rglob("*.py")}
 
 
 @dataclass
@@ -92,7 +117,7 @@ class _Module:
 @functools.cache
 def _read(file: Path) -> _Module:
     definitions: dict[str, list[ast.stmt]] = {}
-    body = ast.parse(file.read_text(encoding="utf-8")).body
+    body = ast.parse(_text_of(file)).body
     for node in body:
         names: list[str] = []
         if isinstance(node, (*_FUNCTIONS, ast.ClassDef)):

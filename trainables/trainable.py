@@ -361,7 +361,7 @@ class Trial(tune.Trainable):
         if self.options.gpus > 0:
             self._check_gpu()
         self.checkpoints = checkpoints_of(self.options.sweep, self.trial["id"])
-        # null where the trial was begun by a version that did not know
+        # null where it is not known: begun by a version that did not tell, or of source that changed meanwhile
         self.code: str | None = code_of(type(self.config_of_trial.method), self.config_of_trial.model.model)
         data = self._data(self.config_of_trial.data)
         if self.options.shared is not None and self.turns is None:
@@ -375,11 +375,12 @@ class Trial(tune.Trainable):
                 state, complaints, unusable = None, [], str(error)
             if state is not None:
                 begun_by = state.pop("code", None)
-                if begun_by is not None and begun_by != self.code:
+                if begun_by and self.code and begun_by != self.code:
                     self.checkpoints.delete()
                     complaints.append(f"{self.checkpoints.folder}: of code {begun_by}, which is {self.code} now")
                     state = None
-                self.code = begun_by if state is not None else self.code
+                else:
+                    self.code = self.code and begun_by
             # only now, as nothing has been tried where data or checkpoint could not be had
             self.attempts = self.checkpoints.count_start()
         self.saved = time.monotonic()

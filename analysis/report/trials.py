@@ -47,7 +47,11 @@ def _run(source: _Source, rows: Sequence[Row]) -> Section:
     ]
     for name in differing([row for row in rows if row["method"] != "baseline"]):
         several = len(_distinct(rows, name)) > 1
-        if several and name not in ("dataset", "model", "width", "method", "epochs", "batch_size"):
+        if (
+            several
+            and not name.startswith("code.")
+            and name not in ("dataset", "model", "width", "method", "epochs", "batch_size")
+        ):
             pairs.append((f"Swept: {short(name)}", _text(_some(_distinct(rows, name)), "not set anywhere")))
     pairs += [
         ("Started", _text(starts[0].strftime("%Y-%m-%d %H:%M UTC") if starts else "", "not recorded")),

@@ -13,7 +13,7 @@ from trainables.fingerprint import code_of
 UNKNOWN = "unknown"
 
 
-def code_now(trial: PlannedTrial) -> str:
+def code_now(trial: PlannedTrial) -> str | None:
     """The code that this command trains it by."""
     return code_of(type(trial.config.method), trial.config.model.model)
 

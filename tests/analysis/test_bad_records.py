@@ -148,3 +148,12 @@ class TestSkipDamaged:
         found = read_sweep(str(sweep), skip_damaged=True)
         assert len(found.trials) == 7
         assert len(found.epochs) == 14
+
+    def test_it_is_never_worse_with_the_flag(self, sweep: Path, command: Callable[..., tuple[int, str, str]]) -> None:
+        """What a command does not read does not end it."""
+        compact(str(sweep))
+        file = sweep / "epochs" / "compacted.parquet"
+        file.write_bytes(file.read_bytes()[:50])
+        without = command(tipping_points.main, sweep)
+        assert without[0] == 0
+        assert command(tipping_points.main, sweep, "--skip-damaged") == without

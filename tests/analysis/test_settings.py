@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -201,10 +202,10 @@ def test_labels_are_unique_wherever_values_are(tmp_path: Path) -> None:
         writer.one(0.9, {}, seed, method="baseline", alpha=None, variant=None)
     labels = [row.label for row in comparisons(writer.read()).tested]
     assert labels == [
-        "alpha=0.29999999999999999",
+        "alpha=0.3",
         "alpha=0.30000000000000004",
         "alpha=1",
-        "alpha=1.0000001000000001",
+        "alpha=1.0000001",
     ]
     page = report(writer.read())
     assert all(text in page for text in labels)
@@ -217,6 +218,41 @@ def test_words_of_two_columns_are_told_apart(tmp_path: Path) -> None:
     rows = writer.read().settings.to_pylist()
     assert [group.label() for group in grouped(rows, ["variant", "reduction"])] == ["reduction=mean", "variant=mean"]
     assert label({"variant": "mean"}) == "mean"
+
+
+@pytest.mark.parametrize(
+    "values", [("1", 1), (None, "none"), (True, "true"), ([1], "1"), (0.5, "0.5"), ("a", None)], ids=str
+)
+def test_values_of_several_types_are_several_settings(values: tuple[Any, Any], tmp_path: Path) -> None:
+    writer = Writer(tmp_path / "s")
+    for value, tip in zip(values, (2, 4), strict=True):
+        writer.trials(curve(tip), config={"method": {"own": value}}, baseline=None)
+    found = tipping_points(writer.read())
+    assert found.by == ["method.own"]
+    assert len({curve.group.label() for curve in found.curves}) == 2
+
+
+def test_own_hyperparameters_that_are_no_numbers_are_named(tmp_path: Path) -> None:
+    writer = Writer(tmp_path / "s")
+    writer.trials(curve(2), config={"method": {"own": math.nan}})
+    with pytest.raises(InputError, match=r"method\.own is nan"):
+        tipping_points(writer.read())
+
+
+def test_codes_of_another_form_are_told_apart_all_the_same(tmp_path: Path) -> None:
+    writer = Writer(tmp_path / "s")
+    for seed, code in enumerate(("", "abc", "a-b-c", "a-b")):
+        for x, score in zip(STRENGTHS, curve(2), strict=True):
+            writer.one(score, {}, seed, alpha=float(x), code=code)
+    assert len(tipping_points(writer.read()).curves) == 4
+
+
+def test_a_curve_without_a_baseline_of_its_own_says_so(tmp_path: Path) -> None:
+    writer = Writer(tmp_path / "s")
+    writer.trials(curve(2), config={"training": {"momentum": 0.9}})
+    writer.trials(curve(2), config={"training": {"momentum": 0.5}}, baseline=None)
+    notes = tipping_points(writer.read()).notes
+    assert any(note.startswith("1 curve without a baseline of the same data") for note in notes)
 
 
 @pytest.mark.parametrize(

@@ -161,17 +161,17 @@ def words(*methods: Method, **training: float) -> list[str]:
 @pytest.mark.parametrize(
     ("methods", "names"),
     [
-        ([Own(0.3), Own(0.30000000000000004)], ["own α=0.29999999999999999", "own α=0.30000000000000004"]),
+        ([Own(0.3), Own(0.30000000000000004)], ["own α=0.3", "own α=0.30000000000000004"]),
         ([Own(1), Own(1.0000001)], ["own α=1", "own α=1.0000001"]),
         ([Own(1), Own(10)], ["own α=1", "own α=10"]),
-        ([Own(size=3), Own(size=None), Method()], ["own α=1 size=3", "own α=1 size=none", "baseline"]),
+        ([Own(size=3), Own(size=None), Method()], ["own α=1 size=3", "own α=1", "baseline"]),
         ([Own(size=3), Own(size=4)], ["own α=1 size=3", "own α=1 size=4"]),
         ([Own(steps=(1, 2)), Own(steps=())], ["own α=1 steps=1,2", "own α=1 steps=none"]),
     ],
 )
 def test_settings_have_names_of_their_own(methods: list[Method], names: list[str]) -> None:
     found = words(*methods)
-    assert [name.replace("1.0000001000000001", "1.0000001") for name in found[::2]] == names
+    assert found[::2] == names
     assert found[::2] == found[1::2]  # whatever the seed
 
 
