@@ -17,7 +17,7 @@ import pytest
 from analysis.comparisons import Comparison, compare, seeds_needed
 from analysis.correlations import spearman_permutation
 from analysis.multiplicity import Adjustment, adjust
-from analysis.tipping_fit import _Logistic
+from analysis.tipping_curves import _Logistic
 from analysis.tipping_points import fit_tipping_point
 from tests.analysis.tipping_simulation import two_segments
 

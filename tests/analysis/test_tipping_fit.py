@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from scipy import optimize, stats
 
-from analysis.tipping_fit import _bootstrap, _crossing, _Logistic, location_difference, resampled_locations
+from analysis.tipping_curves import _bootstrap, _crossing, _Logistic
+from analysis.tipping_fit import location_difference, resampled_locations
 from analysis.tipping_points import fit_tipping_point
 from tests.analysis.tipping_simulation import KINDS, Outcome, curve, figures, report, study
 
