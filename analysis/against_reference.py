@@ -77,8 +77,8 @@ class Comparisons:
     alternative: Alternative
     adjustment: Adjustment
     tested: list[Tested]
-    notes: list[str]
-    """What was left out."""
+    infinite: int
+    """Trials left out, as their value is not finite."""
 
 
 def comparisons(
@@ -120,8 +120,7 @@ def comparisons(
     if not any(row.reference for row in tested):
         raise InputError(f"{sweep.path}: no setting has a reference; {tested[0].label}: {tested[0].reason}")
     infinite = len(measured) - len(values)
-    notes = [f"{count(infinite, 'trial')} with a {quantity.name} that is not finite: left out"] if infinite else []
-    return Comparisons(quantity, what, conditions, by, alternative, adjustment, _adjusted(tested, adjustment), notes)
+    return Comparisons(quantity, what, conditions, by, alternative, adjustment, _adjusted(tested, adjustment), infinite)
 
 
 def _conditions(words: Sequence[str], trials: pa.Table) -> dict[str, Any]:
