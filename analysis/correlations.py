@@ -227,10 +227,10 @@ def correlations(
     samples = []
     for group in groups:
         limit = limits.get(tuple(group.values.values()), (math.inf, ""))[0]
-        samples.append([_sample(group, each, strength, stronger, limit) for each in measured])
-    number = sum(not sample.reason for own in samples for sample in own)
+        samples += [_sample(group, each, strength, stronger, limit) for each in measured]
+    number = sum(not sample.reason for sample in samples)
     permutations = permutations_for(number)
-    tests = [test for own in samples for test in _tests(own, permutations, seed)]
+    tests = _tests(samples, permutations, seed)
     if permutations == MOST_PERMUTATIONS:
         notes.append(f"{number} tests: p below {2 * number / (permutations + 1):.2g} (Holm) cannot be told apart")
     for test in tests:
@@ -330,11 +330,11 @@ def _sample(group: Group, measured: _Measured, strength: str, stronger: Stronger
         return bool(row[strength] <= limit * rounding if stronger == "larger" else row[strength] * rounding >= limit)
 
     trials = [row for row in group.trials if row["trial_id"] in measured.values]
-    kept = [row for row in trials if counts(row)]
+    kept = sorted((row for row in trials if counts(row)), key=lambda row: (row[strength], replicate(row)))
     x = np.array([row[strength] for row in kept], dtype=float)
     y = np.array([measured.values[row["trial_id"]].value for row in kept])
-    runs = sorted({replicate(row) for row in kept})
-    seeds = np.array([runs.index(replicate(row)) for row in kept], dtype=np.int64)
+    runs = {run: index for index, run in enumerate(sorted({replicate(row) for row in kept}))}
+    seeds = np.array([runs[replicate(row)] for row in kept], dtype=np.int64)
     within: NDArray[np.int64] | None = None
     unit: Unit = "trial"
     if measured.reason:
@@ -358,12 +358,12 @@ def _sample(group: Group, measured: _Measured, strength: str, stronger: Stronger
 
 
 def _tests(samples: Sequence[_Sample], permutations: int, seed: int) -> list[Test]:
-    """The tests of one group; metrics of the same trials share the permutations."""
-    alike: dict[tuple[object, ...], list[int]] = {}
+    """The tests; metrics and groups of the same strengths and seeds share the permutations."""
+    alike: dict[tuple[bytes, bytes], list[int]] = {}
     for index, sample in enumerate(samples):
         if not sample.reason:
-            key = (sample.unit, *(row["trial_id"] for row in sample.kept))
-            alike.setdefault(key, []).append(index)
+            within = b"" if sample.within is None else sample.within.tobytes()
+            alike.setdefault((sample.x.tobytes(), within), []).append(index)
     rho: dict[int, Correlation] = {}
     for indices in alike.values():
         first = samples[indices[0]]

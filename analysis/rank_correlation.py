@@ -111,10 +111,12 @@ def spearman_permutations(
     else:
         total = 0
         while total < permutations and left_over.any():
-            number = min(permutations - total, PERMUTATIONS if total == 0 else max(1, _AT_ONCE // len(left)))
+            number = max(1, _AT_ONCE // max(len(left), len(v)))
+            number = min(number, (PERMUTATIONS if total < PERMUTATIONS < permutations else permutations) - total)
             add(_random_orders(blocks, number, rng))
             total += number
-            left_over &= np.minimum(above, below) < _DECIDED
+            if total >= PERMUTATIONS:
+                left_over &= np.minimum(above, below) < _DECIDED
     unseen = 0 if exact else 1  # the order seen is one of those that could have been drawn
     found = []
     for index in range(len(v)):
@@ -151,9 +153,10 @@ def _standard_ranks(values: Floats) -> Floats:
 
 def crossed(strength: ArrayLike, seed: ArrayLike) -> bool:
     """Whether seeds are crossed with strengths: most trials are of a seed that ran several strengths."""
-    x, named = np.asarray(strength, dtype=float), np.unique(np.asarray(seed), return_inverse=True)[1]
-    several = np.array([len(np.unique(x[named == one])) > 1 for one in range(named.max() + 1)])
-    return bool(2 * several[named].sum() > len(x))
+    named = np.unique(np.asarray(seed), return_inverse=True)[1]
+    at = np.unique(np.asarray(strength, dtype=float), return_inverse=True)[1]
+    several = np.bincount(np.unique(np.stack([named, at]), axis=1)[0]) > 1
+    return bool(2 * several[named].sum() > len(named))
 
 
 class Strengths(NamedTuple):

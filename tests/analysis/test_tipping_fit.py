@@ -270,7 +270,11 @@ def test_where_smaller_is_stronger_all_is_mirrored() -> None:
     assert (left.ec10, left.ec50) == pytest.approx((-right.ec10, -right.ec50), abs=1e-6)
     assert left.paper_threshold == pytest.approx(1 / right.paper_threshold)
     assert (left.plateau, left.p_value, left.flags) == (right.plateau, right.p_value, right.flags)
-    # the other way round it has collapsed at the weakest strengths, and the advice is not to sweep stronger ones
+    resampled = [
+        resampled_locations(10 ** (sign * x), y, seeds, fit, rng=rng()) for sign, fit in ((1, right), (-1, left))
+    ]
+    assert resampled[1] == pytest.approx(-resampled[0], abs=1e-9)
+    # the other way round it has collapsed at the weakest strengths
     assert fit_tipping_point(10**-x, y, seeds, rng=rng()).status != "tipping point"
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from analysis import records, tipping_points
 from analysis.records import write_trial
+from analysis.schema import stronger
 from analysis.tipping_points import paper_threshold
 from tests.analysis.conftest import make_trial
 
@@ -346,6 +347,15 @@ def test_mixed_data_sets_are_told_apart(tmp_path: Path, record: Record, command:
     code, out, _ = command(tipping_points.main, tmp_path / "demo")
     assert code == 0
     assert sum(line.startswith(("| digits", "| mnist")) for line in out.splitlines()) == 2
+
+
+@pytest.mark.parametrize(
+    ("column", "which"),
+    [("pixels", "smaller"), ("interval", "smaller"), ("gamma", "smaller"), ("alpha", "larger"), ("eta", "larger")]
+    + [(name, "larger") for name in ("alpha_per_image", "learning_rate", "method.of_ones_own")],
+)
+def test_which_strengths_are_stronger(column: str, which: str) -> None:
+    assert stronger(column) == which
 
 
 def test_k_of_top_gap_tips_towards_small_ones(tmp_path: Path, record: Record, command: Command) -> None:
