@@ -39,6 +39,7 @@ class _Logistic:
         self.floor = float(min(y.min(), 0))
         self.top = float(y.max())
         self.lowest, self.highest = float(x[0]), float(x[-1])
+        self.strengths = len(np.unique(x))
         beyond = y[x >= bracket[1]]
         start = plateau, float(np.median(beyond)), sum(bracket) / 2
         self.parameters = self._best(
@@ -186,7 +187,7 @@ class _Isotonic:
         scale: float,
         bracket: tuple[float, float],
     ) -> None:
-        self.swept, self.at, self.level, self.scale = swept, at, level, scale
+        self.level, self.scale = level, scale
         medians = np.array([np.median(part) for part in np.split(y, np.flatnonzero(np.diff(at)) + 1)])
         last = len(swept) - 1
         near = [min(_WINDOW // 2, index, last - index) for index in range(last + 1)]
@@ -194,23 +195,30 @@ class _Isotonic:
         self.y = np.clip(y, centre - scale, centre + scale)
         self.kept = ~((swept <= bracket[0]) & (medians < level - scale))[at]
 
+        there = np.bincount(at[self.kept], minlength=len(swept))
+        total = np.bincount(at[self.kept], self.y[self.kept], minlength=len(swept))
+        self.swept, self.n = swept[there > 0], there[there > 0]
+        self.mean = total[there > 0] / self.n
+        self.curve = optimize.isotonic_regression(self.mean, weights=self.n, increasing=False).x
+
     def crossing(self) -> float:
         """Where it crosses the level."""
-        kept = self.kept
-        return _isotonic_crossing(self.swept, self.at[kept], self.y[kept], np.ones(kept.sum()), self.level)
+        return _crossing(self.swept, self.curve, self.level)
+
+    def part_within(self, bracket: tuple[float, float]) -> float:
+        """The part of its whole fall that lies within the bracket."""
+        first = np.searchsorted(self.swept, bracket[0], side="right") - 1
+        last = np.searchsorted(self.swept, bracket[1])
+        fall = float(self.curve[0] - self.curve[-1])
+        return float(self.curve[first] - self.curve[last]) / fall if fall > 0 else 0.0
 
     def misfit(self, fit: _Logistic) -> float:
         """p of the fitted curve against the isotonic one, by χ² of what their sums of squares differ in.
 
         The noise is taken as that of a difference of two scores, twice a score's variance: known from few trials, it
         had better not be taken for too small."""
-        at, y = self.at[self.kept], self.y[self.kept]
-        n = np.bincount(at, minlength=len(self.swept))
-        there = n > 0
-        n, mean = n[there], np.bincount(at, y, minlength=len(self.swept))[there] / n[there]
-        curve = optimize.isotonic_regression(mean, weights=n, increasing=False).x
-        squares = [(n * (mean - other) ** 2).sum() for other in (fit.at(self.swept[there]), curve)]
-        free = max(len(np.unique(curve)) - PARAMETERS, 1)
+        squares = [(self.n * (self.mean - other) ** 2).sum() for other in (fit.at(self.swept), self.curve)]
+        free = max(len(np.unique(self.curve)) - PARAMETERS, 1)
         return float(stats.chi2.sf((squares[0] - squares[1]) / (self.scale / 3) ** 2, free))
 
 

@@ -36,6 +36,8 @@ PERMUTATIONS = 9999
 SIGNIFICANCE = 0.05
 _MISFIT = 0.01
 """p of the logistic curve against the isotonic one below which the latter is the location."""
+_CLIFF = 0.75
+"""Part of an isotonic curve's fall within the bracket from which on it tells no place in it."""
 _KNOWN_FROM = 3
 """Strengths below the fall that a plateau is known from."""
 
@@ -108,7 +110,8 @@ def fit_curve(
     crosses the level, within the bracket, ("isotonic", flagged) if the fitted t80 lies outside of the bracket, if the
     fit is worse than the isotonic curve by more than the noise explains (p < .01), and for four strengths or fewer,
     which cannot tell the curve's four parameters (EC10 and EC50 are nan then). It is the bracket's middle (flagged)
-    where the whole fall lies between two strengths, so that every place between them fits as well. A strength weaker
+    where the fall, or three quarters of it where the logistic curve does not fit, lies between two strengths, so that
+    every place between them fits as well. A strength weaker
     than the location at which most seeds have collapsed is a dip, flagged, and one beyond it at which most have not, a
     recovery; the isotonic curve leaves dips out.
 
@@ -279,7 +282,7 @@ def _locate(
     fit: _Logistic, isotonic: _Isotonic, bracket: tuple[float, float], flags: list[str]
 ) -> tuple[float, LocatedBy]:
     crossing = min(max(isotonic.crossing(), bracket[0]), bracket[1])
-    strengths = len(isotonic.swept)
+    strengths = fit.strengths
     if strengths <= PARAMETERS:
         flags.append(f"{strengths} strengths are too few for the fit: interpolated between the means")
         return crossing, "isotonic"
@@ -289,10 +292,15 @@ def _locate(
     if fit.is_steeper_than(bracket):
         flags.append("steeper than the grid: the middle of the bracket")
         return sum(bracket) / 2, "middle of the bracket"
-    if not bracket[0] <= fit.location <= bracket[1]:
+    outside = not bracket[0] <= fit.location <= bracket[1]
+    misfit = not outside and isotonic.misfit(fit) < _MISFIT
+    if (outside or misfit) and isotonic.part_within(bracket) >= _CLIFF:
+        flags.append("steeper than the grid: the middle of the bracket")
+        return sum(bracket) / 2, "middle of the bracket"
+    if outside:
         flags.append("located by the isotonic curve: the fit is outside of the bracket")
         return crossing, "isotonic"
-    if isotonic.misfit(fit) < _MISFIT:
+    if misfit:
         flags.append("located by the isotonic curve: the logistic curve fits worse than noise explains")
         return crossing, "isotonic"
     return fit.location, "logistic"

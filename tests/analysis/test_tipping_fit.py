@@ -368,6 +368,16 @@ def test_a_slow_drift_is_located_by_the_isotonic_curve() -> None:
     assert found.low <= 3.3 <= found.high
 
 
+def test_a_drift_to_a_cliff_is_in_the_middle_of_its_gap() -> None:
+    """From .9 down to .75 and from there to .1 between 10^4 and 10^4.2: no trial tells where between them."""
+    x, seeds = np.tile(np.linspace(0, 6, 31), 3), np.repeat([0, 1, 2], 31)
+    y = np.where(x < 4.1, 0.9 - 0.06 * np.clip(x - 1.5, 0, None), 0.1) + 0.004 * rng(9).normal(size=len(x))
+    found = fit_tipping_point(10**x, y, seeds, rng=rng())
+    assert found.bracket == pytest.approx((4.0, 4.2))
+    assert found.log10_strength == pytest.approx(4.1)
+    assert found.located_by == "middle of the bracket"
+
+
 def test_differences_by_hand() -> None:
     """Two curves two decades apart, without noise: every resample gives the same, so the brackets alone make the
     interval: widths 0.25 and 0.25."""

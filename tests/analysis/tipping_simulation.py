@@ -143,7 +143,8 @@ def draw_shape(shape: str, rng: np.random.Generator) -> Drawn:
             # down by a line to less than the level, then a fall of what is left
             slope = rng.uniform(0.05, 0.18) * plateau / (t - begins)
             line = plateau - slope * np.clip(x - begins, 0, t - begins)
-            fraction, steepness = (level - CHANCE) / (line.min() - CHANCE), rng.uniform(1.5, 8)
+            fraction = (level - CHANCE) / (line.min() - CHANCE)
+            steepness = rng.uniform(1.5, 8) if rng.random() < 0.7 else 60.0
             fall = 1 + np.exp(np.clip(steepness * (x - t) + math.log(1 / fraction - 1), -500, 500))
             y = CHANCE + (line - CHANCE) / fall if tips else line
     else:
