@@ -111,9 +111,10 @@ def fit_curve(
     fit is worse than the isotonic curve by more than the noise explains (p < .01), and for four strengths or fewer,
     which cannot tell the curve's four parameters (EC10 and EC50 are nan then). It is the bracket's middle (flagged)
     where the fall, or three quarters of it where the logistic curve does not fit, lies between two strengths, so that
-    every place between them fits as well. A strength weaker
-    than the location at which most seeds have collapsed is a dip, flagged, and one beyond it at which most have not, a
-    recovery; the isotonic curve leaves dips out.
+    every place between them fits as well.
+
+    A strength weaker than the location at which most seeds have collapsed is a dip, flagged, and one beyond it at which
+    most have not, a recovery; the isotonic curve leaves dips out.
 
     Raises `ValueError` for lengths that differ, strengths that are negative or not finite, scores that are not finite,
     fewer than two distinct strengths above zero, a share outside (0, 1), and a baseline that is not finite.

@@ -80,6 +80,11 @@ def _strength_axis(axes: Axes, strengths: Sequence[float], stronger: Stronger) -
     axes.xaxis.set_minor_formatter(NullFormatter())
 
 
+def _strength_name(strength: str, stronger: Stronger | None) -> str:
+    reversed_ = (stronger or stronger_of(strength)) == "smaller"
+    return f"{axis_name(strength)}{', stronger to the right' if reversed_ else ''}"
+
+
 @dataclass(frozen=True)
 class StrengthGroup:
     """Scores of one group of trials by strength: one entry per trial in `strength` (> 0), `score`, `diverged`."""
@@ -162,7 +167,7 @@ def strength_figure(
                 axes.set_title(f"{title}\n{tips}" if tips else title, fontsize=8)
         rows = max(sum(math.isfinite(group.location) for _, group in members) for members in shown)
         _score_axis(panels, scores, ends, _FOOT + _FOOT_STEP * (rows - 0.4) + (0 if one else 0.05) if rows else 0.0)
-        _name_axes(figure, panels, axis_name(strength), axis_name(metric))
+        _name_axes(figure, panels, _strength_name(strength, stronger), axis_name(metric))
         if one:
             _legend(figure, _group_handles(groups), "outside upper center")
         level = f"{100 * share:.4g}% of the reference level" if direction == "max" else f"reference level / {share:.4g}"
@@ -360,7 +365,7 @@ def metric_figure(
         figure, grid = _grid(len(panels), columns, (3.4, 2.3), (0.2, 0.1))
         for axes, panel in zip(grid, panels, strict=True):
             _draw_metric(axes, panel, stronger or stronger_of(strength))
-            axes.set(xlabel=axis_name(strength), ylabel=axis_name(panel.metric))
+            axes.set(xlabel=_strength_name(strength, stronger), ylabel=axis_name(panel.metric))
         figure.align_ylabels()
         handles = [_handle(0, "trial", linestyle="")]
         if any(len(panel.error) for panel in panels):

@@ -230,6 +230,7 @@ def test_stronger_ones_lie_to_the_right() -> None:
     ):
         low, high = figure.axes[0].get_xlim()
         assert (low > high) == falls
+        assert ("stronger to the right" in figure.axes[0].get_xlabel()) == falls
     panel = MetricPanel("a", "entropy", [1, 10, 100], [1, 2, 3], beyond=10.0, note="ρ = 1")
     figure = figures.metric_figure([panel], strength="pixels", excluded="too strong")
     assert figure.axes[0].get_xlim()[0] > 100
