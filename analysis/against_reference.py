@@ -22,10 +22,10 @@ from analysis.groups import (
     check_finished,
     check_pure,
     check_rows,
-    check_values,
     count,
     differing,
     find_quantity,
+    finite,
     grouped,
     key_order,
     of_like_code,
@@ -77,6 +77,8 @@ class Comparisons:
     alternative: Alternative
     adjustment: Adjustment
     tested: list[Tested]
+    infinite: int
+    """Trials left out, as their value is not finite."""
 
 
 def comparisons(
@@ -91,16 +93,16 @@ def comparisons(
     """Each setting of a sweep against its reference: the unregularised trials, or those that `baseline` names as
     column=value, that agree with it in data set, model and training.
 
-    Raises `InputError` for unknown columns and metrics, groups that mix data sets, networks or seeds, and a record in
-    which no setting has a reference.
+    Trials with a value that is not finite are left out and counted. Raises `InputError` for unknown columns and
+    metrics, groups that mix data sets, networks or seeds, and a record in which no setting has a reference.
     """
     every = sweep.settings.to_pylist()
     check_columns("--by", by or (), sweep.settings)
     conditions = _conditions(baseline, sweep.settings) if baseline is not None else {}
     check_finished(sweep)
     quantity = find_quantity("--metric", metric, sweep)
-    values = {trial: found.value for trial, found in values_of(sweep, quantity).items()}
-    check_values(values_of(sweep, quantity), quantity.name)
+    measured = values_of(sweep, quantity)
+    values = {trial: found.value for trial, found in finite(measured).items()}
     check_rows(every)
     groups, references, by = _settings(every, conditions, by)
     if not references and conditions:
@@ -117,7 +119,8 @@ def comparisons(
     tested = [_test(group, *_reference(group, references, conditions), values, alternative) for group in groups]
     if not any(row.reference for row in tested):
         raise InputError(f"{sweep.path}: no setting has a reference; {tested[0].label}: {tested[0].reason}")
-    return Comparisons(quantity, what, conditions, by, alternative, adjustment, _adjusted(tested, adjustment))
+    infinite = len(measured) - len(values)
+    return Comparisons(quantity, what, conditions, by, alternative, adjustment, _adjusted(tested, adjustment), infinite)
 
 
 def _conditions(words: Sequence[str], trials: pa.Table) -> dict[str, Any]:

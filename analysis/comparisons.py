@@ -24,7 +24,7 @@ from rich.table import Table
 
 from analysis.against_reference import Comparisons, Tested, _said, comparisons
 from analysis.command_line import make_console, parse, run
-from analysis.groups import Quantity, about_folds, count, values_of
+from analysis.groups import Quantity, about_folds, count, finite, values_of
 from analysis.multiplicity import ADJUSTMENTS, Adjustment
 from analysis.records import Sweep
 from analysis.results import SweepFlags, arrow, finish, read
@@ -192,12 +192,14 @@ def _notes(result: Comparisons, sweep: Sweep) -> list[str]:
     table = sweep.trials.select(["trial_id", "status", "seed", "fold"]).to_pylist()
     notes += [about_folds(table)] if about_folds(table) else []
     failed = sum(row["status"] == "failed" for row in table)
-    values = values_of(sweep, quantity)
-    missing = len(table) - failed - len(values)
+    measured = values_of(sweep, quantity)
+    values = finite(measured)
+    missing = len(table) - failed - len(measured)
     diverged = sum(row["status"] == "diverged" and row["trial_id"] in values for row in table)
     for n, how in (
         (failed, "failed: left out"),
         (missing, f"without {quantity.name}: left out"),
+        (len(measured) - len(values), f"with a {quantity.name} that is not finite: left out"),
         (diverged, f"diverged: counted with the {quantity.name} they have"),
     ):
         if n:

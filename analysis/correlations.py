@@ -3,20 +3,21 @@
     python -m analysis.correlations results/gradient_reg --metrics faithfulness:gradient faithfulness:deeplift
 
 Spearman's ρ with a permutation test whose p-value is never zero (Phipson and Smyth 2010), as the input-gradient
-regularisation paper has it (Section 3.2), and Pearson's r between log₁₀ strength and the metric.
+regularisation paper has it (Section 3.2), and Pearson's r between log₁₀ strength and the metric. Orders are changed
+within seeds (and folds) where these are crossed with strengths, so that what seeds differ in is no noise. Where trials
+of one strength have more in common than the trend, they do not tell of it independently: the unit is the strength then.
 """
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from analysis.command_line import InputError, parse, print_table, run
 from analysis.groups import (
@@ -33,16 +34,34 @@ from analysis.groups import (
     count,
     differing,
     find_quantity,
+    finite,
     grouped,
     image_values,
     pooled,
     quantities,
+    replicate,
     values_of,
 )
 from analysis.lazily import lazily
 from analysis.multiplicity import ADJUSTMENTS, Adjustment, adjust
+from analysis.rank_correlation import (
+    EXACT_UP_TO,
+    MOST_PERMUTATIONS,
+    Correlation,
+    Floats,
+    Linear,
+    by_strength,
+    crossed,
+    pearson,
+    permutations_for,
+    rho_over_images,
+    spearman_permutation,
+    spearman_permutations,
+)
 from analysis.records import Sweep
 from analysis.results import StrengthFlags, arrow, finish, read
+from analysis.schema import HYPERPARAMETERS, Stronger
+from analysis.schema import stronger as stronger_of
 from analysis.tipping_points import Curve, NothingToJudge, TippingPoints, tipping_points
 
 if TYPE_CHECKING:
@@ -50,125 +69,24 @@ if TYPE_CHECKING:
 
 stats = lazily("scipy.stats")
 
-Floats = NDArray[np.float64]
+__all__ = [
+    "Correlation",
+    "Correlations",
+    "Linear",
+    "Test",
+    "correlations",
+    "pearson",
+    "rho_over_images",
+    "spearman_permutation",
+    "spearman_permutations",
+    "table",
+]
 
-EXACT_UP_TO = 7
-PERMUTATIONS = 9999
-BOOTSTRAPS = 999
-_TIES = 1e-12
-"""Correlations of equal rank orders differ by rounding."""
 _MAX_PANELS = 24
 
 
-class Correlation(NamedTuple):
-    """ρ in [−1, 1] and its p-value in (0, 1]; both nan where x or y is constant."""
-
-    rho: float
-    p_value: float
-
-
-def spearman_permutation(
-    x: ArrayLike, y: ArrayLike, *, permutations: int = PERMUTATIONS, rng: np.random.Generator | None = None
-) -> Correlation:
-    """Spearman's ρ of two samples (n,) and its two-sided permutation p-value, midranks for ties.
-
-    With b of m = `permutations` random orders at least as far out as the one seen, p = (b + 1)/(m + 1) of the smaller
-    tail, doubled, as `scipy.stats.permutation_test` does: at least 2/(m + 1). Up to n = 7 all n! orders are enumerated,
-    and p is the exact share. `rng` draws the orders (default: a new generator, so that p differs from call to call).
-
-    Raises `ValueError` for samples of different or less than three entries, entries that are not finite, and fewer than
-    one permutation.
-    """
-    left, right = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
-    if left.ndim != 1 or left.shape != right.shape:
-        raise ValueError(f"x, y: shapes {left.shape}, {right.shape}, allowed are two equal ones of at least 3 entries")
-    return spearman_permutations(left, right[None], permutations=permutations, rng=rng)[0]
-
-
-def spearman_permutations(
-    x: ArrayLike, metrics: ArrayLike, *, permutations: int = PERMUTATIONS, rng: np.random.Generator | None = None
-) -> list[Correlation]:
-    """`spearman_permutation` of x (n,) with each row of `metrics` (K, n), all by the same permutations.
-
-    Raises `ValueError` as it does.
-    """
-    left, right = np.asarray(x, dtype=float), np.asarray(metrics, dtype=float)
-    if left.ndim != 1 or right.ndim != 2 or right.shape[1:] != left.shape or len(left) < 3:
-        raise ValueError(f"x, y: shapes {left.shape}, {right.shape[1:]}, allowed are equal ones of at least 3 entries")
-    if not (np.isfinite(left).all() and np.isfinite(right).all()):
-        raise ValueError("x, y: not finite somewhere, allowed are finite numbers; leave the others out of both")
-    if permutations < 1:
-        raise ValueError(f"permutations: {permutations}, allowed are whole numbers of at least 1")
-    u, v = _standard_ranks(left), _standard_ranks(right)
-    if len(left) <= EXACT_UP_TO:
-        orders = np.array(list(itertools.permutations(range(len(left)))))
-        unseen = 0
-    else:
-        rng = np.random.default_rng() if rng is None else rng
-        orders = rng.permuted(np.tile(np.arange(len(left)), (permutations, 1)), axis=1)
-        unseen = 1  # the order seen is one of those that could have been drawn
-    null = u[orders] @ v.T
-    found = []
-    for index, ranks in enumerate(v):
-        rho = float(np.clip(u @ ranks, -1, 1))
-        if not (u.any() and ranks.any()):
-            found.append(Correlation(math.nan, math.nan))
-            continue
-        above, below = (null[:, index] >= rho - _TIES).sum(), (null[:, index] <= rho + _TIES).sum()
-        smaller = (min(above, below) + unseen) / (len(null) + unseen)
-        found.append(Correlation(rho, float(min(1.0, 2 * smaller))))
-    return found
-
-
-def _standard_ranks(values: Floats) -> Floats:
-    """Midranks along the last axis with mean 0 and norm 1; zeros where all are equal."""
-    ranks = stats.rankdata(values, axis=-1)
-    centred = ranks - ranks.mean(-1, keepdims=True)
-    norm = np.linalg.norm(centred, axis=-1, keepdims=True)
-    return np.divide(centred, norm, out=np.zeros_like(centred), where=norm > 1e-9)
-
-
-class Linear(NamedTuple):
-    """Pearson's r with its 95% interval (Fisher's z) and two-sided p-value; nan where x or y is constant."""
-
-    r: float
-    low: float
-    high: float
-    p_value: float
-
-
-def pearson(x: ArrayLike, y: ArrayLike) -> Linear:
-    """Pearson's r of two samples (n,), by scipy. The interval needs n ≥ 4, and is nan below.
-
-    Raises `ValueError` for samples of different or less than three entries.
-    """
-    left, right = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
-    if left.ndim != 1 or left.shape != right.shape or len(left) < 3:
-        raise ValueError(f"x, y: shapes {left.shape}, {right.shape}, allowed are two equal ones of at least 3 entries")
-    if np.ptp(left) == 0 or np.ptp(right) == 0:
-        return Linear(*(math.nan,) * 4)
-    result = stats.pearsonr(left, right)
-    interval = result.confidence_interval(0.95) if len(left) > 3 else (math.nan, math.nan)
-    return Linear(float(result.statistic), float(interval[0]), float(interval[1]), float(result.pvalue))
-
-
-def rho_over_images(x: ArrayLike, values: ArrayLike, *, rng: np.random.Generator) -> tuple[float, float]:
-    """95% percentile interval of Spearman's ρ between x (n,) and each model's mean over images, `values` (n, images)
-    with nan where undefined, images drawn with replacement: how far ρ depends on which images were measured."""
-    left, matrix = np.asarray(x, dtype=float), np.asarray(values, dtype=float)
-    known = np.isfinite(matrix)
-    drawn = rng.multinomial(matrix.shape[1], np.full(matrix.shape[1], 1 / matrix.shape[1]), size=BOOTSTRAPS)
-    counts = drawn @ known.T.astype(float)
-    means = (drawn @ np.where(known, matrix, 0).T) / np.where(counts > 0, counts, math.nan)
-    means = means[np.isfinite(means).all(1)]
-    if len(means) == 0:
-        return math.nan, math.nan
-    rho = np.clip(_standard_ranks(means) @ _standard_ranks(left), -1, 1)
-    low, high = np.quantile(rho, [0.025, 0.975])
-    return float(low), float(high)
-
-
 Until = Literal["paper", "t80", "all"]
+Unit = Literal["trial", "strength"]
 
 # what a task asks for and no regulariser's strength: where accuracy falls with it nothing tips over
 OF_THE_TASK = ("deformation_strength",)
@@ -184,7 +102,7 @@ class Test:
     """Every trial of the group with a strength above zero that has a value."""
     values: list[Value]
     limit: float
-    """Trials of a larger strength are left out; inf: none."""
+    """Trials of a stronger strength are left out; inf: none."""
     kept: int
     dropped: int
     missing: int
@@ -194,11 +112,16 @@ class Test:
     images: tuple[float, float]
     """95% interval of ρ over the images; nan where the record has no values of single images."""
     reason: str = ""
+    unit: Unit = "trial"
+    """What ρ and r are over: trials, or strengths with the mean of theirs, where these share an effect."""
+    within_seed: bool = False
+    """Whether orders were changed within seeds (and folds) only."""
 
 
 @dataclass(frozen=True)
 class Correlations:
     strength: str
+    stronger: Stronger
     until: Until
     by: list[str]
     adjustment: Adjustment
@@ -209,12 +132,15 @@ class Correlations:
     """p of each test's r, adjusted likewise."""
     curves: list[Curve]
     notes: list[str]
+    permutations: int
+    """Drawn for a p-value that is small: in proportion to the number of tests."""
 
 
 def correlations(
     sweep: Sweep,
     *,
     strength: str = "alpha",
+    stronger: Stronger | None = None,
     metrics: Sequence[str] | None = None,
     by: Sequence[str] | None = None,
     until: Until | None = None,
@@ -225,7 +151,9 @@ def correlations(
     seed: int = 0,
 ) -> Correlations:
     """Each metric (default: all that the record has beside accuracy and loss) against strength, one test for each
-    combination of values of the columns `by` (default: all settings that differ), one point per trial.
+    combination of values of the columns `by` (default: all settings that differ), one point per trial; where a
+    strength's trials share an effect, per strength. Coefficients of the methods, which strength sets, are no tests;
+    trials whose value of a metric is not finite are left out of its test and counted.
 
     `until` says which models count: up to and including the threshold of the paper's rule, up to t80, or all; by
     default the paper's rule, and all where the strength is the task's and no regulariser's (deformation_strength).
@@ -234,6 +162,8 @@ def correlations(
     Raises `InputError` for unknown columns and metrics, groups that mix data sets or networks, and a record in which
     there is nothing to correlate.
     """
+    if stronger is None:
+        stronger = stronger_of(strength)
     if until is None:
         until = "all" if strength in OF_THE_TASK else "paper"
     check_strength(strength, sweep.settings)
@@ -243,7 +173,8 @@ def correlations(
         raise InputError(f"--metrics: none given; there are {', '.join(quantities(sweep)) or 'none in this record'}")
     if metrics is None:
         known = quantities(sweep)
-        chosen = [q for name, q in known.items() if name not in ("top1", "top5", "loss")] or list(known.values())
+        tested = {name: q for name, q in known.items() if not _is_coefficient(q, sweep)}
+        chosen = [q for name, q in tested.items() if name not in ("top1", "top5", "loss")] or list(tested.values())
     else:
         chosen = [find_quantity("--metrics", name, sweep) for name in dict.fromkeys(metrics)]
     finished = [row for row in sweep.settings.to_pylist() if row["status"] != "failed"]
@@ -260,27 +191,54 @@ def correlations(
     groups = grouped(rows, columns)
     check_pure(groups, columns, strength)
     curves: list[Curve] = []
-    notes = []
-    notes += pooled(groups, strength)
+    notes = pooled(groups, strength)
+    if metrics is None and len(tested) < len(known):
+        names = sorted({q.metric for name, q in known.items() if name not in tested})
+        notes.append(f"{', '.join(names)}: coefficients of the method itself, which strength sets: no tests")
     if until != "all":
         try:
             if points is None:
                 points = tipping_points(
-                    sweep, strength=strength, by=columns, share=share, reference_below=reference_below, seed=seed
+                    sweep,
+                    strength=strength,
+                    stronger=stronger,
+                    by=columns,
+                    share=share,
+                    reference_below=reference_below,
+                    seed=seed,
                 )
             curves = points.curves
         except NothingToJudge as error:
             notes.append(f"all models count, as none can be left out by --until {until}: {error}")
-    limits = {tuple(curve.group.values.values()): _limit(curve, until) for curve in curves}
+    limits = {tuple(curve.group.values.values()): _limit(curve, until, strength, stronger) for curve in curves}
     for curve in curves:
-        limit, why = _limit(curve, until)
+        _, why = limits[tuple(curve.group.values.values())]
         if why:
             notes.append(f"{curve.group.label()}: {why}")
-    measured = [(quantity, values_of(sweep, quantity), image_values(sweep, quantity)) for quantity in chosen]
-    tests = []
+    measured = [
+        _Measured(
+            quantity,
+            finite(values_of(sweep, quantity)),
+            image_values(sweep, quantity),
+            "a coefficient of the method itself: no test" if _is_coefficient(quantity, sweep) else "",
+        )
+        for quantity in chosen
+    ]
+    samples = []
     for group in groups:
         limit = limits.get(tuple(group.values.values()), (math.inf, ""))[0]
-        tests += _tests(group, measured, strength, limit, seed)
+        samples += [_sample(group, each, strength, stronger, limit) for each in measured]
+    number = sum(not sample.reason for sample in samples)
+    permutations = permutations_for(number)
+    tests = _tests(samples, permutations, seed)
+    if permutations == MOST_PERMUTATIONS:
+        notes.append(f"{number} tests: p below {2 * number / (permutations + 1):.2g} (Holm) cannot be told apart")
+    for test in tests:
+        if test.unit == "strength":
+            notes.append(
+                f"{test.group.label()}, {test.quantity.name}: trials of one {strength} share more than the trend "
+                f"(p < .05): the unit is the {strength}, with the mean of its trials"
+            )
     for test in tests:
         if test.missing and not test.reason:
             without = count(test.missing, "model")
@@ -300,6 +258,7 @@ def correlations(
             notes.append(f"{count(n, 'trial')} {what}")
     return Correlations(
         strength,
+        stronger,
         until,
         columns,
         adjustment,
@@ -308,11 +267,18 @@ def correlations(
         adjust([test.linear.p_value for test in tests], adjustment),
         curves,
         notes,
+        permutations,
     )
 
 
-def _limit(curve: Curve, until: Until) -> tuple[float, str]:
-    """The largest strength that counts, and what has to be said of it."""
+def _is_coefficient(quantity: Quantity, sweep: Sweep) -> bool:
+    """Whether a measurement is of the method's own hyperparameters, such as LOCO-REG's η of a layer."""
+    name = quantity.metric
+    return quantity.measured and (name in HYPERPARAMETERS or f"method.{name}" in sweep.settings.column_names)
+
+
+def _limit(curve: Curve, until: Until, strength: str, stronger: Stronger) -> tuple[float, str]:
+    """The strongest strength that counts, and what has to be said of it; inf: all count."""
     if curve.fit is None:
         return math.inf, f"all models count: {curve.reason}"
     if until == "paper":
@@ -322,78 +288,124 @@ def _limit(curve: Curve, until: Until) -> tuple[float, str]:
     if curve.fit.status == "tipping point":
         return float(10**curve.fit.log10_strength), ""
     if curve.fit.status == "below range":
-        return 0.0, "no model counts: collapsed from the smallest strength on"
+        nothing = 0.0 if stronger == "larger" else 2 * max(row[strength] for row in curve.trials)
+        return nothing, "no model counts: collapsed from the weakest strength on"
     if curve.fit.status == "inconclusive":
         return math.inf, "all models count: whether accuracy tips over is inconclusive"
     return math.inf, ""
 
 
-def _tests(
-    group: Group,
-    measured: Sequence[tuple[Quantity, dict[str, Value], ImageValues | None]],
-    strength: str,
-    limit: float,
-    seed: int,
-) -> list[Test]:
-    rounding = 1 + 1e-12
-    by_trials: dict[tuple[str, ...], list[int]] = {}
-    gathered = []
-    for index, (quantity, value, _) in enumerate(measured):
-        trials = [
-            row for row in group.trials if row["trial_id"] in value and math.isfinite(value[row["trial_id"]].value)
-        ]
-        kept = [row for row in trials if row[strength] <= limit * rounding]
-        gathered.append((quantity, value, trials, kept))
-        by_trials.setdefault(tuple(row["trial_id"] for row in kept), []).append(index)
+@dataclass(frozen=True)
+class _Measured:
+    """A quantity with its finite values, and why it is none to test."""
+
+    quantity: Quantity
+    values: dict[str, Value]
+    images: ImageValues | None
+    reason: str
+
+
+@dataclass(frozen=True)
+class _Sample:
+    """What a test is of: the trials of a group that count, with x and y; `reason`: why there is no test."""
+
+    group: Group
+    measured: _Measured
+    limit: float
+    trials: list[Row]
+    kept: list[Row]
+    missing: int
+    x: Floats
+    y: Floats
+    within: NDArray[np.int64] | None
+    unit: Unit
+    reason: str
+
+
+def _sample(group: Group, measured: _Measured, strength: str, stronger: Stronger, limit: float) -> _Sample:
+    def counts(row: Row) -> bool:
+        rounding = 1 + 1e-12
+        if math.isinf(limit):
+            return True
+        return bool(row[strength] <= limit * rounding if stronger == "larger" else row[strength] * rounding >= limit)
+
+    trials = [row for row in group.trials if row["trial_id"] in measured.values]
+    kept = sorted((row for row in trials if counts(row)), key=lambda row: (row[strength], replicate(row)))
+    x = np.array([row[strength] for row in kept], dtype=float)
+    y = np.array([measured.values[row["trial_id"]].value for row in kept])
+    runs = {run: index for index, run in enumerate(sorted({replicate(row) for row in kept}))}
+    seeds = np.array([runs[replicate(row)] for row in kept], dtype=np.int64)
+    within: NDArray[np.int64] | None = None
+    unit: Unit = "trial"
+    if measured.reason:
+        reason = measured.reason
+    elif not trials:
+        reason = "no trial has a finite value: measure it, or choose other --metrics"
+    elif len(kept) < 3:
+        reason = f"{len(kept)} of 3 models needed: sweep more strengths, or count more with --until all"
+    elif len(set(x)) < 2:
+        reason = f"one {strength} only: sweep more"
+    elif np.ptp(y) == 0:
+        reason = "the same value for every model"
+    else:
+        reason = ""
+        within = seeds if len(runs) > 1 and crossed(x, seeds) else None
+        means = by_strength(x, y, within)
+        if means.share_an_effect and np.ptp(means.mean) > 0:
+            x, y, within, unit = means.strength, means.mean, None, "strength"
+    missing = sum(counts(row) for row in group.trials) - len(kept)
+    return _Sample(group, measured, limit, trials, kept, missing, x, y, within, unit, reason)
+
+
+def _tests(samples: Sequence[_Sample], permutations: int, seed: int) -> list[Test]:
+    """The tests; metrics and groups of the same strengths and seeds share the permutations."""
+    alike: dict[tuple[bytes, bytes], list[int]] = {}
+    for index, sample in enumerate(samples):
+        if not sample.reason:
+            within = b"" if sample.within is None else sample.within.tobytes()
+            alike.setdefault((sample.x.tobytes(), within), []).append(index)
     rho: dict[int, Correlation] = {}
-    for indices in by_trials.values():
-        kept = gathered[indices[0]][3]
-        if len(kept) < 3:
-            continue
-        # metrics of the same trials share the permutations
-        x = [row[strength] for row in kept]
-        y = [[gathered[index][1][row["trial_id"]].value for row in kept] for index in indices]
-        rho |= zip(indices, spearman_permutations(x, y, rng=np.random.default_rng(seed)), strict=True)
-    nothing, line = Correlation(math.nan, math.nan), Linear(*(math.nan,) * 4)
-    found = []
-    for index, (quantity, value, trials, kept) in enumerate(gathered):
-        candidates = [row for row in group.trials if row[strength] <= limit * rounding]
-        correlation, linear, images = rho.get(index, nothing), line, (math.nan, math.nan)
-        if not trials:
-            reason = "no trial has a value: measure it, or choose other --metrics"
-        elif len(kept) < 3:
-            reason = f"{len(kept)} of 3 models needed: sweep more strengths, or count more with --until all"
-        elif len({row[strength] for row in kept}) < 2:
-            reason = f"one {strength} only: sweep more"
-        elif math.isnan(correlation.rho):
-            reason = "the same value for every model"
-        else:
-            reason = ""
-            own = [value[row["trial_id"]].value for row in kept]
-            linear = pearson(np.log10([row[strength] for row in kept]), own)
-            single = measured[index][2]
+    for indices in alike.values():
+        first = samples[indices[0]]
+        found = spearman_permutations(
+            first.x,
+            [samples[index].y for index in indices],
+            within=first.within,
+            permutations=permutations,
+            rng=np.random.default_rng(seed),
+        )
+        rho |= zip(indices, found, strict=True)
+    tests = []
+    for index, sample in enumerate(samples):
+        measured, kept = sample.measured, sample.kept
+        linear, images = Linear(*(math.nan,) * 4), (math.nan, math.nan)
+        if not sample.reason:
+            linear = pearson(np.log10(sample.x), sample.y)
+            single = measured.images
             # the n-th image of one fold is another one than that of the next
-            alike = single is not None and len({row["fold"] for row in kept}) == 1
-            matrix = single.of([row["trial_id"] for row in kept]) if single is not None and alike else None
+            alone = single is not None and sample.unit == "trial" and len({row["fold"] for row in kept}) == 1
+            matrix = single.of([row["trial_id"] for row in kept]) if single is not None and alone else None
             if matrix is not None:
-                images = rho_over_images([row[strength] for row in kept], matrix, rng=np.random.default_rng(seed))
-        found.append(
+                images = rho_over_images(sample.x, matrix, rng=np.random.default_rng(seed))
+        tests.append(
             Test(
-                group,
-                quantity,
-                trials,
-                [value[row["trial_id"]] for row in trials],
-                limit,
+                sample.group,
+                measured.quantity,
+                sample.trials,
+                [measured.values[row["trial_id"]] for row in sample.trials],
+                sample.limit,
                 len(kept),
-                len(trials) - len(kept),
-                len(candidates) - len(kept),
-                correlation,
+                len(sample.trials) - len(kept),
+                sample.missing,
+                rho.get(index, Correlation(math.nan, math.nan)),
                 linear,
                 images,
-                reason,
+                sample.reason,
+                sample.unit,
+                sample.within is not None,
             )
         )
-    return found
+    return tests
 
 
 @dataclass
@@ -453,8 +465,9 @@ def _print(result: Correlations) -> None:
         "all": "all",
     }[result.until]
     print(
-        f"{count(number, 'test')}; models kept: {kept}; p of ρ by {PERMUTATIONS} permutations (exact up to n = "
-        f"{EXACT_UP_TO}), two-sided; r with log10 {result.strength}"
+        f"{count(number, 'test')}; models kept: {kept}; p of ρ by up to {result.permutations} permutations"
+        f"{' within seeds' if any(test.within_seed for test in result.tests) else ''} (exact up to {EXACT_UP_TO}! "
+        f"orders), two-sided; r with log10 {result.strength}"
     )
     for note in result.notes:
         print(note)
@@ -475,7 +488,8 @@ def table(result: Correlations, trials: pa.Schema) -> pa.Table:
     fields = [pa.field(name, trials.field(name).type) for name in result.by]
     fields += [pa.field(name, pa.string()) for name in ("metric", "component")]
     fields.append(pa.field("level", pa.float64()))
-    fields += [pa.field(name, pa.string()) for name in ("options", "strength", "until", "adjustment", "reason")]
+    fields += [pa.field(name, pa.string()) for name in ("options", "strength", "until", "adjustment", "reason", "unit")]
+    fields.append(pa.field("within_seed", pa.bool_()))
     fields += [pa.field(name, pa.int64()) for name in ("kept", "dropped", "missing")]
     numbers: tuple[str, ...] = ("limit", "rho", "rho_low", "rho_high", "p_value", "p_adjusted")
     numbers += ("r", "r_low", "r_high", "r_p_value", "r_p_adjusted")
@@ -486,6 +500,7 @@ def table(result: Correlations, trials: pa.Schema) -> pa.Table:
         row = {**test.group.values, "metric": quantity.metric, "component": quantity.component, "level": quantity.level}
         row |= {"options": quantity.with_options}
         row |= {"strength": result.strength, "until": result.until, "adjustment": result.adjustment}
+        row |= {"unit": test.unit, "within_seed": test.within_seed}
         row |= {"reason": test.reason, "kept": test.kept, "dropped": test.dropped, "missing": test.missing}
         row |= {"limit": None if math.isinf(test.limit) else test.limit}
         row |= {"rho": test.rho.rho, "p_value": test.rho.p_value, "p_adjusted": float(adjusted)}
@@ -508,7 +523,7 @@ def panels(result: Correlations) -> list[MetricPanel]:
     for index in sorted(order):
         test = result.tests[index]
         error = [
-            math.nan if not (value.std and value.n and value.n > 1)
+            math.nan if not (value.std and math.isfinite(value.std) and value.n and value.n > 1)
             else float(stats.t.ppf(0.975, value.n - 1)) * value.std / math.sqrt(value.n)
             for value in test.values
         ]  # fmt: skip
@@ -553,6 +568,7 @@ def main() -> None:
     result = correlations(
         sweep,
         strength=flags.strength,
+        stronger=flags.stronger,
         metrics=flags.metrics,
         by=flags.by,
         until=flags.until,
@@ -562,7 +578,13 @@ def main() -> None:
         seed=flags.seed,
     )
     drawn = panels(result)
-    figure = metric_figure(drawn, strength=flags.strength, excluded=beyond(result), columns=2 if len(drawn) <= 6 else 4)
+    figure = metric_figure(
+        drawn,
+        strength=flags.strength,
+        stronger=result.stronger,
+        excluded=beyond(result),
+        columns=2 if len(drawn) <= 6 else 4,
+    )
 
     def say() -> None:
         _print(result)

@@ -541,11 +541,9 @@ def check_rows(rows: Sequence[Row], strength: str | None = None) -> None:
                 )
 
 
-def check_values(values: Mapping[str, Value], name: str) -> None:
-    """Raises `InputError` naming a trial whose value is not a finite number that can be computed with."""
-    for trial, value in values.items():
-        if not abs(value.value) <= LARGEST:
-            raise InputError(f"trial {trial}: {name} is {value.value}; allowed are numbers up to {LARGEST:g}")
+def finite(values: Mapping[str, Value]) -> dict[str, Value]:
+    """Those whose number is finite and can be computed with: at most `LARGEST`."""
+    return {trial: value for trial, value in values.items() if abs(value.value) <= LARGEST}
 
 
 def out_folder(out: str | None, sweep: Sweep) -> str:

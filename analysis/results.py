@@ -16,7 +16,7 @@ from analysis.bounds import POSITIVE, SEED, Bound
 from analysis.groups import count, out_folder
 from analysis.lazily import lazily
 from analysis.records import Sweep, read_sweep, write_file
-from analysis.schema import SCHEMA_VERSION
+from analysis.schema import SCHEMA_VERSION, Stronger
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -48,10 +48,12 @@ class StrengthFlags(SweepFlags):
 
     strength: str = "alpha"
     """Column with the strength."""
+    stronger: Stronger | None = None
+    """Which values of it are stronger; default: larger, but for pixels, interval and gamma."""
     share: float = 0.8
-    """The tipping point is where accuracy falls to this share of its plateau."""
+    """The tipping point is where accuracy falls to this share of its plateau (a loss: rises to the plateau / share)."""
     reference_below: float | None = None
-    """The plateau is that of the strengths below this one (the paper: 1e5); default: of the lowest quarter of them."""
+    """The plateau is that of strengths weaker than this one (the paper: 1e5); default: of the weakest quarter."""
     seed: int = 0
     """Of the permutations and bootstraps."""
 

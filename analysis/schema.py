@@ -5,7 +5,12 @@ A column may be added; none may change its meaning without a new `SCHEMA_VERSION
 
 from __future__ import annotations
 
+from typing import Literal
+
 import pyarrow as pa
+
+Direction = Literal["max", "min"]
+Stronger = Literal["larger", "smaller"]
 
 SCHEMA_VERSION = 1
 
@@ -48,6 +53,10 @@ _HYPERPARAMETERS: dict[str, pa.DataType] = {
     "dropout": pa.float64(),  # before the classifier of Top-GAP's head
 }
 
+# hyperparameters that regularise more strongly where they are smaller: fewer pixels pooled, a penalty computed more
+# often, a filter's centre that is penalised less than what is around it; of all others larger ones are stronger
+_SMALLER_IS_STRONGER = ("pixels", "interval", "gamma")
+
 HYPERPARAMETERS: tuple[str, ...] = tuple(_HYPERPARAMETERS)
 
 # alpha of the gradient penalty in each of its conventions
@@ -63,6 +72,8 @@ def _schema(columns: dict[str, pa.DataType]) -> pa.Schema:
         if name in _METRICS:
             unit, direction = _METRICS[name]
             metadata = {"unit": unit, "direction": direction}
+        elif name in _HYPERPARAMETERS and (pa.types.is_floating(kind) or pa.types.is_integer(kind)):
+            metadata = {"stronger": "smaller" if name in _SMALLER_IS_STRONGER else "larger"}
         fields.append(pa.field(name, kind, metadata=metadata))
     return pa.schema(fields, metadata={"schema_version": str(SCHEMA_VERSION)})
 
@@ -189,3 +200,10 @@ def direction(field: pa.Field) -> str | None:
     """ "max", "min" or "none" for a metric's column; None for a column that is no metric."""
     value = (field.metadata or {}).get(b"direction")
     return None if value is None else value.decode()
+
+
+def stronger(column: str) -> Stronger:
+    """Which values of a strength's column regularise more strongly; of one that the schema does not know, larger."""
+    schema = TABLES["trials"]
+    metadata = (schema.field(column).metadata if column in schema.names else None) or {}
+    return "smaller" if metadata.get(b"stronger") == b"smaller" else "larger"

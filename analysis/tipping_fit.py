@@ -1,42 +1,51 @@
 """Where a curve of scores against strength tips over: decision, location, interval (the project's statistics).
 
 The quantity is t80, the log₁₀ strength at which the noise-free, seed-averaged curve falls to 80% of its plateau (the
-share is a parameter). Whether there is one is decided by a permutation test on which trials have collapsed, where it
-is by a robust fit of a logistic curve, and how well that is known by the union of three intervals: the gap in the grid,
-the fit's profile likelihood, and with several seeds a bootstrap.
+share is a parameter); of a metric of which less is better, where it rises to the plateau over the share. Whether there
+is one is decided by a permutation test on which trials have collapsed, where it is by a robust fit of a logistic curve
+or, where that does not fit, by the isotonic curve, and how well that is known by the union of three intervals: the gap
+in the grid, the fit's profile likelihood, and with several seeds a bootstrap.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from analysis.lazily import lazily
-
-optimize, stats = lazily("scipy.optimize"), lazily("scipy.stats")
+from analysis.schema import Direction, Stronger
+from analysis.tipping_curves import (
+    BOOTSTRAPS,
+    PARAMETERS,
+    Floats,
+    _bootstrap,
+    _Isotonic,
+    _isotonic_crossing,
+    _Logistic,
+)
 
 Status = Literal["tipping point", "none in range", "inconclusive", "below range"]
-Floats = NDArray[np.float64]
+LocatedBy = Literal["", "logistic", "isotonic", "middle of the bracket"]
 
 PERMUTATIONS = 9999
-BOOTSTRAPS = 999
 SIGNIFICANCE = 0.05
-_STEEPNESS = (2.0, 6.0, 20.0)
-_STEEPEST = 500.0
-_SMALLEST_SCALE = 0.005
-_REMAINDER = 0.05
-_PARAMETERS = 4
+_MISFIT = 0.01
+"""p of the logistic curve against the isotonic one below which the latter is the location."""
+_CLIFF = 0.75
+"""Part of an isotonic curve's fall within the bracket from which on it tells no place in it."""
+_KNOWN_FROM = 3
+"""Strengths below the fall that a plateau is known from."""
 
 
 @dataclass(frozen=True)
 class TippingPoint:
-    """A decision, and where the status is "tipping point" a location with its 95% interval, all in log₁₀ strength."""
+    """A decision, and where the status is "tipping point" a location with its 95% interval, all in log₁₀ strength; low,
+    high and bracket in the order of numbers, also where smaller strengths are the stronger ones."""
 
     status: Status
     log10_strength: float
@@ -59,6 +68,13 @@ class TippingPoint:
     flags: tuple[str, ...]
     paper_threshold: float = math.nan
     """The paper's own rule beside it: the strength (not its logarithm); nan: none."""
+    reason: str = ""
+    """Why there is no location, and what to do."""
+    located_by: LocatedBy = ""
+    dips: tuple[float, ...] = ()
+    """Strengths (not their logarithms) weaker than the tipping point at which most seeds have collapsed."""
+    stronger: Stronger = "larger"
+    direction: Direction = "max"
 
 
 def fit_curve(
@@ -69,102 +85,226 @@ def fit_curve(
     share: float = 0.8,
     reference_below: float | None = None,
     baseline: ArrayLike = (),
+    stronger: Stronger = "larger",
+    direction: Direction = "max",
     rng: np.random.Generator | None = None,
 ) -> TippingPoint:
     """Decide whether scores collapse with strength, and where; one entry per trial, diverged ones with their score.
 
-    The location is t80 of a logistic curve fitted by soft-ℓ1, clipped to the bracket; its middle (flagged) where the
-    whole fall lies between two strengths, so that every place between them fits as well; with four strengths or fewer,
-    which cannot tell the curve's four parameters, interpolated between the means (flagged, and without EC10 and EC50).
+    `stronger` says which strengths are the stronger ones, `direction` whether more of the score is better ("max") or
+    less ("min"). What is said of falling below `share` · P is said of rising above P / `share` where less is better.
 
-    Plateau P: the median over the strengths below `reference_below` (default: the lowest quarter of them, at least
-    three) of each one's median score; if more than a fifth of those medians lie below `share` of their largest, the
-    median of the highest quarter of all (at least three), flagged. A trial has collapsed below share · P. The split of
-    the strengths with the greatest excess of collapsed over other trials above it is tested by permuting which trials
-    have collapsed, within each seed where every seed has every strength.
+    Plateau P: the median over the strengths weaker than `reference_below` (default: the weakest quarter of them, at
+    least three) of each one's median score; if more than a fifth of those medians lie below `share` of the best of
+    them, the median of the best quarter of all (at least three), flagged. A trial has collapsed below `share` · P. The
+    split of the strengths with the greatest excess of collapsed over other trials beyond it is tested by permuting
+    which trials have collapsed, within each seed where every seed has every strength.
 
     A sweep that has tipped over before it begins has no plateau of its own. `baseline`, the scores of unregularised
-    trials, shows that: where `share` of its median is above the plateau of the sweep, it is the plateau (flagged), and
-    its trials count as those of one more strength, below all others. Without it such a sweep has nothing to collapse
-    from and is "none in range" or, as an excess that is greatest over all strengths is the same in every permutation
-    (p = 1), "inconclusive", flagged with the advice to sweep weaker strengths.
+    trials, shows that: where `share` of its median is above the plateau of the sweep, or fewer than three strengths lie
+    below the fall, it is the plateau (flagged), and its trials count as those of one more strength, weaker than all
+    others. Without it such a sweep has nothing to collapse from: with fewer than three strengths below the fall it is
+    "inconclusive", as it is where the excess is greatest over all strengths, which it is in every permutation (p = 1).
+
+    The location is t80 of a logistic curve fitted by soft-ℓ1 (`located_by` "logistic"). It is where the isotonic curve
+    crosses the level, within the bracket, ("isotonic", flagged) if the fitted t80 lies outside of the bracket, if the
+    fit is worse than the isotonic curve by more than the noise explains (p < .01), and for four strengths or fewer,
+    which cannot tell the curve's four parameters (EC10 and EC50 are nan then). It is the bracket's middle (flagged)
+    where the fall, or three quarters of it where the logistic curve does not fit, lies between two strengths, so that
+    every place between them fits as well.
+
+    A strength weaker than the location at which most seeds have collapsed is a dip, flagged, and one beyond it at which
+    most have not, a recovery; the isotonic curve leaves dips out.
 
     Raises `ValueError` for lengths that differ, strengths that are negative or not finite, scores that are not finite,
     fewer than two distinct strengths above zero, a share outside (0, 1), and a baseline that is not finite.
     """
     x, y, group = check_scores(strength, score, seed, share)
-    x = np.log10(x)
     unregularised = np.asarray(baseline, dtype=float)
     if not np.isfinite(unregularised).all():
         raise ValueError("baseline: not finite somewhere, allowed are finite scores")
     rng = np.random.default_rng() if rng is None else rng
-    swept = np.unique(x)
-    flags: list[str] = []
-    plateau = _plateau(x, y, swept, share, reference_below, flags)
+    # from here on strength rises to the right and scores fall: -x where smaller is stronger, -y where less is better
+    to_right, up = 1.0 if stronger == "larger" else -1.0, 1.0 if direction == "max" else -1.0
+    x, y, unregularised = to_right * np.log10(x), up * y, up * unregularised
+    fall = share if direction == "max" else 1 / share
     order = np.lexsort((group, x))
     x, y, group = x[order], y[order], group[order]
+    swept = np.unique(x)
+    at, starts = np.searchsorted(swept, x), np.searchsorted(x, swept)
     seeds = len(np.unique(group))
-    starts = np.searchsorted(x, swept)
-    before = 0  # trials of the baseline that stand before all others
-    if len(unregularised) and plateau < share * np.median(unregularised):
-        plateau = float(np.median(unregularised))
+    flags: list[str] = []
+    limit = None if reference_below is None else _limit(reference_below, to_right, swept)
+    plateau = _plateau(x, y, swept, fall, limit, flags)
+
+    def split(before: int) -> tuple[NDArray[np.bool_], NDArray[np.int64], NDArray[np.int64]]:
+        """Which trials have collapsed, where each strength starts, and the excess from there on; with so many trials
+        of the baseline before all others."""
+        collapsed = np.concatenate([unregularised[:before], y]) < fall * plateau
+        begins = np.concatenate([[0], starts + before]) if before else starts
+        return collapsed, begins, _excess(collapsed, begins)
+
+    before = 0
+    if len(unregularised) and plateau < fall * np.median(unregularised):
         flags.append("plateau taken from the baseline: the weakest strengths lie below it")
         before = len(unregularised)
-    scores, blocks = np.concatenate([unregularised[:before], y]), np.concatenate([np.zeros(before, int), group])
+    elif len(unregularised) and 0 < _below(split(0)[2]) < _KNOWN_FROM:
+        flags.append(f"plateau taken from the baseline: fewer than {_KNOWN_FROM} strengths lie below the fall")
+        before = len(unregularised)
     if before:
-        starts, blocks = np.concatenate([[0], starts + before]), np.zeros(len(scores), int)
-    collapsed = scores < share * plateau
-    excess = _excess(collapsed, starts)
+        plateau = float(np.median(unregularised))
+    collapsed, begins, excess = split(before)
     greatest = int(excess.max())
+    most = np.bincount(at, 2 * collapsed[before:] - 1.0) > 0  # of the trials at a strength
+    what = Words(share, stronger, direction)
 
-    def answer(
-        status: Status,
-        p_value: float,
-        location: tuple[float, float, float] = (math.nan,) * 3,
-        bracket: tuple[float, float] = (math.nan,) * 2,
-        effects: tuple[float, float] = (math.nan,) * 2,
-    ) -> TippingPoint:
-        numbers = (*location, p_value, plateau, bracket, *effects, len(x), len(swept), seeds)
-        return TippingPoint(status, *numbers, flags=tuple(flags))
+    def answer(status: Status, p_value: float, reason: str = "", dips: NDArray[np.bool_] | None = None) -> TippingPoint:
+        none = (math.nan,) * 2
+        found = TippingPoint(status, math.nan, *none, p_value, up * plateau, none, *none, len(x), len(swept), seeds, ())
+        weaker = 10 ** (to_right * swept[most if dips is None else dips])
+        if len(weaker):
+            flags.append(
+                f"dip at {', '.join(f'{value:.4g}' for value in weaker)}: {what.beyond} in most seeds, though "
+                f"{'weaker than the tipping point' if status == 'tipping point' else 'stronger ones are not'}"
+            )
+        return dataclasses.replace(
+            found,
+            reason=reason,
+            dips=tuple(weaker.tolist()),
+            stronger=stronger,
+            direction=direction,
+            flags=tuple(flags),
+        )
 
-    if greatest <= 0 or plateau <= 0:
-        if plateau <= 0:
+    if greatest <= 0 or up * plateau <= 0:
+        if up * plateau <= 0:
             flags.append("plateau not above zero")
-        return answer("none in range", 1.0)
-    p_value = _permutation_p(collapsed, blocks, starts, greatest, rng)
+            return answer("none in range", 1.0, "the plateau is not above zero: judge by another metric", most & False)
+        never = f"does not stay {what.beyond}" if most.any() else what.never
+        return answer("none in range", 1.0, f"{never}: sweep {what.stronger}")
+    p_value = _permutation_p(collapsed, np.zeros(len(collapsed), int) if before else group, begins, greatest, rng)
     best = np.flatnonzero(excess == greatest) - bool(before)
-    if p_value >= SIGNIFICANCE:
-        if best[0] <= 0:
-            flags.append("most of the whole range has collapsed: sweep weaker strengths")
-        return answer("inconclusive", p_value)
+    weaker = most & (np.arange(len(swept)) < best[0])
+    if best[0] <= 0 and p_value >= SIGNIFICANCE:
+        flags.append(f"most of the whole range has collapsed: sweep {what.weaker} strengths")
+        return answer("inconclusive", p_value, f"most of the range has collapsed: sweep {what.weaker}", weaker)
     if best[0] <= 0:
-        return answer("below range", p_value)
+        return answer("below range", p_value, f"collapsed from the weakest strength on: sweep {what.weaker}", weaker)
+    if p_value >= SIGNIFICANCE:
+        return answer("inconclusive", p_value, "too few trials collapse to tell: add seeds or strengths", weaker)
+    if best[0] < _KNOWN_FROM and not before:
+        flags.append(
+            f"plateau not known: fewer than {_KNOWN_FROM} strengths lie below the fall, and there is no baseline"
+        )
+        reason = f"the plateau is not known: sweep {what.weaker}, or add the baseline"
+        return answer("inconclusive", p_value, reason, weaker)
     bracket = float(swept[best[0] - 1]), float(swept[best[-1]])
-    fit = _Logistic(x, y, group, share, plateau, bracket)
-    where = fit.location
-    if len(swept) <= _PARAMETERS:
-        at = np.searchsorted(swept, x)
-        where = _isotonic_crossing(swept, at, y, np.ones(len(y)), share * plateau)
-        where = min(max(where, bracket[0]), bracket[1])
-        flags.append(f"{len(swept)} strengths are too few for the fit: interpolated between the means")
-    elif not math.isfinite(where):
-        where = sum(bracket) / 2
-        flags.append("no fit: the middle of the bracket")
-    elif fit.is_steeper_than(bracket):
-        where = sum(bracket) / 2
-        flags.append("steeper than the grid: the middle of the bracket")
-    elif not bracket[0] <= where <= bracket[1]:
-        where = min(max(where, bracket[0]), bracket[1])
-        flags.append("clipped to the bracket")
+    # a unit in which the plateau is about 1, as the noise's least scale is of accuracies
+    unit = 1.0 if direction == "max" and 0.05 <= plateau <= 1 else abs(plateau)
+    y, plateau_here = y / unit, plateau / unit
+    fit = _Logistic(x, y, group, fall, plateau_here, bracket)
+    isotonic = _Isotonic(swept, at, y, fall * plateau_here, fit.scale, bracket)
+    where, located_by = _locate(fit, isotonic, bracket, flags)
     ends = [*bracket]
-    if len(x) > _PARAMETERS and math.isfinite(fit.location):
+    if len(x) > PARAMETERS and math.isfinite(fit.location):
         ends += fit.profile(swept[0], swept[-1], bracket)
     else:
         flags.append("interval without profile")
     if seeds > 1:
-        ends += _bootstrap(x, y, swept, share, plateau, rng)
-    effects = (fit.effect(0.1), fit.effect(0.5)) if len(swept) > _PARAMETERS else (math.nan,) * 2
-    return answer("tipping point", p_value, (float(where), float(min(ends)), float(max(ends))), bracket, effects)
+        ends += _bootstrap(x[isotonic.kept], isotonic.y[isotonic.kept], swept, fall, plateau_here, rng)
+    effects = (fit.effect(0.1), fit.effect(0.5)) if len(swept) > PARAMETERS else (math.nan,) * 2
+    recovered = 10 ** (
+        to_right
+        * swept[(np.arange(len(swept)) > best[-1]) & (np.bincount(at, collapsed[before:]) * 2 < np.bincount(at))]
+    )
+    if len(recovered):
+        shown = ", ".join(f"{value:.4g}" for value in recovered)
+        flags.append(f"recovers at {shown}: not {what.beyond} in most seeds, though stronger than the tipping point")
+    low, high = sorted(to_right * end for end in (min(ends), max(ends)))
+    first, last = sorted(to_right * end for end in bracket)
+    return dataclasses.replace(
+        answer("tipping point", p_value, dips=most & (swept < where)),
+        log10_strength=to_right * where,
+        low=float(low),
+        high=float(high),
+        bracket=(first, last),
+        ec10=to_right * effects[0],
+        ec50=to_right * effects[1],
+        located_by=located_by,
+    )
+
+
+@dataclass(frozen=True)
+class Words:
+    """What is said of a curve, by which way is stronger and which is better."""
+
+    share: float
+    which: Stronger
+    direction: Direction
+
+    @property
+    def stronger(self) -> str:
+        return "stronger" if self.which == "larger" else "stronger (smaller)"
+
+    @property
+    def weaker(self) -> str:
+        return "weaker" if self.which == "larger" else "weaker (larger)"
+
+    @property
+    def level(self) -> str:
+        return f"{100 * self.share:g}% of the plateau" if self.direction == "max" else f"the plateau / {self.share:g}"
+
+    @property
+    def beyond(self) -> str:
+        return f"{'below' if self.direction == 'max' else 'above'} {self.level}"
+
+    @property
+    def never(self) -> str:
+        return f"does not {'fall' if self.direction == 'max' else 'rise'} to {self.level}"
+
+
+def _limit(reference_below: float, to_right: float, swept: Floats) -> float:
+    """Where the strengths end that the plateau is taken from."""
+    limit = to_right * math.log10(reference_below) if reference_below > 0 else math.nan
+    if not (swept < limit).any():
+        words = ("above the smallest", swept[0]) if to_right > 0 else ("above 0 and below the largest", -swept[0])
+        raise ValueError(
+            f"reference_below: {reference_below}, allowed are numbers {words[0]} strength {10 ** words[1]:.6g}"
+        )
+    return limit
+
+
+def _below(excess: NDArray[np.int64]) -> int:
+    """How many strengths lie below the split with the greatest excess; 0 where there is none."""
+    return int(np.argmax(excess)) if excess.max() > 0 else 0
+
+
+def _locate(
+    fit: _Logistic, isotonic: _Isotonic, bracket: tuple[float, float], flags: list[str]
+) -> tuple[float, LocatedBy]:
+    crossing = min(max(isotonic.crossing(), bracket[0]), bracket[1])
+    strengths = fit.strengths
+    if strengths <= PARAMETERS:
+        flags.append(f"{strengths} strengths are too few for the fit: interpolated between the means")
+        return crossing, "isotonic"
+    if not math.isfinite(fit.location):
+        flags.append("no fit: located by the isotonic curve")
+        return crossing, "isotonic"
+    if fit.is_steeper_than(bracket):
+        flags.append("steeper than the grid: the middle of the bracket")
+        return sum(bracket) / 2, "middle of the bracket"
+    outside = not bracket[0] <= fit.location <= bracket[1]
+    misfit = not outside and isotonic.misfit(fit) < _MISFIT
+    if (outside or misfit) and isotonic.part_within(bracket) >= _CLIFF:
+        flags.append("steeper than the grid: the middle of the bracket")
+        return sum(bracket) / 2, "middle of the bracket"
+    if outside:
+        flags.append("located by the isotonic curve: the fit is outside of the bracket")
+        return crossing, "isotonic"
+    if misfit:
+        flags.append("located by the isotonic curve: the logistic curve fits worse than noise explains")
+        return crossing, "isotonic"
+    return fit.location, "logistic"
 
 
 def check_scores(
@@ -193,20 +333,10 @@ def check_scores(
     return x[positive], y[positive], np.unique(named[positive], return_inverse=True)[1]
 
 
-def _plateau(
-    x: Floats, y: Floats, swept: Floats, share: float, reference_below: float | None, flags: list[str]
-) -> float:
+def _plateau(x: Floats, y: Floats, swept: Floats, share: float, limit: float | None, flags: list[str]) -> float:
     medians = np.array([np.median(y[x == value]) for value in swept])
     few = min(len(swept), max(3, math.ceil(len(swept) / 4)))
-    if reference_below is None:
-        reference = medians[:few]
-    else:
-        reference = medians[swept < math.log10(reference_below)] if reference_below > 0 else medians[:0]
-        if len(reference) == 0:
-            raise ValueError(
-                f"reference_below: {reference_below}, allowed are numbers above the smallest strength "
-                f"{10 ** swept[0]:.6g}"
-            )
+    reference = medians[:few] if limit is None else medians[swept < limit]
     if (reference < share * reference.max()).mean() > 0.2:
         flags.append("reference band contaminated")
         reference = np.sort(medians)[-few:]
@@ -241,162 +371,6 @@ def _permutation_p(
     return (reached + 1) / (PERMUTATIONS + 1)
 
 
-class _Logistic:
-    """y = c + (A − c)/(1 + exp(k (x − m))), fitted by soft-ℓ1, and its fall to the share of A."""
-
-    def __init__(
-        self, x: Floats, y: Floats, group: NDArray[np.int64], share: float, plateau: float, bracket: tuple[float, float]
-    ) -> None:
-        self.x, self.y, self.share = x, y, share
-        self.scale = max(3 * _noise(x, y, group), _SMALLEST_SCALE)
-        self.floor = float(min(y.min(), 0))
-        self.top = float(y.max())
-        self.lowest, self.highest = float(x[0]), float(x[-1])
-        beyond = y[x >= bracket[1]]
-        start = plateau, float(np.median(beyond)), sum(bracket) / 2
-        self.parameters = self._best(
-            [(start[0], min(start[1], 0.99 * start[0]), k, start[2]) for k in _STEEPNESS], self._curve, "soft_l1"
-        )
-        self.location = math.nan if self.parameters is None else self._t(*self.parameters)
-
-    def _curve(self, parameters: Floats) -> Floats:
-        high, low, k, middle = parameters
-        return low + (high - low) / (1 + np.exp(np.clip(k * (self.x - middle), -500, 500)))
-
-    def _best(
-        self, starts: list[tuple[float, float, float, float]], curve: Callable[[Floats], Floats], loss: str
-    ) -> Floats | None:
-        span = self.highest - self.lowest
-        margin = 0.5 * (self.top - self.floor) + 1e-9
-        lower = [self.floor, self.floor - 1e-9, 0.05, self.lowest - span]
-        upper = [self.top + margin, self.top + margin, _STEEPEST, self.highest + span]
-        best = None
-        for start in starts:
-            inside = np.clip(start, np.array(lower) + 1e-12, np.array(upper) - 1e-12)
-            try:
-                fit = optimize.least_squares(
-                    lambda parameters: curve(parameters) - self.y,
-                    inside,
-                    bounds=(lower, upper),
-                    loss=loss,
-                    f_scale=self.scale,
-                    max_nfev=100,
-                )
-            except ValueError:
-                continue  # residuals that are not finite: this start leads nowhere
-            if best is None or fit.cost < best.cost:
-                best = fit
-        return None if best is None else best.x
-
-    def _offset(self, high: float, low: float, k: float) -> float:
-        """How far above the middle the curve falls to the share of its plateau; nan if it never does."""
-        fraction = (high - low) / (self.share * high - low) - 1 if self.share * high > low else math.nan
-        return math.log(fraction) / k if fraction > 0 else math.nan
-
-    def _t(self, high: float, low: float, k: float, middle: float) -> float:
-        return middle + self._offset(high, low, k)
-
-    def is_steeper_than(self, bracket: tuple[float, float]) -> bool:
-        """Whether the whole fall lies within the bracket, but for the noise: then no trial tells where in the bracket,
-        and every such curve fits as well."""
-        if self.parameters is None:
-            return False
-        high, low, k, middle = self.parameters
-        ends = low + (high - low) / (1 + np.exp(np.clip(k * (np.array(bracket) - middle), -500, 500)))
-        # where strengths are few, the scale is of the fall itself
-        least = min(self.scale, _REMAINDER * (high - low))
-        return bool(high - ends[0] <= least and ends[1] - low <= least)
-
-    def effect(self, part: float) -> float:
-        """log₁₀ strength at which the curve has lost this part of its fall."""
-        if self.parameters is None:
-            return math.nan
-        _, _, k, middle = self.parameters
-        return float(middle + math.log(part / (1 - part)) / k)
-
-    def profile(self, lowest: float, highest: float, inside: tuple[float, float]) -> list[float]:
-        """Ends of the 95% profile-likelihood interval of t80 within the sweep, linear loss, F(1, n − 4); no nearer than
-        those of `inside`, which the interval is to contain anyway."""
-        assert self.parameters is not None
-        high, low, k, middle = (float(value) for value in self.parameters)
-        full = self._best(
-            [(high, low, k, middle), *((high, low, k, middle) for k in _STEEPNESS)], self._curve, "linear"
-        )
-        if full is None:
-            return []
-        least = float(((self._curve(full) - self.y) ** 2).sum())
-        limit = least * (1 + stats.f.ppf(0.95, 1, len(self.x) - 4) / (len(self.x) - 4))
-        centre = self._t(*full)
-        if not math.isfinite(centre):
-            return []
-        centre = min(max(centre, lowest), highest)
-
-        def excess(t: float) -> float:
-            return self._profile_rss(t, full) - limit
-
-        ends = []
-        for end, known in ((lowest, min(inside[0], centre)), (highest, max(inside[1], centre))):
-            within, outside = known, known
-            if excess(known) > 0:
-                ends.append(known)
-                continue
-            step = (highest - lowest) / 64 * (1 if end > centre else -1)
-            while outside != end:
-                outside = min(outside + step, end) if step > 0 else max(outside + step, end)
-                if excess(outside) > 0:
-                    break
-                within, step = outside, 1.5 * step
-            else:
-                ends.append(end)
-                continue
-            for _ in range(8):
-                half = (within + outside) / 2
-                within, outside = (half, outside) if excess(half) <= 0 else (within, half)
-            ends.append((within + outside) / 2)
-        return ends
-
-    def _profile_rss(self, t: float, full: Floats) -> float:
-        """Least sum of squares of a curve that falls to the share of its plateau at t."""
-
-        def curve(parameters: Floats) -> Floats:
-            high, low, k, _ = parameters
-            offset = self._offset(high, low, k)
-            if not math.isfinite(offset):
-                return np.full_like(self.x, high)
-            return self._curve(np.array([high, low, k, t - offset]))
-
-        starts = [(float(full[0]), float(full[1]), k, t) for k in (float(full[2]), _STEEPNESS[1])]
-        best = self._best(starts, curve, "linear")
-        return math.inf if best is None else float(((curve(best) - self.y) ** 2).sum())
-
-
-def _noise(x: Floats, y: Floats, group: NDArray[np.int64]) -> float:
-    """MADσ of the differences of successive strengths within a seed: 1.4826 times their median absolute deviation."""
-    steps = np.concatenate([np.diff(y[group == one][np.argsort(x[group == one])]) for one in np.unique(group)])
-    return float(1.4826 * np.median(np.abs(steps - np.median(steps)))) if len(steps) else 0.0
-
-
-def _bootstrap(
-    x: Floats, y: Floats, swept: Floats, share: float, plateau: float, rng: np.random.Generator
-) -> list[float]:
-    """2.5% and 97.5% of where falling isotonic curves through resampled trials cross the share of the plateau."""
-    at = np.searchsorted(swept, x)
-    found = []
-    for _ in range(BOOTSTRAPS):
-        rows = rng.integers(0, len(x), len(x))
-        found.append(_isotonic_crossing(swept, at[rows], y[rows], np.ones(len(rows)), share * plateau))
-    return [float(value) for value in np.quantile(found, [0.025, 0.975])]
-
-
-def _isotonic_crossing(swept: Floats, at: NDArray[np.int64], y: Floats, weight: Floats, level: float) -> float:
-    """Where the falling isotonic curve through weighted scores at strengths `swept[at]` crosses the level."""
-    total = np.bincount(at, weight, minlength=len(swept))
-    there = total > 0
-    mean = np.bincount(at, weight * y, minlength=len(swept))[there] / total[there]
-    curve = optimize.isotonic_regression(mean, weights=total[there], increasing=False).x
-    return _crossing(swept[there], curve, level)
-
-
 class Difference(NamedTuple):
     """log₁₀ of the ratio of two tipping points, with its 95% interval; nan with a reason where there is none."""
 
@@ -415,22 +389,23 @@ def resampled_locations(
     share: float = 0.8,
     rng: np.random.Generator | None = None,
 ) -> Floats:
-    """t80 of curves of resampled seeds (`BOOTSTRAPS`,), each seed's whole curve at a time: where the falling isotonic
+    """log₁₀ t80 of curves of resampled seeds (`BOOTSTRAPS`,), each seed's whole curve at a time: where the isotonic
     curve through the mean over seeds crosses `share` of the fitted plateau.
 
     Two settings that ran the same seeds are paired by equally seeded generators: the same seeds are drawn then.
     Raises `ValueError` as `fit_curve` does.
     """
     x, y, group = check_scores(strength, score, seed, share)
-    x = np.log10(x)
+    to_right, up = 1.0 if fit.stronger == "larger" else -1.0, 1.0 if fit.direction == "max" else -1.0
+    x, y, level = to_right * np.log10(x), up * y, up * fit.plateau * (share if fit.direction == "max" else 1 / share)
     rng = np.random.default_rng() if rng is None else rng
     swept = np.unique(x)
     at, seeds = np.searchsorted(swept, x), len(np.unique(group))
     found = np.empty(BOOTSTRAPS)
     for index in range(BOOTSTRAPS):
         weight = np.bincount(rng.integers(0, seeds, seeds), minlength=seeds).astype(float)[group]
-        found[index] = _isotonic_crossing(swept, at, y, weight, share * fit.plateau)
-    return found
+        found[index] = _isotonic_crossing(swept, at, y, weight, level)
+    return to_right * found
 
 
 def location_difference(
@@ -453,14 +428,3 @@ def location_difference(
     lows = [value - float(spread[1]), first.bracket[0] - second.bracket[1]]
     highs = [value - float(spread[0]), first.bracket[1] - second.bracket[0]]
     return Difference(value, min(lows), max(highs))
-
-
-def _crossing(x: Floats, y: Floats, level: float) -> float:
-    """Where a falling curve crosses the level, between its points linearly; its ends where it does not."""
-    below = np.flatnonzero(y < level)
-    if len(below) == 0:
-        return float(x[-1])
-    j = int(below[0])
-    if j == 0:
-        return float(x[0])
-    return float(x[j - 1] + (y[j - 1] - level) / (y[j - 1] - y[j]) * (x[j] - x[j - 1]))

@@ -2,7 +2,9 @@
 
     python -m analysis.tipping_points results/pilcro --by method variant
 
-The quantity is t80, the log₁₀ strength at which the curve falls to 80% of its plateau (`fit_tipping_point`). Beside it
+The quantity is t80, the log₁₀ strength at which the curve falls to 80% of its plateau (`fit_tipping_point`); of a
+metric of which less is better, where it rises to the plateau / 0.8. Which strengths are the stronger ones, the schema
+says: of Top-GAP's k, for instance, the smaller. Beside it
 stands the rule of the input-gradient regularisation paper (its threshold t_α: the smallest swept α above 1e5 whose
 accuracy is below 80% of the mean accuracy of all models with α < 1e5), with the limit and the share as parameters. The
 limit 1e5 suits that paper's sweep; where none is given, it is the smallest strength above the lowest quarter of those
@@ -34,22 +36,25 @@ from analysis.groups import (
     check_pure,
     check_rows,
     check_strength,
-    check_values,
     count,
     differing,
     find_quantity,
+    finite,
     grouped,
     pooled,
     quantities,
     replicate,
     values_of,
 )
+from analysis.paper_rule import PaperThreshold, paper_threshold
 from analysis.records import Sweep
 from analysis.results import StrengthFlags, arrow, finish, read
+from analysis.schema import Direction, Stronger
+from analysis.schema import stronger as stronger_of
 from analysis.tipping_fit import (
     Difference,
     TippingPoint,
-    check_scores,
+    Words,
     fit_curve,
     location_difference,
     resampled_locations,
@@ -58,78 +63,7 @@ from analysis.tipping_fit import (
 if TYPE_CHECKING:
     from analysis.figures import StrengthGroup
 
-# means that are equal on paper may differ by rounding
-_ROUNDING = 1e-12
-
 _MAX_PRINTED_DIFFERENCES = 12
-
-
-@dataclass(frozen=True)
-class PaperThreshold:
-    """The threshold by the paper's rule, and what it was judged by."""
-
-    strength: float
-    """The smallest strength above `reference_below` whose mean score is below share × reference; nan: none."""
-    reference: float
-    """Mean score of the trials with a strength below `reference_below`."""
-    reference_below: float
-    share: float
-    n: int
-    """Trials with a strength above zero."""
-    n_reference: int
-    """Those of them below `reference_below`."""
-    n_zero: int
-    """Trials with strength zero, which a log axis has no place for: left out."""
-
-
-def paper_threshold(
-    strength: Sequence[float],
-    score: Sequence[float],
-    *,
-    share: float = 0.8,
-    reference_below: float | None = None,
-) -> PaperThreshold:
-    """The smallest swept strength whose mean score over seeds falls below a share of the reference level.
-
-    The rule of the input-gradient regularisation paper (there: share 0.8, reference_below 1e5), one entry of `strength`
-    and `score` (higher is better) per trial, in any order. The reference level is the mean score of all trials with a
-    strength below `reference_below`; the threshold is sought among those above it. The default limit is a swept
-    strength, the smallest above the lowest quarter (rounded up) of the distinct ones, and may be the threshold itself.
-    Diverged trials count with their score; failed ones are for the caller to leave out. Strengths of zero are left out
-    and counted.
-
-    Raises `ValueError` for lengths that differ or are zero, strengths that are negative or not finite, scores that are
-    not finite, a share outside (0, 1), fewer than two distinct strengths above zero, no strength below
-    `reference_below`, and a reference level that is not above zero.
-    """
-    above_zero, their_scores, _ = check_scores(strength, score, None, share)
-    scores: dict[float, list[float]] = {}
-    for x, y in zip(above_zero.tolist(), their_scores.tolist(), strict=True):
-        scores.setdefault(x, []).append(y)
-    swept = sorted(scores)
-    own = reference_below is None
-    if reference_below is None:
-        reference_below = swept[math.ceil(len(swept) / 4)]
-    below = [y for x in swept if x < reference_below for y in scores[x]]
-    if not below:
-        raise ValueError(
-            f"reference_below: {reference_below}, allowed are numbers above the smallest strength {swept[0]}"
-        )
-    reference = math.fsum(below) / len(below)
-    if reference <= 0:
-        raise ValueError(f"score: reference level {reference}, allowed are levels above 0")
-    level = share * reference * (1 - _ROUNDING)
-    above = [x for x in swept if x > reference_below or (own and x == reference_below)]
-    beyond = (x for x in above if math.fsum(scores[x]) / len(scores[x]) < level)
-    return PaperThreshold(
-        strength=next(beyond, math.nan),
-        reference=reference,
-        reference_below=float(reference_below),
-        share=share,
-        n=sum(len(values) for values in scores.values()),
-        n_reference=len(below),
-        n_zero=len(strength) - len(above_zero),
-    )
 
 
 def fit_tipping_point(
@@ -140,11 +74,23 @@ def fit_tipping_point(
     share: float = 0.8,
     reference_below: float | None = None,
     baseline: ArrayLike = (),
+    stronger: Stronger = "larger",
+    direction: Direction = "max",
     rng: np.random.Generator | None = None,
 ) -> TippingPoint:
     """Whether and where scores tip over, with a 95% interval, and the paper's rule beside it: see `fit_curve`, whose
     arguments and errors these are, and `paper_threshold`."""
-    fit = fit_curve(strength, score, seed, share=share, reference_below=reference_below, baseline=baseline, rng=rng)
+    fit = fit_curve(
+        strength,
+        score,
+        seed,
+        share=share,
+        reference_below=reference_below,
+        baseline=baseline,
+        stronger=stronger,
+        direction=direction,
+        rng=rng,
+    )
     if fit.plateau <= 0:
         return fit
     try:
@@ -153,6 +99,8 @@ def fit_tipping_point(
             np.asarray(score, float).tolist(),
             share=share,
             reference_below=reference_below,
+            stronger=stronger,
+            direction=direction,
         )
     except ValueError as error:
         return dataclasses.replace(fit, flags=(*fit.flags, f"the paper's rule does not apply ({error})"))
@@ -185,6 +133,7 @@ class TippingPoints:
 
     metric: Quantity
     strength: str
+    stronger: Stronger
     share: float
     reference_below: float | None
     by: list[str]
@@ -193,23 +142,33 @@ class TippingPoints:
     """Of curves that both tip over and differ in one column only (all pairs, if they differ in one column at all)."""
     notes: list[str]
 
+    @property
+    def direction(self) -> Direction:
+        """Whether more or less of the metric is better."""
+        return "min" if self.metric.direction == "min" else "max"
+
 
 def tipping_points(
     sweep: Sweep,
     *,
     metric: str = "top1",
     strength: str = "alpha",
+    stronger: Stronger | None = None,
     by: Sequence[str] | None = None,
     share: float = 0.8,
     reference_below: float | None = None,
     seed: int = 0,
 ) -> TippingPoints:
     """Tipping points of a sweep, one curve for each combination of values of the columns `by` (default: all settings
-    that differ). Diverged trials count with their score, failed ones are left out; equal `seed`s give equal intervals.
+    that differ). `stronger` says which strengths are the stronger ones (default: what the schema says). Diverged trials
+    count with their score; failed ones and those whose score is not finite are left out and counted; equal `seed`s give
+    equal intervals.
 
-    Raises `InputError` for an unknown column or metric, numbers that are not finite, groups that mix data sets or
+    Raises `InputError` for an unknown column or metric, settings that are not finite, groups that mix data sets or
     networks, and a record in which no curve can be judged.
     """
+    if stronger is None:
+        stronger = stronger_of(strength)
     check_strength(strength, sweep.settings)
     check_columns("--by", by or (), sweep.settings, strength)
     every = sweep.settings.to_pylist()
@@ -217,12 +176,12 @@ def tipping_points(
     check_finished(sweep)
     quantity = _quantity(metric, sweep)
     check_rows(finished, strength)
-    value = values_of(sweep, quantity)
-    check_values(value, metric)
+    measured = values_of(sweep, quantity)
+    value = finite(measured)
     swept = [row for row in finished if row["method"] != "baseline" and row[strength] is not None]
     rows = [row for row in swept if row["trial_id"] in value]
     if not rows:
-        without = f"{strength} and {metric}" if swept else strength
+        without = f"{strength} and a finite {metric}" if swept else strength
         raise NothingToJudge(
             f"{sweep.path}: no finished trial with {without}; the record has {count(len(finished), 'finished trial')}, "
             f"choose another --{'metric' if swept else 'strength'} or sweep it"
@@ -236,16 +195,30 @@ def tipping_points(
         trials = [row for row in group.trials if row[strength] > 0]
         scores = [value[row["trial_id"]].value for row in trials]
         baseline = [value[row["trial_id"]].value for row in group.baseline]
-        fit, rule, reason = _judge(group, trials, scores, baseline, strength, share, reference_below, seed)
+        fit, rule, reason = _judge(
+            group,
+            trials,
+            scores,
+            baseline,
+            strength,
+            share=share,
+            reference_below=reference_below,
+            stronger=stronger,
+            direction="min" if quantity.direction == "min" else "max",
+            rng=np.random.default_rng(seed),
+        )
         found.append(Curve(group, trials, scores, baseline, len(group.trials) - len(trials), fit, rule, reason))
     if all(curve.fit is None for curve in found):
         raise NothingToJudge(
             f"{sweep.path}: no tipping point can be looked for: {found[0].reason}; groups are by "
             f"{', '.join(columns) or 'nothing'}, choose others with --by"
         )
+    missing = [row for row in swept if row["trial_id"] not in measured]
+    infinite = [row for row in finished if row["trial_id"] in measured and row["trial_id"] not in value]
     left_out = (
         (len(every) - len(finished), "failed: left out"),
-        (len(swept) - len(rows), f"without {metric}: left out"),
+        (len(missing), f"without {metric}: left out" + _of_them_diverged(missing)),
+        (len(infinite), f"with a {metric} that is not finite: left out"),
         (sum(curve.n_zero for curve in found), f"with {strength} 0: left out, a log axis has no place for it"),
         (
             sum(row["status"] == "diverged" for curve in found for row in curve.trials),
@@ -262,6 +235,7 @@ def tipping_points(
     return TippingPoints(
         quantity,
         strength,
+        stronger,
         share,
         reference_below,
         columns,
@@ -273,12 +247,17 @@ def tipping_points(
 
 def _quantity(name: str, sweep: Sweep) -> Quantity:
     quantity = find_quantity("--metric", name, sweep)
-    if quantity.direction != "max":
-        higher = [other for other, way in quantities(sweep).items() if way.direction == "max"]
+    if quantity.direction == "none":
+        judged = [other for other, way in quantities(sweep).items() if way.direction != "none"]
         raise InputError(
-            f"--metric {name}: the rule needs a metric of which more is better; there are {', '.join(higher)}"
+            f"--metric {name}: the rule needs a metric of which more or less is better; there are {', '.join(judged)}"
         )
     return quantity
+
+
+def _of_them_diverged(rows: Sequence[Row]) -> str:
+    diverged = sum(row["status"] == "diverged" for row in rows)
+    return f" ({diverged} of them diverged, so that the curve is better than the trials)" if diverged else ""
 
 
 def _judge(
@@ -287,9 +266,12 @@ def _judge(
     scores: list[float],
     baseline: list[float],
     strength: str,
+    *,
     share: float,
     reference_below: float | None,
-    seed: int,
+    stronger: Stronger,
+    direction: Direction,
+    rng: np.random.Generator,
 ) -> tuple[TippingPoint | None, PaperThreshold | None, str]:
     x = [row[strength] for row in trials]
     distinct = sorted(set(x))
@@ -306,31 +288,27 @@ def _judge(
             share=share,
             reference_below=reference_below,
             baseline=baseline,
-            rng=np.random.default_rng(seed),
+            stronger=stronger,
+            direction=direction,
+            rng=rng,
         )
     except ValueError as error:
         raise InputError(f"{error} ({group.label()})") from None
     rule = None
     if not math.isnan(fit.plateau) and max(scores) > 0:
         try:
-            rule = paper_threshold(x, scores, share=share, reference_below=reference_below)
+            rule = paper_threshold(
+                x, scores, share=share, reference_below=reference_below, stronger=stronger, direction=direction
+            )
         except ValueError:
             rule = None  # said in the fit's flags
-    return fit, rule, _REASONS.get(fit.status, "")
+    return fit, rule, fit.reason
 
 
 def _numbered(trials: Sequence[Row]) -> list[int]:
     """The number of each trial's repetition among all of them, in their order."""
     every = sorted({replicate(row) for row in trials})
     return [every.index(replicate(row)) for row in trials]
-
-
-# what a decision without a location means, and what to do
-_REASONS = {
-    "none in range": "does not fall to the share of its plateau: sweep stronger",
-    "inconclusive": "too few trials collapse to tell: add seeds or strengths",
-    "below range": "collapsed from the smallest strength on: sweep weaker",
-}
 
 
 def _differences(
@@ -366,7 +344,7 @@ class Flags(StrengthFlags):
     """Where a sweep's accuracy tips over as the strength grows, with a 95% interval, and by the rule of the paper."""
 
     metric: str = "top1"
-    """What to judge by, more of it better: a column of the trials table, or a measurement as metric:component@level."""
+    """What to judge by, more or less of it better: a column of the trials table, or metric:component@level."""
 
 
 def located(fit: TippingPoint | None, strength: str) -> str:
@@ -424,11 +402,17 @@ def _print(result: TippingPoints) -> None:
     if told:
         print(told)
     limits = {curve.rule.reference_below for curve in result.curves if curve.rule is not None}
+    words = Words(result.share, result.stronger, result.direction)
+    if result.stronger == "smaller":
+        print(f"smaller {result.strength} is stronger: the plateau is that of the largest")
+    if result.direction == "min":
+        print(f"less {result.metric.name} is better: it tips over where it rises to {words.level}")
     if limits:
         shown = ", ".join(f"{limit:.6g}" for limit in sorted(limits)[:4]) + (", …" if len(limits) > 4 else "")
         print(
-            f"paper's rule: mean below {100 * result.share:g}% of that of {result.strength} < {shown}"
-            + ("" if result.reference_below is not None else " (of the lowest quarter; the paper's own limit is 1e5)")
+            f"paper's rule: mean {words.beyond.replace('the plateau', 'that')} of {result.strength} "
+            f"{'<' if result.stronger == 'larger' else '>'} {shown}"
+            + ("" if result.reference_below is not None else " (of the weakest quarter; the paper's own limit is 1e5)")
         )
     for note in result.notes:
         print(note)
@@ -437,10 +421,12 @@ def _print(result: TippingPoints) -> None:
 def table(result: TippingPoints, trials: pa.Schema) -> pa.Table:
     """The curves as rows: the columns grouped by, then what was decided and found; `reason` says why a number is null.
 
-    Locations and intervals are log₁₀ strengths; `threshold` is the paper's rule, a strength.
+    Locations and intervals are log₁₀ strengths; `dips` and `threshold`, the paper's rule, are strengths.
     """
     fields = [pa.field(name, trials.field(name).type) for name in result.by]
-    fields += [pa.field(name, pa.string()) for name in ("metric", "strength", "status", "reason", "flags")]
+    fields += [pa.field(name, pa.string()) for name in ("metric", "direction", "strength", "stronger", "status")]
+    fields += [pa.field(name, pa.string()) for name in ("reason", "located_by", "flags")]
+    fields.append(pa.field("dips", pa.list_(pa.float64())))
     numbers: tuple[str, ...] = (
         "share",
         "log10_strength",
@@ -457,6 +443,7 @@ def table(result: TippingPoints, trials: pa.Schema) -> pa.Table:
     rows = []
     for curve in result.curves:
         row = {**curve.group.values, "metric": result.metric.name, "strength": result.strength, "share": result.share}
+        row |= {"stronger": result.stronger, "direction": result.direction, "located_by": "", "dips": []}
         row |= {"reason": curve.reason, "n": len(curve.trials), "flags": "", "status": "not judged"}
         row["strengths"] = len({trial[result.strength] for trial in curve.trials})
         row["seeds"] = len({replicate(trial) for trial in curve.trials})
@@ -464,7 +451,8 @@ def table(result: TippingPoints, trials: pa.Schema) -> pa.Table:
         if curve.fit is not None:
             fit = curve.fit
             row |= {name: getattr(fit, name) for name in ("status", "p_value", "plateau", "ec10", "ec50")}
-            row |= {name: getattr(fit, name) for name in ("log10_strength", "low", "high")}
+            row |= {name: getattr(fit, name) for name in ("log10_strength", "low", "high", "located_by")}
+            row["dips"] = list(fit.dips)
             row |= {"bracket_low": fit.bracket[0], "bracket_high": fit.bracket[1], "flags": "; ".join(fit.flags)}
         if curve.rule is not None:
             rule = curve.rule
@@ -491,6 +479,7 @@ def figure_groups(result: TippingPoints) -> list[StrengthGroup]:
     """The curves as `strength_figure` draws them."""
     from analysis.figures import StrengthGroup
 
+    fall = result.share if result.direction == "max" else 1 / result.share
     drawn = []
     for curve in result.curves:
         if not curve.trials:
@@ -506,7 +495,7 @@ def figure_groups(result: TippingPoints) -> list[StrengthGroup]:
                 strength=[row[result.strength] for row in curve.trials],
                 score=curve.scores,
                 diverged=[row["status"] == "diverged" for row in curve.trials],
-                level=math.nan if fit is None else result.share * fit.plateau,
+                level=math.nan if fit is None else fall * fit.plateau,
                 threshold=math.nan if rule is None else rule.strength,
                 baseline=curve.baseline,
                 location=location,
@@ -527,6 +516,7 @@ def main() -> None:
         sweep,
         metric=flags.metric,
         strength=flags.strength,
+        stronger=flags.stronger,
         by=flags.by,
         share=flags.share,
         reference_below=flags.reference_below,
@@ -536,7 +526,12 @@ def main() -> None:
     if result.differences:
         tables["_differences"] = differences_table(result)
     figure = strength_figure(
-        figure_groups(result), strength=flags.strength, metric=result.metric.name, share=flags.share
+        figure_groups(result),
+        strength=flags.strength,
+        stronger=result.stronger,
+        metric=result.metric.name,
+        direction=result.direction,
+        share=flags.share,
     )
     finish(sweep, flags.out, "tipping_points", tables=tables, figure=figure, say=lambda: _print(result))
 

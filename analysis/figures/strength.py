@@ -39,6 +39,8 @@ from analysis.figures.style import (
     _wrapped,
     axis_name,
 )
+from analysis.schema import Direction, Stronger
+from analysis.schema import stronger as stronger_of
 
 _MAX_GROUPS_ON_ONE_AXES = 4
 
@@ -52,13 +54,14 @@ def _check_strengths(name: str, strength: Sequence[float], *others: tuple[str, S
             raise ValueError(f"{name}: strength {value}, allowed are finite numbers above 0, for a log axis")
 
 
-def _strength_axis(axes: Axes, strengths: Sequence[float]) -> None:
-    """A log axis around these strengths, in rising order; where they are few and round, they are the ticks."""
+def _strength_axis(axes: Axes, strengths: Sequence[float], stronger: Stronger) -> None:
+    """A log axis around these strengths, in rising order; where they are few and round, they are the ticks. The
+    stronger ones are on the right."""
     axes.set_xscale("log")
     low, high = strengths[0], strengths[-1]
     decades = math.log10(high / low)
     margin = 10 ** max(0.04 * decades, 0.02)
-    axes.set_xlim(low / margin, high * margin)
+    axes.set_xlim((low / margin, high * margin) if stronger == "larger" else (high * margin, low / margin))
     round_ones = _is_plain(strengths) and all(float(f"{value:.4g}") == value for value in strengths)
     if len(strengths) > 8 or decades > 2.5 or not round_ones:
         _log_ticks(axes.xaxis, low / margin, high * margin)
@@ -75,6 +78,11 @@ def _strength_axis(axes: Axes, strengths: Sequence[float]) -> None:
     axes.xaxis.set_minor_locator(FixedLocator([value for value in strengths if value not in shown]))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.xaxis.set_minor_formatter(NullFormatter())
+
+
+def _strength_name(strength: str, stronger: Stronger | None) -> str:
+    reversed_ = (stronger or stronger_of(strength)) == "smaller"
+    return f"{axis_name(strength)}{', stronger to the right' if reversed_ else ''}"
 
 
 @dataclass(frozen=True)
@@ -104,7 +112,9 @@ def strength_figure(
     groups: Sequence[StrengthGroup],
     *,
     strength: str = "alpha",
+    stronger: Stronger | None = None,
     metric: str = "top1",
+    direction: Direction = "max",
     share: float = 0.8,
     bars: Literal["ci", "range"] | None = None,
 ) -> Figure:
@@ -114,7 +124,8 @@ def strength_figure(
     A fitted tipping point is a vertical line with its interval shaded, and again a bar with caps at the foot of the
     axes, one above the other; the legend (a panel's title) says the numbers or, where there is none, the `note`. The
     threshold of the paper's rule is a ring on the mean, and the level it is judged by (`share` of the reference level)
-    dotted; in a group that has neither tipping point nor note it is a vertical line, too.
+    dotted; in a group that has neither tipping point nor note it is a vertical line, too. Where smaller strengths are
+    the stronger ones (`stronger`; default: what the schema says), they lie to the right.
 
     `bars`: the mean's 95% t interval ("ci") or the smallest to the largest ("range"); by default the interval, but the
     range where a strength has only two trials. The legend says which. Intervals may reach beyond the axes.
@@ -149,17 +160,18 @@ def strength_figure(
             located = [member for member in members if math.isfinite(member[1].location)]
             for row, (index, group) in enumerate(reversed(located)):  # the first one on top, as in the legend
                 _draw_location(axes, group, index, _FOOT + _FOOT_STEP * row + (0 if one else 0.03))
-            _strength_axis(axes, strengths)
+            _strength_axis(axes, strengths, stronger or stronger_of(strength))
             if not one:
                 title = _wrapped(members[0][1].label, 34)
                 tips = _tips(members[0][1])
                 axes.set_title(f"{title}\n{tips}" if tips else title, fontsize=8)
         rows = max(sum(math.isfinite(group.location) for _, group in members) for members in shown)
         _score_axis(panels, scores, ends, _FOOT + _FOOT_STEP * (rows - 0.4) + (0 if one else 0.05) if rows else 0.0)
-        _name_axes(figure, panels, axis_name(strength), axis_name(metric))
+        _name_axes(figure, panels, _strength_name(strength, stronger), axis_name(metric))
         if one:
             _legend(figure, _group_handles(groups), "outside upper center")
-        _legend(figure, _key_handles(groups, share, bars if several else None, one_axes=one), "outside lower center")
+        level = f"{100 * share:.4g}% of the reference level" if direction == "max" else f"reference level / {share:.4g}"
+        _legend(figure, _key_handles(groups, level, bars if several else None, one_axes=one), "outside lower center")
     return figure
 
 
@@ -281,7 +293,7 @@ def _group_handles(groups: Sequence[StrengthGroup]) -> list[Any]:
     return handles
 
 
-def _key_handles(groups: Sequence[StrengthGroup], share: float, bars: str | None, *, one_axes: bool) -> list[Any]:
+def _key_handles(groups: Sequence[StrengthGroup], level: str, bars: str | None, *, one_axes: bool) -> list[Any]:
     """What the marks mean that all groups have."""
     handles: list[Any] = []
     if not one_axes:
@@ -298,7 +310,7 @@ def _key_handles(groups: Sequence[StrengthGroup], share: float, bars: str | None
         ring.set_label("threshold of the paper's rule" if any(_tips(group) for group in groups) else "threshold")
         handles.append(ring)
     if any(math.isfinite(group.level) for group in groups):
-        handles.append(_rule_handle(_LEVEL, f"{100 * share:.4g}% of the reference level"))
+        handles.append(_rule_handle(_LEVEL, level))
     if any(math.isfinite(score) for group in groups for score in group.baseline):
         handles.append(_rule_handle(_BASELINE, "baseline"))
     if any(any(group.diverged) for group in groups):
@@ -318,7 +330,7 @@ class MetricPanel:
     error: Sequence[float] = ()
     """Half-widths of intervals; empty: none."""
     beyond: float = math.inf
-    """Trials of a larger strength are greyed: excluded from what is said about the metric."""
+    """Trials of a stronger strength are greyed: excluded from what is said about the metric; inf: none."""
     baseline: Sequence[float] = ()
     """Values of the unregularised trials."""
     note: str = ""
@@ -328,10 +340,16 @@ class MetricPanel:
 
 
 def metric_figure(
-    panels: Sequence[MetricPanel], *, strength: str = "alpha", excluded: str = "excluded", columns: int = 2
+    panels: Sequence[MetricPanel],
+    *,
+    strength: str = "alpha",
+    stronger: Stronger | None = None,
+    excluded: str = "excluded",
+    columns: int = 2,
 ) -> Figure:
     """Metrics against strength on a log axis: a point per trial with its interval, those that are `excluded` grey and
-    hollow, the largest strength that is not as a vertical line, the baseline's mean dashed.
+    hollow, the strongest strength that is not as a vertical line, the baseline's mean dashed. Where smaller strengths
+    are the stronger ones (`stronger`; default: what the schema says), they lie to the right.
 
     Raises `ValueError` if there is no panel, one has no trial, lengths differ, or a strength is not a finite number
     above 0.
@@ -346,13 +364,13 @@ def metric_figure(
     with mpl.rc_context(STYLE):
         figure, grid = _grid(len(panels), columns, (3.4, 2.3), (0.2, 0.1))
         for axes, panel in zip(grid, panels, strict=True):
-            _draw_metric(axes, panel)
-            axes.set(xlabel=axis_name(strength), ylabel=axis_name(panel.metric))
+            _draw_metric(axes, panel, stronger or stronger_of(strength))
+            axes.set(xlabel=_strength_name(strength, stronger), ylabel=axis_name(panel.metric))
         figure.align_ylabels()
         handles = [_handle(0, "trial", linestyle="")]
         if any(len(panel.error) for panel in panels):
             handles[0].set_label("trial, 95% interval over images")
-        if any(max(panel.strength) > panel.beyond for panel in panels):
+        if any(_beyond(panel, stronger or stronger_of(strength)).any() for panel in panels):
             handles.append(Line2D([], [], color="0.6", marker="o", fillstyle="none", linestyle="", label=excluded))
         if any(math.isfinite(panel.beyond) for panel in panels):
             handles.append(_rule_handle(_LEVEL, "threshold"))
@@ -362,11 +380,16 @@ def metric_figure(
     return figure
 
 
-def _draw_metric(axes: Axes, panel: MetricPanel) -> None:
+def _beyond(panel: MetricPanel, stronger: Stronger) -> NDArray[np.bool_]:
+    x = np.asarray(panel.strength, float)
+    return np.isfinite(panel.beyond) & (x > panel.beyond if stronger == "larger" else x < panel.beyond)
+
+
+def _draw_metric(axes: Axes, panel: MetricPanel, stronger: Stronger) -> None:
     x, y = np.asarray(panel.strength, float), np.asarray(panel.value, float)
     error = np.asarray(panel.error, float) if len(panel.error) else np.full_like(y, np.nan)
     error = np.nan_to_num(error)
-    out = x > panel.beyond
+    out = _beyond(panel, stronger)
     if panel.log:
         axes.set_yscale("log")
     for chosen, colour, fill in ((~out, _COLOURS[0], "full"), (out, "0.6", "none")):
@@ -376,7 +399,7 @@ def _draw_metric(axes: Axes, panel: MetricPanel) -> None:
     if math.isfinite(panel.beyond):
         axes.axvline(panel.beyond, color=_GREY, linestyle=_LEVEL, linewidth=1.0)
     _draw_baseline(axes, panel.baseline, _GREY)
-    _strength_axis(axes, sorted(set(x.tolist())))
+    _strength_axis(axes, sorted(set(x.tolist())), stronger)
     axes.set_title(panel.title, fontsize=8)
     if panel.note:
         base = [value for value in panel.baseline if math.isfinite(value)]
@@ -395,7 +418,9 @@ def _draw_note(axes: Axes, note: str, x: NDArray[np.float64], y: NDArray[np.floa
     known = np.isfinite(y).all(axis=0) & ((y > 0).all(axis=0) | (axes.get_yscale() != "log"))
     scale = axes.transScale
     corners = scale.transform([(axes.get_xlim()[0], low), (axes.get_xlim()[1], high)])
-    places = (scale.transform(np.c_[np.tile(x[known], len(y)), y[:, known].ravel()]) - corners[0]) / np.ptp(corners, 0)
+    places = (scale.transform(np.c_[np.tile(x[known], len(y)), y[:, known].ravel()]) - corners[0]) / (
+        corners[1] - corners[0]
+    )
     lines = note.splitlines()
     width, height = min(1.0, 0.025 * max(map(len, lines)) + 0.05), 0.09 * len(lines) + 0.07
     best, fewest = (1, 1), len(places) + 1

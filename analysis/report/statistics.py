@@ -57,8 +57,8 @@ def _tipping(source: _Source, result: TippingPoints) -> Section:
         Column("95% interval", "number"),
         Column("p", "number", "of the decision; 9999 permutations"),
         Column("plateau", "number"),
-        Column("paper's rule", "number", "smallest strength whose mean lies below that share of the reference level"),
-        Column("its limit", "number", "the reference level is the mean below it; the paper's own is 1e5"),
+        Column("paper's rule", "number", "weakest strength whose mean lies below that share of the reference level"),
+        Column("its limit", "number", "the reference level is the mean of weaker ones; the paper's own is 1e5"),
         Column("trials", "number"),
         Column("flags"),
     )
@@ -67,7 +67,14 @@ def _tipping(source: _Source, result: TippingPoints) -> Section:
     drawn = figure_groups(result)
     shown = drawn[:_MAX_GROUPS_DRAWN]
     if shown:
-        picture = strength_figure(shown, strength=strength, metric=result.metric.name, share=result.share)
+        picture = strength_figure(
+            shown,
+            strength=strength,
+            stronger=result.stronger,
+            metric=result.metric.name,
+            direction=result.direction,
+            share=result.share,
+        )
         caption = (
             "A point is the mean over seeds."
             if len(shown) == len(drawn)
@@ -126,7 +133,7 @@ def _told(curve: Curve, strength: str) -> str:
         return f"{start}no tipping point is found in the range swept (the paper's rule: {paper})"
     numbers = f"p = {p_text(fit.p_value)}; the paper's rule: {paper}"
     if fit.status == "below range":
-        return f"{start}accuracy has collapsed from the smallest {symbol} on ({numbers})"
+        return f"{start}accuracy has collapsed from the weakest {symbol} on ({numbers})"
     return f"{start}whether accuracy tips over is inconclusive ({numbers}): add seeds or strengths"
 
 
@@ -135,6 +142,7 @@ def _correlated(test: Test, adjusted: float, result: Correlations) -> str:
     where = "" if not test.group.values else f"{test.group.label()}: "
     until = "" if math.isinf(test.limit) else f" until {_symbol(result.strength)} = {test.limit:.3g}"
     numbers = f"ρ = {test.rho.rho:.2f}, p = {p_text(adjusted)}, {ADJUSTMENTS[result.adjustment]}, {test.kept} models"
+    numbers += f", the unit is {_symbol(result.strength)}" if test.unit == "strength" else ""
     name = _axis(test.quantity) + (f" of {test.quantity.component}" if test.quantity.component else "")
     name += "" if test.quantity.level is None else f" at {test.quantity.level:g}"
     if adjusted >= 0.05:
@@ -183,7 +191,7 @@ def _correlation_section(source: _Source, result: Correlations) -> Section:
             if single
             else []
         ),
-        Column("p", "number", "two-sided, by permutation"),
+        Column("p", "number", "two-sided, by permutation, within seeds where these are crossed with strengths"),
         Column(f"p, {ADJUSTMENTS[result.adjustment]}", "number", "adjusted over all tests of this table"),
         Column("r", "number", f"Pearson's, with log10 {result.strength}"),
         Column("95% interval", "number"),
@@ -199,7 +207,11 @@ def _correlation_section(source: _Source, result: Correlations) -> Section:
 
 def _metric_figure(source: _Source, drawn: Sequence[MetricPanel], result: Correlations) -> Figure:
     picture = metric_figure(
-        drawn, strength=result.strength, excluded=beyond(result), columns=2 if len(drawn) <= 6 else 3
+        drawn,
+        strength=result.strength,
+        stronger=result.stronger,
+        excluded=beyond(result),
+        columns=2 if len(drawn) <= 6 else 3,
     )
     told = "; ".join(f"{panel.title}: {panel.note}" for panel in drawn[:8])
     data = _by_strength(
@@ -258,6 +270,9 @@ def _comparison_section(source: _Source, results: Sequence[Comparisons]) -> Sect
         )
         title = f"{_axis(result.quantity)}: difference from the baseline"
         blocks.append(table)
+        if result.infinite:
+            left_out = f"{count(result.infinite, 'trial')} with a value that is not finite"
+            blocks.append(Text(f"Left out of {_axis(result.quantity)}: {left_out}."))
         blocks.append(source.figure(picture, title, alt, command=command, rows=table))
     return Section("Settings and the baseline", blocks, "Differences over seeds, with 95% t intervals.")
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 
 from analysis import comparisons, correlations, paper, report, tipping_points
@@ -59,7 +60,6 @@ def test_trials_that_cannot_be_computed_with(
     [
         ({"alpha": -1.0}, "alpha is -1.0; allowed are 0 and"),
         ({"alpha": 5e-324}, "alpha is 5e-324"),
-        ({"top1": 1e308}, "1e+308"),
     ],
 )
 def test_strengths_and_scores_out_of_range(
@@ -71,6 +71,31 @@ def test_strengths_and_scores_out_of_range(
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert message in err
     assert not (tmp_path / "demo" / "analysis").exists()
+
+
+@pytest.mark.parametrize("name", ["tipping_points", "correlations", "comparisons"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), 1e308])
+def test_a_value_that_is_not_finite_leaves_out_its_trial(
+    tmp_path: Path, record: Record, command: Command, name: str, value: float
+) -> None:
+    """What is said of the others is what is said of a record without the trial, and its number is told."""
+    tables, said = [], []
+    for sweep, rows in (("with", changed(top1=value)), ("without", changed()[:-1])):
+        for index, row in enumerate(rows):
+            record(tmp_path / sweep, f"{index:02}", **row)
+        argv = ["--metrics", "top1"] if name == "correlations" else []
+        code, out, err = command(COMMANDS[name], tmp_path / sweep, *argv)
+        assert (code, err) == (0, "")
+        found = pq.read_table(tmp_path / sweep / "analysis" / f"{name}.parquet").to_pylist()
+        # how many were left out is the one difference, in a number or in words
+        tables.append([{k: v for k, v in row.items() if k not in ("missing", "reason", "verdict")} for row in found])
+        said.append(out)
+    assert tables[0] == tables[1]
+    left_out = (
+        "1 model without a finite value left out" if name == "correlations" else "top1 that is not finite: left out"
+    )
+    assert left_out in said[0]
+    assert left_out not in said[1]
 
 
 @pytest.mark.parametrize("name", ["tipping_points", "correlations", "comparisons", "paper"])

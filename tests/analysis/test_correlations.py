@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,8 @@ from scipy import stats
 
 from analysis import correlations, records
 from analysis.correlations import pearson, rho_over_images, spearman_permutation, spearman_permutations
+from analysis.multiplicity import adjust
+from analysis.rank_correlation import by_strength, crossed, permutations_for
 from analysis.records import write_trial
 from tests.analysis.conftest import make_trial
 
@@ -113,6 +116,102 @@ def test_several_metrics_share_the_permutations() -> None:
     assert math.isnan(found[1].rho)
 
 
+def test_orders_within_blocks_by_hand() -> None:
+    """Two seeds of three strengths, each rising: of 6 · 6 orders within seeds one is as far up: p = 2/36, whatever the
+    seeds differ in. Over all six trials ρ is that of ranks 1 3 5 and 2 4 6 over midranks: 1 of 90 arrangements."""
+    x, seed = [1, 2, 3, 1, 2, 3], [0, 0, 0, 1, 1, 1]
+    apart = spearman_permutation(x, [1, 2, 3, 101, 102, 103], within=seed)
+    assert apart.p_value == pytest.approx(2 / 36)
+    assert apart.rho == pytest.approx(stats.spearmanr(x, [1, 2, 3, 101, 102, 103]).statistic)
+    assert spearman_permutation(x, [1, 2, 3, 101, 102, 103]).p_value > 0.1
+    # one block is all orders
+    draw = np.random.default_rng(11)
+    y = draw.normal(size=12)
+    everything = spearman_permutation(np.arange(12), y, within=np.zeros(12), rng=np.random.default_rng(0))
+    assert everything == spearman_permutation(np.arange(12), y, rng=np.random.default_rng(0))
+    with pytest.raises(ValueError, match="within: shape"):
+        spearman_permutation(x, x, within=[0, 1])
+
+
+def test_random_orders_within_blocks_agree_with_all_of_them() -> None:
+    """Two blocks of six: 720² orders counted by scipy's enumeration of one block's, convolved, against 9999 drawn."""
+    draw = np.random.default_rng(12)
+    x, seed = np.tile(np.arange(6.0), 2), np.repeat([0, 1], 6)
+    y = 0.3 * x + draw.normal(size=12)
+    ranks = stats.rankdata(y)
+    orders = np.array(list(itertools.permutations(range(6))))
+    sums = [np.sort((x[:6][orders] * ranks[block]).sum(1)) for block in (slice(0, 6), slice(6, 12))]
+    total = np.add.outer(*sums).ravel()
+    seen = float((x * ranks).sum())
+    exact = 2 * min((total >= seen - 1e-9).mean(), (total <= seen + 1e-9).mean())
+    found = spearman_permutation(x, y, within=seed, rng=np.random.default_rng(0))
+    assert found.p_value == pytest.approx(exact, abs=4 * 2 * math.sqrt(exact / 2 / 9999) + 2e-4)
+
+
+def test_within_seed_finds_what_seeds_would_hide() -> None:
+    """Eight strengths, five seeds that differ by twice the noise: the power triples, the level stays .05 (200 sweeps:
+    a standard error of .035 of a power, .015 of the level)."""
+    x, seed = np.tile(np.arange(8.0), 5), np.repeat(np.arange(5), 8)
+
+    def significant(slope: float, within: bool, draw: np.random.Generator) -> float:
+        p = []
+        for _ in range(200):
+            y = slope * x / 7 + 2 * draw.normal(size=5)[seed] + draw.normal(size=40)
+            blocks = seed if within else None
+            p.append(spearman_permutation(x, y, within=blocks, permutations=299, rng=draw).p_value)
+        return float(np.mean(np.array(p) <= 0.05))
+
+    draw = np.random.default_rng(13)
+    assert significant(1.3, True, draw) > 0.5
+    assert significant(1.3, False, draw) < 0.35
+    assert significant(0.0, True, draw) < 0.11
+
+
+def test_permutations_are_enough_for_the_family() -> None:
+    """251 tests of |ρ| near 1: 9999 permutations, 2/10⁴ at least, leave Holm's p above .05."""
+    assert [permutations_for(n) for n in (1, 25, 26, 251, 10_000)] == [9999, 9999, 10_399, 100_399, 999_999]
+    x = np.arange(20.0)
+    metrics = x + 0.3 * np.random.default_rng(14).normal(size=(251, 20))
+    few = spearman_permutations(x, metrics, rng=np.random.default_rng(0))
+    assert min(test.rho for test in few) > 0.97
+    assert adjust([test.p_value for test in few]).min() > 0.05
+    many = spearman_permutations(x, metrics, permutations=permutations_for(251), rng=np.random.default_rng(0))
+    assert adjust([test.p_value for test in many]).max() <= 0.05 / 10 + 1e-12
+    # what is no finding after the first 9999 is not drawn on
+    noise = np.random.default_rng(15).normal(size=20)
+    first, same = (
+        spearman_permutation(x, noise, permutations=m, rng=np.random.default_rng(0)) for m in (9999, 100_399)
+    )
+    assert first == same
+
+
+def test_the_unit_is_the_strength_where_its_trials_share_an_effect() -> None:
+    """A sawtooth over six strengths that every seed has is no noise and no trend; a bent rise is a trend."""
+    x, seed = np.tile(np.arange(6.0), 4), np.repeat(np.arange(4), 6)
+    draw = np.random.default_rng(16)
+    offsets = 3 * draw.normal(size=4)[seed]
+    noise = 0.3 * draw.normal(size=24)
+    teeth = np.array([0.0, 2.0, 1.0, 3.0, 2.0, 4.0])
+    found = by_strength(x, teeth[x.astype(int)] + offsets + noise, seed)
+    assert found.share_an_effect
+    # every seed has every strength: the means are the plain ones
+    assert found.mean == pytest.approx([(teeth[i] + (offsets + noise)[x == i]).mean() for i in range(6)])
+    assert not by_strength(x, np.minimum(x, 2.0) + offsets + noise, seed).share_an_effect
+    assert not by_strength(x, -np.exp(-x) + offsets + noise, seed).share_an_effect
+    assert math.isnan(by_strength(x[:6], noise[:6]).p_value)  # one trial a strength: not to be told
+    level = [by_strength(x, offsets + draw.normal(size=24), seed).share_an_effect for _ in range(300)]
+    assert np.mean(level) < 0.1
+    # a trial less: least squares take out the seed that it was of
+    less = by_strength(x[1:], (teeth[x.astype(int)] + offsets)[1:], seed[1:])
+    assert np.diff(less.mean) == pytest.approx(np.diff(teeth), abs=1e-6)
+
+
+def test_crossed() -> None:
+    assert crossed([1, 2, 1, 2], [0, 0, 1, 1])
+    assert not crossed([1, 1, 2, 2], [0, 1, 2, 3])
+    assert crossed([1, 2, 1, 2, 1], [0, 0, 1, 1, 2])  # one seed with a trial left
+
+
 def test_pearson_is_scipys() -> None:
     draw = np.random.default_rng(9)
     x, y = draw.normal(size=(2, 12))
@@ -194,6 +293,62 @@ def test_the_command(sweep: Path, command: Command) -> None:
     assert (row["r"], row["r_p_value"]) == pytest.approx((line.statistic, line.pvalue))
     written = [str(sweep / "analysis" / f"correlations.{kind}") for kind in ("parquet", "png", "svg", "pdf")]
     assert out.splitlines()[-4:] == written
+
+
+def test_seeds_that_differ_and_coefficients_of_the_method(tmp_path: Path, command: Command) -> None:
+    """Three seeds of five γ far apart; η of a layer was set by the sweep, and a sawtooth is common to all seeds."""
+    for seed, (index, gamma) in itertools.product(range(3), enumerate((0.1, 0.2, 0.4, 0.8, 1.6))):
+        columns = {"method": "loco_reg", "variant": "fixed", "alpha": None, "gamma": gamma, "seed": seed, "top1": 0.9}
+        trial, epochs, _, maps = make_trial(f"{seed}-{index}", **columns)
+        values = {
+            ("eta", "0"): gamma,
+            ("locality", "c-n"): 10 * seed + index + 0.1 * ((7 * seed + 3 * index) % 5),
+            ("sawtooth", ""): 10 * seed + (0.0, 2.0, 1.0, 3.0, 2.0)[index] + 0.01 * ((5 * seed + 2 * index) % 7),
+        }
+        measured = [
+            {"epoch": 2, "metric": metric, "component": component, "value": value, "direction": "none"}
+            for (metric, component), value in values.items()
+        ]
+        if (seed, index) == (2, 4):
+            measured[1]["value"] = math.inf
+        write_trial(str(tmp_path / "demo"), trial, epochs, measured, maps)
+    code, out, err = command(correlations.main, tmp_path / "demo", "--strength", "gamma")
+    assert (code, err) == (0, "")
+    rows = {row["metric"]: row for row in pq.read_table(tmp_path / "demo/analysis/correlations.parquet").to_pylist()}
+    assert sorted(rows) == ["locality", "sawtooth"]
+    assert "eta: coefficients of the method itself, which strength sets: no tests" in out.splitlines()
+    assert (rows["locality"]["unit"], rows["locality"]["within_seed"]) == ("trial", True)
+    assert (rows["locality"]["kept"], rows["locality"]["missing"]) == (14, 1)
+    assert rows["locality"]["p_value"] < 0.001  # over all trials of so different seeds it is .1 or so
+    assert "locality:c-n: 1 model without a finite value left out" in out
+    # of the five means all 120 orders are enumerated: p = 2 · b/120
+    sawtooth = rows["sawtooth"]
+    assert (sawtooth["unit"], sawtooth["within_seed"], sawtooth["kept"]) == ("strength", False, 15)
+    assert sawtooth["p_value"] > 0.05
+    assert sawtooth["p_value"] * 60 == pytest.approx(round(sawtooth["p_value"] * 60))
+    assert "the unit is the gamma, with the mean of its trials" in out
+    code, _, err = command(correlations.main, tmp_path / "demo", "--strength", "gamma", "--metrics", "eta:0")
+    assert code == 2
+    assert "a coefficient of the method itself: no test" in err
+
+
+def test_where_smaller_is_stronger_the_large_ones_count(tmp_path: Path, command: Command) -> None:
+    """k of Top-GAP: accuracy falls towards small k, and the models from the tipping point on upwards are kept."""
+    for seed, index in itertools.product(range(2), range(8)):
+        columns = {"method": "top_gap", "variant": None, "alpha": None, "pixels": 2**index, "seed": seed}
+        trial, epochs, _, maps = make_trial(f"{seed}-{index}", **columns, top1=0.1 if index < 3 else 0.9)
+        row = {"epoch": 2, "metric": "erf", "component": "", "value": float(index + seed), "direction": "max"}
+        write_trial(str(tmp_path / "demo"), trial, epochs, [row], maps)
+    code, _, err = command(correlations.main, tmp_path / "demo", "--strength", "pixels")
+    assert (code, err) == (0, "")
+    (row,) = pq.read_table(tmp_path / "demo/analysis/correlations.parquet").to_pylist()
+    # by the paper's rule the first that has fallen, k = 4, counts
+    assert (row["limit"], row["kept"], row["dropped"]) == (4.0, 12, 4)
+    assert row["rho"] > 0.9
+    code, _, _ = command(correlations.main, tmp_path / "demo", "--strength", "pixels", "--stronger", "larger")
+    assert code == 0
+    (row,) = pq.read_table(tmp_path / "demo/analysis/correlations.parquet").to_pylist()
+    assert row["kept"] == 16
 
 
 @pytest.mark.parametrize(

@@ -220,6 +220,27 @@ def test_bars_over_seeds_are_the_t_interval_or_the_range() -> None:
     assert not [text for text in texts(figures.strength_figure([single])) if text.startswith("mean")]
 
 
+def test_stronger_ones_lie_to_the_right() -> None:
+    """k of Top-GAP: the small ones; what is beyond the threshold is below it."""
+    points = StrengthGroup("a", [1, 10, 100], [0.1, 0.8, 0.9], [False] * 3)
+    for figure, falls in (
+        (figures.strength_figure([points], strength="pixels"), True),
+        (figures.strength_figure([points], strength="alpha"), False),
+        (figures.strength_figure([points], strength="alpha", stronger="smaller"), True),
+    ):
+        low, high = figure.axes[0].get_xlim()
+        assert (low > high) == falls
+        assert ("stronger to the right" in figure.axes[0].get_xlabel()) == falls
+    panel = MetricPanel("a", "entropy", [1, 10, 100], [1, 2, 3], beyond=10.0, note="ρ = 1")
+    figure = figures.metric_figure([panel], strength="pixels", excluded="too strong")
+    assert figure.axes[0].get_xlim()[0] > 100
+    grey = [line for line in figure.axes[0].lines if line.get_fillstyle() == "none"]
+    assert [line.get_xdata().tolist() for line in grey] == [[1.0]]
+    assert "too strong" in texts(figure)
+    level = figures.strength_figure([dataclasses.replace(points, level=0.5)], metric="loss", direction="min")
+    assert "reference level / 0.8" in texts(level)
+
+
 def test_strength_figure_leaves_nan_out_and_refuses_what_it_cannot_draw() -> None:
     figure = figures.strength_figure([StrengthGroup("a", [1, 1, 10, 100], [0.9, math.nan, 0.5, math.nan], [False] * 4)])
     (mean,) = [line for line in figure.axes[0].lines if line.get_zorder() == 3]

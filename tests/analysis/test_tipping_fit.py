@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import Any
 
@@ -9,9 +10,21 @@ import numpy as np
 import pytest
 from scipy import optimize, stats
 
-from analysis.tipping_fit import _bootstrap, _crossing, _Logistic, location_difference, resampled_locations
+from analysis.tipping_curves import _bootstrap, _crossing, _Logistic
+from analysis.tipping_fit import location_difference, resampled_locations
 from analysis.tipping_points import fit_tipping_point
-from tests.analysis.tipping_simulation import KINDS, Outcome, curve, figures, report, study
+from tests.analysis.tipping_simulation import (
+    BARS,
+    KINDS,
+    SHAPES,
+    Outcome,
+    curve,
+    figures,
+    report,
+    shape_report,
+    study,
+    study_shapes,
+)
 
 X = np.linspace(0, 6, 25)
 HIGH, LOW, K, MIDDLE = 0.95, 0.1, 4.0, 3.3
@@ -162,6 +175,36 @@ def test_a_long_simulation() -> None:
     _held(outcomes, rmse=0.11, missed=0.005, invented=0.02, covered=0.98)
 
 
+def test_a_short_simulation_by_shape() -> None:
+    """Six sweeps of each hard shape together, of which two thirds and more tip over: the bars, widened by four standard
+    errors of about 36 errors and 12 flat curves."""
+    outcomes = study_shapes(6, SHAPES)
+    pooled = figures([dataclasses.replace(outcome, kind="all") for outcome in outcomes], "ours")
+    assert pooled.collapses >= 30
+    assert abs(pooled.bias) < 0.05
+    assert pooled.rmse < 0.12
+    assert pooled.covered >= 0.94 - 4 * math.sqrt(0.94 * 0.06 / pooled.collapses)
+    assert pooled.missed == 0
+    assert pooled.invented + pooled.invented_diverged <= 2
+    assert all(outcome.dips for outcome in outcomes if "dip" in outcome.kind)
+    assert "double dip" in shape_report(outcomes)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("shape", [*KINDS, *SHAPES])
+def test_a_long_simulation_by_shape(shape: str) -> None:
+    """The bars in every shape; shares within two standard errors."""
+    outcomes = study_shapes(200, [shape], jobs=2)
+    print(shape_report(outcomes))
+    found = figures(outcomes, "ours", shape)
+    assert abs(found.bias) <= BARS["bias"]
+    assert found.rmse <= BARS["rmse"]
+    assert found.covered >= BARS["covered"]
+    assert found.missed <= BARS["missed"] * found.collapses
+    flat, allowed = found.flat + found.flat_diverged, BARS["invented"]
+    assert found.invented + found.invented_diverged <= flat * allowed + 2 * math.sqrt(flat * allowed * (1 - allowed))
+
+
 def test_what_the_simulation_draws() -> None:
     """Every curve is at 80% of its plateau where it says, and falls to chance."""
     draw = rng(3)
@@ -206,6 +249,133 @@ def test_an_excess_over_the_whole_range_is_inconclusive_and_says_what_to_do() ->
         "reference band contaminated",
         "most of the whole range has collapsed: sweep weaker strengths",
     )
+
+
+def swap(pair: tuple[float, float]) -> tuple[float, float]:
+    return -pair[1], -pair[0]
+
+
+def test_where_smaller_is_stronger_all_is_mirrored() -> None:
+    """k of Top-GAP: the same scores at 1/strength are the same curve, seen from the other side."""
+    x, seeds = np.tile(X, 3), np.repeat([0, 1, 2], len(X))
+    y = np.tile(logistic(X), 3) + 0.02 * rng(6).normal(size=len(x))
+    options: dict[str, Any] = {"reference_below": 10.0, "baseline": [0.95]}
+    right = fit_tipping_point(10**x, y, seeds, rng=rng(), **options)
+    options["reference_below"] = 0.1
+    left = fit_tipping_point(10**-x, y, seeds, stronger="smaller", rng=rng(), **options)
+    assert left.status == "tipping point"
+    assert left.log10_strength == pytest.approx(-right.log10_strength, abs=1e-9)
+    assert (left.low, left.high) == pytest.approx(swap((right.low, right.high)), abs=1e-6)
+    assert left.bracket == pytest.approx(swap(right.bracket))
+    assert (left.ec10, left.ec50) == pytest.approx((-right.ec10, -right.ec50), abs=1e-6)
+    assert left.paper_threshold == pytest.approx(1 / right.paper_threshold)
+    assert (left.plateau, left.p_value, left.flags) == (right.plateau, right.p_value, right.flags)
+    resampled = [
+        resampled_locations(10 ** (sign * x), y, seeds, fit, rng=rng()) for sign, fit in ((1, right), (-1, left))
+    ]
+    assert resampled[1] == pytest.approx(-resampled[0], abs=1e-9)
+    # the other way round it has collapsed at the weakest strengths
+    assert fit_tipping_point(10**-x, y, seeds, rng=rng()).status != "tipping point"
+
+
+def test_a_fall_towards_small_k_tips_over() -> None:
+    """Three k, three seeds, .90 to .10; the plateau is that of the baseline, as but two k lie below the fall."""
+    k = np.repeat([1.0, 4.0, 16.0, 64.0, 256.0], 3)
+    score = np.repeat([0.1, 0.12, 0.88, 0.9, 0.9], 3)
+    found = fit_tipping_point(k, score, np.tile([0, 1, 2], 5), stronger="smaller", rng=rng())
+    assert found.status == "tipping point"
+    assert found.bracket == pytest.approx((math.log10(4), math.log10(16)))
+    assert found.plateau == 0.9
+    weak = fit_tipping_point(k[6:], score[6:], np.tile([0, 1, 2], 3), stronger="smaller", rng=rng())
+    assert (weak.status, weak.reason) == (
+        "none in range",
+        "does not fall to 80% of the plateau: sweep stronger (smaller)",
+    )
+
+
+def test_a_loss_tips_over_where_it_rises() -> None:
+    """A loss from .3 by a logistic to 2.3: at its plateau / .8 = .375 where (2.3 − .3)/(1 + exp(−k (x − m))) = .075."""
+    loss = 0.3 + 2.0 / (1 + np.exp(-K * (X - MIDDLE)))
+    found = fit_tipping_point(10**X, loss, direction="min", rng=rng())
+    assert found.status == "tipping point"
+    assert found.log10_strength == pytest.approx(MIDDLE - math.log(2.0 / 0.075 - 1) / K, abs=1e-3)
+    assert found.plateau == pytest.approx(0.3, abs=1e-3)
+    assert found.low <= found.log10_strength <= found.high
+    assert found.ec50 == pytest.approx(MIDDLE, abs=1e-3)
+    # the unit that a loss is counted in changes nothing
+    assert fit_tipping_point(10**X, 1000 * loss, direction="min", rng=rng()).log10_strength == pytest.approx(
+        found.log10_strength, abs=1e-6
+    )
+    # the paper's rule: the first swept strength whose loss is above the mean of the lowest quarter (7 strengths) / .8
+    over = X[loss > loss[:7].mean() / 0.8]
+    assert found.paper_threshold == pytest.approx(10 ** over[0])
+    falling = fit_tipping_point(10**X, loss[::-1], direction="min", rng=rng())
+    assert falling.status != "tipping point"
+
+
+@pytest.mark.parametrize("depth", [0.2, 0.5])
+def test_a_dip_is_named_and_the_tipping_point_is_where_it_stays_down(depth: float) -> None:
+    x, seeds = np.tile(X, 3), np.repeat([0, 1, 2], len(X))
+    y = np.tile(logistic(X), 3) + 0.01 * rng(7).normal(size=len(x))
+    plain = fit_tipping_point(10**x, y, seeds, rng=rng())
+    assert plain.dips == ()
+    y[(x == 1.5) & (seeds < 2)] = depth
+    y[(x == 2.0) & (seeds < 1)] = depth  # one of three seeds is no dip
+    found = fit_tipping_point(10**x, y, seeds, rng=rng())
+    assert found.dips == pytest.approx((10**1.5,))
+    assert "dip at 31.62: below 80% of the plateau in most seeds, though weaker than the tipping point" in found.flags
+    assert found.log10_strength == pytest.approx(plain.log10_strength, abs=0.02)
+    # and one that nothing comes after
+    alone = fit_tipping_point(10 ** x[x <= 2], y[x <= 2], seeds[x <= 2], rng=rng())
+    assert alone.status == "none in range"
+    assert alone.dips == pytest.approx((10**1.5,))
+
+
+def test_a_recovery_is_named() -> None:
+    y = logistic(X)
+    y[22] = 0.9
+    flags = fit_tipping_point(10**X, y, rng=rng()).flags
+    assert any(flag.startswith("recovers at 3.162e+05: not below 80%") for flag in flags)
+
+
+def test_a_plateau_of_fewer_than_three_strengths_is_not_known() -> None:
+    """Two strengths of nine seeds stand, three have fallen: that is significant, and yet of what, is not known."""
+    x, seeds = np.repeat([1.0, 10.0, 100.0, 1e3, 1e4], 9), np.tile(np.arange(9), 5)
+    y = np.repeat([0.9, 0.78, 0.3, 0.2, 0.1], 9)
+    found = fit_tipping_point(x, y, seeds, rng=rng())
+    assert found.status == "inconclusive"
+    assert found.p_value < 0.05
+    assert math.isnan(found.log10_strength)
+    assert any(flag.startswith("plateau not known") for flag in found.flags)
+    assert found.reason == "the plateau is not known: sweep weaker, or add the baseline"
+    # the baseline is it: 80% of .92 is .736, between .78 at 10 and .3 at 100
+    known = fit_tipping_point(x, y, seeds, baseline=[0.92, 0.92], rng=rng())
+    assert (known.status, known.plateau) == ("tipping point", 0.92)
+    assert known.bracket == (1.0, 2.0)
+    # three strengths without one: the middle one is not taken for the plateau
+    three = fit_tipping_point(x[9:36], y[9:36], seeds[9:36], rng=rng())
+    assert (three.status, math.isnan(three.log10_strength)) == ("inconclusive", True)
+
+
+def test_a_slow_drift_is_located_by_the_isotonic_curve() -> None:
+    """From .9 down by .1 a decade from 10^1.5 on: .72 at 10^3.3, where no logistic curve through all of it is."""
+    x, seeds = np.tile(np.linspace(0, 6, 31), 3), np.repeat([0, 1, 2], 31)
+    y = 0.9 - 0.1 * np.clip(x - 1.5, 0, None) + 0.004 * rng(8).normal(size=len(x))
+    found = fit_tipping_point(10**x, y, seeds, rng=rng())
+    assert found.located_by == "isotonic"
+    assert any(flag.startswith("located by the isotonic curve") for flag in found.flags)
+    assert found.log10_strength == pytest.approx(3.3, abs=0.05)
+    assert found.low <= 3.3 <= found.high
+
+
+def test_a_drift_to_a_cliff_is_in_the_middle_of_its_gap() -> None:
+    """From .9 down to .75 and from there to .1 between 10^4 and 10^4.2: no trial tells where between them."""
+    x, seeds = np.tile(np.linspace(0, 6, 31), 3), np.repeat([0, 1, 2], 31)
+    y = np.where(x < 4.1, 0.9 - 0.06 * np.clip(x - 1.5, 0, None), 0.1) + 0.004 * rng(9).normal(size=len(x))
+    found = fit_tipping_point(10**x, y, seeds, rng=rng())
+    assert found.bracket == pytest.approx((4.0, 4.2))
+    assert found.log10_strength == pytest.approx(4.1)
+    assert found.located_by == "middle of the bracket"
 
 
 def test_differences_by_hand() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import math
 import random
 from collections.abc import Callable
@@ -11,6 +12,7 @@ import pytest
 
 from analysis import records, tipping_points
 from analysis.records import write_trial
+from analysis.schema import stronger
 from analysis.tipping_points import paper_threshold
 from tests.analysis.conftest import make_trial
 
@@ -345,6 +347,67 @@ def test_mixed_data_sets_are_told_apart(tmp_path: Path, record: Record, command:
     code, out, _ = command(tipping_points.main, tmp_path / "demo")
     assert code == 0
     assert sum(line.startswith(("| digits", "| mnist")) for line in out.splitlines()) == 2
+
+
+@pytest.mark.parametrize(
+    ("column", "which"),
+    [("pixels", "smaller"), ("interval", "smaller"), ("gamma", "smaller"), ("alpha", "larger"), ("eta", "larger")]
+    + [(name, "larger") for name in ("alpha_per_image", "learning_rate", "method.of_ones_own")],
+)
+def test_which_strengths_are_stronger(column: str, which: str) -> None:
+    assert stronger(column) == which
+
+
+def test_k_of_top_gap_tips_towards_small_ones(tmp_path: Path, record: Record, command: Command) -> None:
+    for seed, index in itertools.product(range(3), range(7)):
+        columns = {"method": "top_gap", "variant": None, "alpha": None, "pixels": 4**index, "seed": seed}
+        record(tmp_path / "demo", f"{seed}-{index}", **columns, top1=(0.1, 0.3, 0.88, 0.9, 0.9, 0.91, 0.9)[index])
+    code, out, err = command(tipping_points.main, tmp_path / "demo", "--strength", "pixels")
+    assert (code, err) == (0, "")
+    (row,) = pq.read_table(tmp_path / "demo" / "analysis" / "tipping_points.parquet").to_pylist()
+    assert (row["status"], row["stronger"]) == ("tipping point", "smaller")
+    assert row["plateau"] == 0.9
+    assert (row["bracket_low"], row["bracket_high"]) == pytest.approx((math.log10(4), math.log10(16)))
+    assert row["low"] <= row["log10_strength"] <= row["high"]
+    # the lowest quarter are the largest two: 4096 and 1024
+    assert (row["reference_below"], row["threshold"]) == (256.0, 4.0)
+    assert "smaller pixels is stronger: the plateau is that of the largest" in out
+    assert "of pixels > 256 (of the weakest quarter" in out
+    # as of any other strength it has collapsed where it begins
+    code, out, _ = command(tipping_points.main, tmp_path / "demo", "--strength", "pixels", "--stronger", "larger")
+    assert code == 0
+    (row,) = pq.read_table(tmp_path / "demo" / "analysis" / "tipping_points.parquet").to_pylist()
+    assert (row["status"], row["stronger"]) == ("none in range", "larger")
+
+
+def test_a_loss_tips_over_too(tmp_path: Path, record: Record, command: Command) -> None:
+    """A loss of .3 that is 1 from 10^4 on; the diverged trial has none."""
+    for seed, index in itertools.product(range(3), range(8)):
+        loss = 0.3 + 0.01 * seed if index < 4 else 1.0
+        diverged = {"status": "diverged", "loss": None} if (seed, index) == (2, 7) else {"loss": loss}
+        record(tmp_path / "demo", f"{seed}-{index}", alpha=10.0**index, seed=seed, **diverged)
+    code, out, err = command(tipping_points.main, tmp_path / "demo", "--metric", "loss")
+    assert (code, err) == (0, "")
+    (row,) = pq.read_table(tmp_path / "demo" / "analysis" / "tipping_points.parquet").to_pylist()
+    assert (row["status"], row["direction"]) == ("tipping point", "min")
+    assert (row["bracket_low"], row["bracket_high"]) == (3.0, 4.0)
+    assert row["plateau"] == pytest.approx(0.31)
+    assert row["threshold"] == 1e4
+    assert "less loss is better: it tips over where it rises to the plateau / 0.8" in out
+    assert "1 trial without loss: left out (1 of them diverged, so that the curve is better than the trials)" in out
+    assert "paper's rule: mean above that / 0.8 of alpha < 100" in out
+
+
+def test_a_dip_is_told(tmp_path: Path, record: Record, command: Command) -> None:
+    _swept(tmp_path / "demo", record, {"curvature": (4.4, 2)})
+    for seed in (0, 1):
+        record(tmp_path / "demo", f"dip-{seed}", alpha=10**1.6, seed=seed, top1=0.2)
+    code, out, _ = command(tipping_points.main, tmp_path / "demo")
+    assert code == 0
+    (row,) = pq.read_table(tmp_path / "demo" / "analysis" / "tipping_points.parquet").to_pylist()
+    assert row["dips"] == pytest.approx([10**1.6])
+    assert "dip at 39.81: below 80% of the plateau in most seeds, though weaker than the tipping point" in out
+    assert row["log10_strength"] == pytest.approx(4.4, abs=0.05)
 
 
 def test_a_measurement_is_a_metric_too(tmp_path: Path, command: Command) -> None:

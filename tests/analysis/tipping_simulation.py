@@ -1,6 +1,6 @@
 """How well tipping points are found: a simulation study.
 
-    uv run python -m tests.analysis.tipping_simulation --sweeps 1000
+    uv run python -m tests.analysis.tipping_simulation --sweeps 1000 --per-shape 200
 
 Sweeps are drawn whose noise-free curve is known: collapses that are logistic, Gompertz, a ramp, a step or two logistic
 stages, to chance (0.1), with 7 to 50 strengths over 4 to 8 decades, 1 to 20 seeds, noise of three sizes, and in half of
@@ -11,12 +11,20 @@ point are judged on the same sweeps:
 - the paper's rule, on the mean over seeds (`paper_threshold`) and trial by trial, as of sweeps with one seed;
 - a two-segment fit: the breakpoint of a continuous line of two pieces, least squares, called a tipping point where the
   second piece falls (p < .05 of the F test against one line).
+
+Ours alone is judged by shape, on sweeps of 15 to 50 strengths: of the curves above, and of what was hard for it
+(`SHAPES`): curves that drift down slowly, through the level or before they fall, that dip once or twice and recover,
+that rise before they fall; any of those collapses with seeds of different noise, with trials missing, with strengths
+unevenly spaced, with another number of seeds at each strength. A quarter of them does not tip over: the drift, the
+rise, the noise without the fall, the dips with nothing after them. Where a curve dips, the truth is the fall from which
+it does not come back. `BARS` says how well each shape has to be found.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -26,6 +34,7 @@ import tyro
 from numpy.typing import NDArray
 from scipy import optimize, stats
 
+from analysis.tipping_fit import TippingPoint
 from analysis.tipping_points import fit_tipping_point, paper_threshold
 
 Floats = NDArray[np.float64]
@@ -90,6 +99,81 @@ def curve(kind: str, x: Floats, t: float, plateau: float, rng: np.random.Generat
     return stages(x - t + crossing)
 
 
+SHAPES = (
+    "slow drift",
+    "dip",
+    "bump",
+    "double dip",
+    "heteroscedastic seeds",
+    "missing seeds",
+    "uneven spacing",
+    "unequal seeds",
+)
+
+
+# at most so many decades of bias and root mean square error, at least this share of intervals that hold the truth, at
+# most these shares of tipping points missed and found where there is none (a test at .05), in every shape
+BARS = {"bias": 0.05, "rmse": 0.10, "covered": 0.94, "missed": 0.01, "invented": 0.05}
+
+
+def draw_shape(shape: str, rng: np.random.Generator) -> Drawn:
+    """A sweep of 15 to 50 strengths of this shape; a quarter of them do not tip over."""
+    number, seeds = int(rng.integers(15, 51)), int(rng.choice([1, 2, 3, 5, 10]))
+    high, plateau = rng.uniform(4, 8), rng.uniform(0.5, 0.99)
+    gaps = np.exp(0.5 * rng.normal(size=number - 1)) if shape == "uneven spacing" else np.ones(number - 1)
+    swept = high * np.r_[0, gaps.cumsum()] / gaps.sum()
+    if "seeds" in shape:
+        seeds = max(seeds, 2)
+    x, seed = np.tile(swept, seeds), np.repeat(np.arange(seeds), number)
+    tips = bool(rng.random() < 0.75)
+    t = rng.uniform(0.5 * high, 0.85 * high)
+    noise = np.full(len(x), rng.choice([0.003, 0.01, 0.03]))
+    if shape == "heteroscedastic seeds":
+        noise *= np.exp(rng.uniform(-1, 1.5, seeds))[seed]
+    kind = shape if shape in KINDS else str(rng.choice(KINDS[:4]))
+    level = SHARE * plateau
+    if shape == "slow drift":
+        noise = np.minimum(noise, 0.01)  # a slope of a tenth in a decade and more noise: no estimate is within a tenth
+        begins = rng.uniform(0.0, 0.3) * high
+        if tips and rng.random() < 0.5:
+            # down by a line through the level, with no other fall
+            slope = (plateau - level) / min(t - begins, rng.uniform(0.8, 2.5))
+            y = np.maximum(plateau - slope * np.clip(x - t + (plateau - level) / slope, 0, None), CHANCE)
+        else:
+            # down by a line to less than the level, then a fall of what is left
+            slope = rng.uniform(0.05, 0.18) * plateau / (t - begins)
+            line = plateau - slope * np.clip(x - begins, 0, t - begins)
+            fraction = (level - CHANCE) / (line.min() - CHANCE)
+            steepness = rng.uniform(1.5, 8) if rng.random() < 0.7 else 60.0
+            fall = 1 + np.exp(np.clip(steepness * (x - t) + math.log(1 / fraction - 1), -500, 500))
+            y = CHANCE + (line - CHANCE) / fall if tips else line
+    else:
+        y = curve(kind, x, t, plateau, rng) if tips else np.full(len(x), plateau)
+    if shape == "bump":
+        top, width = rng.uniform(0.05, 0.25) * plateau, rng.uniform(0.3, 0.8)
+        centre = rng.uniform(0.35 * high, max(0.36 * high, t - 2.5 * width))
+        y = y + top * np.exp(-(((x - centre) / width) ** 2))
+    if "dip" in shape:
+        # between the lowest quarter and the fall, and each recovery at least twice as long as the dip before it
+        first, last = math.ceil(number / 4), int(np.searchsorted(swept, t))
+        part = (last - first) // (2 if shape == "double dip" else 1)
+        for begins in range(first, first + part * (2 if shape == "double dip" else 1), part):
+            strengths = int(rng.integers(1, max(part // 3, 1) + 1))
+            inside = (x >= swept[begins]) & (x <= swept[begins + strengths - 1])
+            y = np.where(inside, rng.uniform(0.3, 0.7) * plateau, y)
+    y = y + noise * rng.normal(size=len(x))
+    diverges = bool(rng.random() < 0.25)
+    if diverges:
+        y[rng.random(len(y)) < 0.03] = CHANCE
+    kept = np.ones(len(x), bool)
+    if shape == "missing seeds":
+        kept = rng.random(len(x)) > rng.uniform(0.1, 0.4)
+    if shape == "unequal seeds":
+        kept = seed < rng.integers(1, seeds + 1, number)[np.searchsorted(swept, x)]
+    y = np.clip(y, 0, 1)
+    return Drawn(x[kept], y[kept], seed[kept], t if tips else math.nan, shape, diverges)
+
+
 def two_segments(x: Floats, y: Floats) -> tuple[float, float, float, float]:
     """Breakpoint, the two slopes and the p-value of the F test against one line, of y = a + b x + d (x − ψ)₊.
 
@@ -132,6 +216,9 @@ class Outcome:
     diverged: bool
     locations: dict[str, float]
     covered: bool
+    located_by: str = ""
+    dips: bool = False
+    """Whether it was flagged that the curve dips."""
 
 
 METHODS = ("ours", "paper's rule", "paper's rule per trial", "two segments")
@@ -151,9 +238,20 @@ def judge(seed: int) -> Outcome:
         "paper's rule per trial": float(sweep.x[beyond].min()) if beyond.any() else math.nan,
         "two segments": breakpoint if after < 0 and p_value < 0.05 else math.nan,
     }
-    return Outcome(
-        sweep.t80, sweep.kind, sweep.diverged, locations, bool(fit.low - 1e-9 <= sweep.t80 <= fit.high + 1e-9)
-    )
+    return Outcome(sweep.t80, sweep.kind, sweep.diverged, locations, _covers(fit, sweep.t80))
+
+
+def _covers(fit: TippingPoint, truth: float) -> bool:
+    return bool(fit.low - 1e-9 <= truth <= fit.high + 1e-9)
+
+
+def judge_shape(drawn: tuple[str, int]) -> Outcome:
+    shape, seed = drawn
+    rng = np.random.default_rng([20261128, (*KINDS, *SHAPES).index(shape), seed])
+    sweep = draw_shape(shape, rng)
+    fit = fit_tipping_point(10**sweep.x, sweep.y, sweep.seed, rng=rng)
+    found = {"ours": fit.log10_strength}
+    return Outcome(sweep.t80, shape, sweep.diverged, found, _covers(fit, sweep.t80), fit.located_by, bool(fit.dips))
 
 
 def study(sweeps: int, *, first: int = 0, jobs: int = 1) -> list[Outcome]:
@@ -162,6 +260,16 @@ def study(sweeps: int, *, first: int = 0, jobs: int = 1) -> list[Outcome]:
         return [judge(seed) for seed in seeds]
     with ProcessPoolExecutor(jobs) as pool:
         return list(pool.map(judge, seeds, chunksize=8))
+
+
+def study_shapes(
+    each: int, shapes: Sequence[str] = (*KINDS, *SHAPES), *, first: int = 0, jobs: int = 1
+) -> list[Outcome]:
+    drawn = [(shape, seed) for shape in shapes for seed in range(first, first + each)]
+    if jobs == 1:
+        return [judge_shape(one) for one in drawn]
+    with ProcessPoolExecutor(jobs) as pool:
+        return list(pool.map(judge_shape, drawn, chunksize=8))
 
 
 @dataclass(frozen=True)
@@ -182,7 +290,7 @@ class Figures:
 
 def figures(outcomes: list[Outcome], method: str, kind: str | None = None) -> Figures:
     collapses = [o for o in outcomes if not math.isnan(o.truth) and kind in (None, o.kind)]
-    flat = [o for o in outcomes if math.isnan(o.truth)]
+    flat = [o for o in outcomes if math.isnan(o.truth) and (kind in (None, o.kind) or o.kind == "flat")]
     found = [o for o in collapses if not math.isnan(o.locations[method])]
     errors = np.array([o.locations[method] - o.truth for o in found])
 
@@ -224,11 +332,31 @@ def report(outcomes: list[Outcome]) -> str:
     return "\n".join(lines)
 
 
+def shape_report(outcomes: list[Outcome]) -> str:
+    bars = ", ".join(f"{name} {bar}" for name, bar in BARS.items())
+    lines = [
+        f"By shape, {len(outcomes)} sweeps; the bars: {bars}. Isotonic: share located by the isotonic curve",
+        f"{'':24}{'bias':>8}{'RMSE':>7}{'> .5':>7}{'coverage':>10}{'missed':>10}{'invented':>10}{'dip told':>10}"
+        f"{'isotonic':>10}",
+    ]
+    for shape in dict.fromkeys(outcome.kind for outcome in outcomes):
+        f, own = figures(outcomes, "ours", shape), [outcome for outcome in outcomes if outcome.kind == shape]
+        isotonic = np.mean([o.located_by == "isotonic" for o in own if o.located_by])
+        lines.append(
+            f"{shape:24}{f.bias:+8.3f}{f.rmse:7.3f}{100 * f.beyond_half:6.1f}%{100 * f.covered:9.1f}%"
+            f"{f.missed:5}/{f.collapses:<4}{f.invented + f.invented_diverged:5}/{f.flat + f.flat_diverged:<4}"
+            f"{100 * np.mean([o.dips for o in own]):9.0f}%{100 * isotonic:9.0f}%"
+        )
+    return "\n".join(lines)
+
+
 @dataclass
 class Flags:
     """How well tipping points are found: a simulation study."""
 
     sweeps: int = 1000
+    per_shape: int = 200
+    """Sweeps of each shape."""
     first: int = 0
     """Number of the first sweep: other sweeps are drawn from another number on."""
     jobs: int = 2
@@ -236,4 +364,7 @@ class Flags:
 
 if __name__ == "__main__":
     flags = tyro.cli(Flags)
-    print(report(study(flags.sweeps, first=flags.first, jobs=flags.jobs)))
+    if flags.sweeps:
+        print(report(study(flags.sweeps, first=flags.first, jobs=flags.jobs)))
+    if flags.per_shape:
+        print(shape_report(study_shapes(flags.per_shape, first=flags.first, jobs=flags.jobs)))
