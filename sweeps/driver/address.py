@@ -102,10 +102,17 @@ def _believed(file_name: str, raylets: list[dict[str, str]]) -> str | None:
 
 
 def _own_processes() -> Iterator[list[str]]:
+    """The command lines of this user's processes that have this one's network and files: what runs in a container is
+    seen from outside, and its ports and paths are others."""
+    here = _namespaces(Path("/proc/self"))
     for entry in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):  # it ended while we looked
-            if entry.stat().st_uid == os.getuid():
+            if entry.stat().st_uid == os.getuid() and _namespaces(entry) == here:
                 yield (entry / "cmdline").read_bytes().decode(errors="replace").split("\0")
+
+
+def _namespaces(process: Path) -> tuple[str, ...]:
+    return tuple(os.readlink(process / "ns" / name) for name in ("net", "mnt"))
 
 
 def _options(arguments: list[str]) -> dict[str, str]:

@@ -13,7 +13,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -29,7 +29,7 @@ as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root to be two use
 
 
 @contextlib.contextmanager
-def raylet(address: str, folder: Path, temp_dir: str = "", **named: str) -> Iterator[None]:
+def raylet(address: str, folder: Path, temp_dir: str = "", inside: Sequence[str] = (), **named: str) -> Iterator[None]:
     """A process whose command line is that of a raylet."""
     sockets = {name: str(folder / name) for name in ("raylet", "store")} | named
     for path in sockets.values():
@@ -37,7 +37,9 @@ def raylet(address: str, folder: Path, temp_dir: str = "", **named: str) -> Iter
     options = [f"--gcs-address={address}", *(f"--{name}_socket_name={path}" for name, path in sockets.items())]
     options.append(f"--temp_dir={temp_dir}")
     command = ["/somewhere/raylet", "-c", "import time; print('there', flush=True); time.sleep(60)", *options]
-    process = subprocess.Popen(command, executable=sys.executable, stdout=subprocess.PIPE)
+    # a shell gives the process its name, as a namespace's program does not
+    named_so = ["bash", "-c", 'exec -a "$0" "$@"', command[0], sys.executable, *command[1:]]
+    process = subprocess.Popen([*inside, *named_so], stdout=subprocess.PIPE)
     assert process.stdout is not None
     process.stdout.readline()
     try:
@@ -78,6 +80,16 @@ class TestStartedByHand:
         with raylet(address, folder):
             assert started_by_hand() is None  # of another folder's no raylet tells
         with raylet(address, folder, temp_dir=str(elsewhere)):
+            assert started_by_hand() == address
+
+    @as_root
+    @pytest.mark.parametrize("apart", ["--net", "--mount"])
+    def test_a_containers_is_not_this_machines(self, folder: Path, address: str, apart: str) -> None:
+        """Its processes are seen from here, its network and files are not."""
+        (folder / "ray" / "ray_current_cluster").write_text(address)
+        with raylet(address, folder, temp_dir=str(folder / "ray"), inside=["unshare", apart]):
+            assert started_by_hand() is None
+        with raylet(address, folder, temp_dir=str(folder / "ray")):
             assert started_by_hand() == address
 
     def test_is_none_where_it_has_ended(self, folder: Path, address: str, nobody: str) -> None:
