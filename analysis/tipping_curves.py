@@ -35,7 +35,7 @@ class _Logistic:
         self, x: Floats, y: Floats, group: NDArray[np.int64], share: float, plateau: float, bracket: tuple[float, float]
     ) -> None:
         self.x, self.y, self.share = x, y, share
-        self.scale = max(3 * _noise(x, y, group), _SMALLEST_SCALE)
+        self.scale = noise_scale(x, y, group)
         self.floor = float(min(y.min(), 0))
         self.top = float(y.max())
         self.lowest, self.highest = float(x[0]), float(x[-1])
@@ -164,10 +164,20 @@ class _Logistic:
         return math.inf if best is None else float(((curve(best) - self.y) ** 2).sum())
 
 
+def noise_scale(x: Floats, y: Floats, group: NDArray[np.int64]) -> float:
+    """How far from a curve a score is no noise: 3 MADσ of the differences of successive strengths, at least .005."""
+    return max(3 * _noise(x, y, group), _SMALLEST_SCALE)
+
+
 def _noise(x: Floats, y: Floats, group: NDArray[np.int64]) -> float:
     """MADσ of the differences of successive strengths within a seed: 1.4826 times their median absolute deviation."""
     steps = np.concatenate([np.diff(y[group == one][np.argsort(x[group == one])]) for one in np.unique(group)])
     return float(1.4826 * np.median(np.abs(steps - np.median(steps)))) if len(steps) else 0.0
+
+
+def medians_of(y: Floats, at: NDArray[np.int64]) -> Floats:
+    """Each strength's median; trials sorted by strength, `at` numbers them."""
+    return np.array([np.median(part) for part in np.split(y, np.flatnonzero(np.diff(at)) + 1)])
 
 
 class _Isotonic:
@@ -175,8 +185,7 @@ class _Isotonic:
 
     Single trials far off, diverged ones among them, would pull it down at all the strengths before them: scores are
     taken as no further than `scale` from the running median over strengths (Hampel's filter, which leaves a falling
-    curve as it is), and the strengths of a dip, weaker than the bracket with a median that far below the level, are
-    left out."""
+    curve as it is), and the strengths of a dip (`dips`, of those swept) are left out."""
 
     def __init__(
         self,
@@ -185,15 +194,15 @@ class _Isotonic:
         y: Floats,
         level: float,
         scale: float,
-        bracket: tuple[float, float],
+        dips: NDArray[np.bool_],
     ) -> None:
         self.level, self.scale = level, scale
-        medians = np.array([np.median(part) for part in np.split(y, np.flatnonzero(np.diff(at)) + 1)])
+        medians = medians_of(y, at)
         last = len(swept) - 1
         near = [min(_WINDOW // 2, index, last - index) for index in range(last + 1)]
         centre = np.array([np.median(medians[i - half : i + half + 1]) for i, half in enumerate(near)])[at]
         self.y = np.clip(y, centre - scale, centre + scale)
-        self.kept = ~((swept <= bracket[0]) & (medians < level - scale))[at]
+        self.kept = ~dips[at]
 
         there = np.bincount(at[self.kept], minlength=len(swept))
         total = np.bincount(at[self.kept], self.y[self.kept], minlength=len(swept))

@@ -27,6 +27,8 @@ from analysis.tipping_curves import (
     _Isotonic,
     _isotonic_crossing,
     _Logistic,
+    medians_of,
+    noise_scale,
 )
 
 Status = Literal["tipping point", "none in range", "inconclusive", "below range"]
@@ -38,6 +40,8 @@ _MISFIT = 0.01
 """p of the logistic curve against the isotonic one below which the latter is the location."""
 _CLIFF = 0.75
 """Part of an isotonic curve's fall within the bracket from which on it tells no place in it."""
+_DEEP = 0.1
+"""Of the plateau: a strength that far below the level has not got there by noise."""
 _KNOWN_FROM = 3
 """Strengths below the fall that a plateau is known from."""
 
@@ -114,7 +118,8 @@ def fit_curve(
     every place between them fits as well.
 
     A strength weaker than the location at which most seeds have collapsed is a dip, flagged, and one beyond it at which
-    most have not, a recovery; the isotonic curve leaves dips out.
+    most have not, a recovery; the isotonic curve leaves deep dips out, and of splits that are as good as each other the
+    location is in the weakest that no deep dip follows.
 
     Raises `ValueError` for lengths that differ, strengths that are negative or not finite, scores that are not finite,
     fewer than two distinct strengths above zero, a share outside (0, 1), and a baseline that is not finite.
@@ -202,9 +207,15 @@ def fit_curve(
     # a unit in which the plateau is about 1, as the noise's least scale is of accuracies
     unit = 1.0 if direction == "max" and 0.05 <= plateau <= 1 else abs(plateau)
     y, plateau_here = y / unit, plateau / unit
-    fit = _Logistic(x, y, group, fall, plateau_here, bracket)
-    isotonic = _Isotonic(swept, at, y, fall * plateau_here, fit.scale, bracket)
-    where, located_by = _locate(fit, isotonic, bracket, flags)
+    level, scale = fall * plateau_here, noise_scale(x, y, group)
+    # of splits that are as good as each other the weakest without a dip beyond it: a fall that is not come back from
+    deep = medians_of(y, at) < level - min(scale, _DEEP * abs(plateau_here))
+    last = best[-1] - 1  # where most have not collapsed, or the split would be there
+    own = next(int(j) for j in best if not deep[j:last].any())
+    within = float(swept[own - 1]), bracket[1]
+    fit = _Logistic(x, y, group, fall, plateau_here, within)
+    isotonic = _Isotonic(swept, at, y, level, scale, deep & (swept <= within[0]))
+    where, located_by = _locate(fit, isotonic, within, flags)
     ends = [*bracket]
     if len(x) > PARAMETERS and math.isfinite(fit.location):
         ends += fit.profile(swept[0], swept[-1], bracket)

@@ -331,6 +331,18 @@ def test_a_dip_is_named_and_the_tipping_point_is_where_it_stays_down(depth: floa
     assert alone.dips == pytest.approx((10**1.5,))
 
 
+def test_a_dip_that_is_as_long_as_its_recovery_is_none_of_the_fall() -> None:
+    """One strength down, one up, then the fall: splits before the dip and at the fall are as good as each other. The
+    interval has both, the location is at the fall."""
+    y = np.where(X < 3.1, 0.9, 0.1) + 0.001 * rng(10).normal(size=len(X))
+    y[X == 2.75] = 0.4
+    found = fit_tipping_point(10**X, y, rng=rng())
+    assert found.bracket == (2.5, 3.25)
+    assert found.log10_strength == pytest.approx(3.125)
+    assert found.dips == pytest.approx((10**2.75,))
+    assert found.low <= 2.5
+
+
 def test_a_recovery_is_named() -> None:
     y = logistic(X)
     y[22] = 0.9
