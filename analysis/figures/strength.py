@@ -107,6 +107,7 @@ def strength_figure(
     metric: str = "top1",
     share: float = 0.8,
     bars: Literal["ci", "range"] | None = None,
+    narrow: bool = False,
 ) -> Figure:
     """Score against strength on a log axis: a point per trial, the mean per strength with a bar where there are several
     seeds, the baseline's mean dashed. More than four groups get a panel each.
@@ -117,7 +118,8 @@ def strength_figure(
     dotted; in a group that has neither tipping point nor note it is a vertical line, too.
 
     `bars`: the mean's 95% t interval ("ci") or the smallest to the largest ("range"); by default the interval, but the
-    range where a strength has only two trials. The legend says which. Intervals may reach beyond the axes.
+    range where a strength has only two trials. The legend says which. Intervals may reach beyond the axes. `narrow` is
+    as wide as a telephone.
 
     Raises `ValueError` if there is no group or no finite score, lengths differ, a strength is not a finite number above
     0, or an interval is not around its tipping point.
@@ -136,7 +138,7 @@ def strength_figure(
     if bars is None:
         bars = "range" if 2 in repeats else "ci"
     with mpl.rc_context(STYLE):
-        figure, panels = _panels(len(groups), _MAX_GROUPS_ON_ONE_AXES)
+        figure, panels = _panels(len(groups), _MAX_GROUPS_ON_ONE_AXES, narrow=narrow)
         one = len(panels) == 1
         shown = [list(enumerate(groups))] if one else [[(0, group)] for group in groups]
         ends: list[float] = []
@@ -151,14 +153,14 @@ def strength_figure(
                 _draw_location(axes, group, index, _FOOT + _FOOT_STEP * row + (0 if one else 0.03))
             _strength_axis(axes, strengths)
             if not one:
-                title = _wrapped(members[0][1].label, 34)
+                title = _wrapped(members[0][1].label, 24 if narrow and len(groups) > 8 else 34)
                 tips = _tips(members[0][1])
                 axes.set_title(f"{title}\n{tips}" if tips else title, fontsize=8)
         rows = max(sum(math.isfinite(group.location) for _, group in members) for members in shown)
         _score_axis(panels, scores, ends, _FOOT + _FOOT_STEP * (rows - 0.4) + (0 if one else 0.05) if rows else 0.0)
         _name_axes(figure, panels, axis_name(strength), axis_name(metric))
         if one:
-            _legend(figure, _group_handles(groups), "outside upper center")
+            _legend(figure, _group_handles(groups, 34 if narrow else 60), "outside upper center")
         _legend(figure, _key_handles(groups, share, bars if several else None, one_axes=one), "outside lower center")
     return figure
 
@@ -265,7 +267,7 @@ def _score_axis(panels: Sequence[Axes], scores: Sequence[float], ends: Sequence[
         axes.yaxis.set_major_locator(FixedLocator(ticks))
 
 
-def _group_handles(groups: Sequence[StrengthGroup]) -> list[Any]:
+def _group_handles(groups: Sequence[StrengthGroup], width: int) -> list[Any]:
     handles = []
     for index, group in enumerate(groups):
         end = _tips(group)
@@ -273,9 +275,9 @@ def _group_handles(groups: Sequence[StrengthGroup]) -> list[Any]:
             end = f"threshold {group.threshold:.4g}"
         elif not end and math.isfinite(group.level):
             end = "no threshold in range"
-        label = _wrapped(group.label, 60)
+        label = _wrapped(group.label, width)
         if end:
-            fits = len(label.splitlines()[-1]) + len(end) <= 62 if label else True
+            fits = len(label.splitlines()[-1]) + len(end) <= width + 2 if label else True
             label += f": {end}" if fits else f":\n{end}"
         handles.append(_handle(index, label))
     return handles
