@@ -83,7 +83,7 @@ class Answer:
     @property
     def differences(self) -> list[tuple[str, Literal["", "good", "bad"]]]:
         """Each change that is known in words, and whether it is one for the better."""
-        return [(str(one) + self._why_bare(one), one.tone) for one in self.changes if not math.isnan(one.value)]
+        return [(str(one), one.tone) for one in self.changes if not math.isnan(one.value)]
 
     @property
     def missing(self) -> str:
@@ -92,7 +92,13 @@ class Answer:
             return self.absent
         unknown = [one for one in self.changes if math.isnan(one.value)]
         if len(unknown) < len(self.changes):
-            return f"{', '.join(short_name(one.quantity) for one in unknown)}: not of both" if unknown else ""
+            parts = [f"{', '.join(short_name(one.quantity) for one in unknown)}: not of both"] if unknown else []
+            bare: dict[str, list[str]] = {}
+            for one in self.changes:
+                if math.isnan(one.low) and not math.isnan(one.value) and "no intervals" not in self._over:
+                    bare.setdefault(one.reason, []).append(short_name(one.quantity))
+            parts += [f"no interval of {', '.join(names)}: {reason}" for reason, names in bare.items()]
+            return "; ".join(parts)
         first, mean = unknown[0], ""
         if not math.isnan(first.mean):
             where = "" if math.isnan(self.at) else " there"
@@ -112,10 +118,6 @@ class Answer:
         if paired:
             return f" (over {count(n, 'pair')} of {'runs' if self.folds else 'seeds'})"
         return f" ({n} against {count(n_reference, 'run' if self.folds else 'seed')})"
-
-    def _why_bare(self, one: Change) -> str:
-        """Why a change has no interval, where `lead` has not said it."""
-        return f" (no interval: {one.reason})" if math.isnan(one.low) and "no intervals" not in self._over else ""
 
     def __str__(self) -> str:
         differences = ", ".join(words for words, _ in self.differences)
@@ -270,7 +272,8 @@ def _held(curve: Curve, points: TippingPoints) -> tuple[Status, Held, float, str
     strength, metric, share = points.strength, points.metric, points.share
     sign, nowhere = symbol(strength), Held(math.nan, math.nan, math.nan)
     swept = sorted({float(row[strength]) for row in curve.trials})
-    accuracy = short_name(metric) if metric.metric != "top1" else "Top-1 accuracy"
+    accuracy = "accuracy" if metric.metric == "top1" else short_name(metric)
+    capital = f"{accuracy[:1].upper()}{accuracy[1:]}"
     fit = curve.fit
     if fit is None:
         reason = curve.reason.replace(f"{strength} =", f"{sign} =")
@@ -284,7 +287,7 @@ def _held(curve: Curve, points: TippingPoints) -> tuple[Status, Held, float, str
         held = held_up_to(swept, fit.log10_strength, fit.low, fit.high, fit.bracket[1])
         where = f"{sign} = {_located(fit)}"
         if math.isnan(held.strength):
-            words = f"{accuracy} tips before the weakest strength swept, at {where}"
+            words = f"{capital} tips before the weakest strength swept, at {where}"
             return "collapsed", held, swept[0], words
         interval = _grid_interval(held, swept)
         within = _within(means, held.strength, fit.plateau, level, metric, sign)
@@ -292,7 +295,7 @@ def _held(curve: Curve, points: TippingPoints) -> tuple[Status, Held, float, str
         return "tips", held, held.strength, words
     if fit.status == "below range":
         words = (
-            f"{accuracy} holds at no strength swept: from the weakest, {sign} = {number(swept[0])}, on it is below "
+            f"{capital} holds at no strength swept: from the weakest, {sign} = {number(swept[0])}, on it is below "
             f"{percent} of its plateau, {plateau}: sweep weaker"
         )
         return "collapsed", nowhere, swept[0], words
@@ -300,7 +303,7 @@ def _held(curve: Curve, points: TippingPoints) -> tuple[Status, Held, float, str
     if fit.status == "none in range" and upto == swept[-1] and fit.plateau > 0:
         within = _within(means, upto, fit.plateau, level, metric, sign)
         words = (
-            f"{accuracy} holds up to the strongest strength swept, {sign} = {number(upto)} ({within}): sweep stronger"
+            f"{capital} holds up to the strongest strength swept, {sign} = {number(upto)} ({within}): sweep stronger"
         )
         return "holds", Held(upto, math.nan, math.nan), upto, words
     if math.isnan(upto):
@@ -357,7 +360,7 @@ def _within(
     lowest = min(those, key=lambda x: those[x])
     fall = max(plateau - those[lowest], 0.0)
     text = f"{signed(100 * fall, form(100 * fall))} points" if metric.unit == "fraction" else number(fall, 3)
-    words = f"within {text} of its plateau, {_score(plateau, metric)}"
+    words = f"{short_name(metric)} within {text} of its plateau, {_score(plateau, metric)}"
     if those[lowest] < level * (1 - 1e-12):
         words += f", the furthest at {sign} = {number(lowest)}, a dip to {_score(those[lowest], metric)}"
     return words

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from analysis.groups import Group, digits_of, short
@@ -35,6 +36,8 @@ _SYMBOLS = {
     "modulation": "c",
     "sigma": "σ",
     "deformation_strength": "C",
+    "fpn": "FPN",
+    "fpn_channels": "FPN channels",
 }
 
 # columns whose words say nothing without them, and how they are said
@@ -86,10 +89,30 @@ def named(group: Group, digits: Mapping[str, int] | None = None) -> str:
 
 
 def all_named(groups: Sequence[Group]) -> list[str]:
-    """Each of the groups in the field's symbols, numbers to as few digits, from three on, as tell them apart."""
-    columns = {name for group in groups for name in group.values}
+    """Each of the groups in the field's symbols, numbers to as few digits, from three on, as tell them apart, and
+    without the columns that others tell the value of."""
+    columns = list(dict.fromkeys(name for group in groups for name in group.values))
     digits = {name: digits_of((group.values.get(name) for group in groups), 3) for name in columns}
-    return [named(group, digits) for group in groups]
+    kept = needed([{name: group.values.get(name) for name in columns} for group in groups], columns)
+    return [
+        named(replace(group, values={name: value for name, value in group.values.items() if name in kept}), digits)
+        for group in groups
+    ]
+
+
+def needed(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> list[str]:
+    """The columns without those that say nothing beside the others: that some have one value and some have none, where
+    another column says which do ("32 FPN channels" beside "FPN")."""
+    kept = list(columns)
+    for name in columns:
+        others = [other for other in kept if other != name]
+        if not others or len({row[name] for row in rows} - {None}) > 1:
+            continue
+        if len({tuple(row[other] for other in others) for row in rows}) == len(
+            {tuple(row[other] for other in kept) for row in rows}
+        ):
+            kept = others
+    return kept
 
 
 def _setting(name: str, value: Any, digits: int, in_full: bool) -> str:

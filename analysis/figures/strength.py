@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -325,8 +326,8 @@ class MetricPanel:
     """Values of the unregularised trials."""
     note: str = ""
     """What stands in the panel, where it is emptiest, for instance "ρ = .83, p = .0002 (Holm)"."""
-    log: bool = False
-    """Whether the metric's axis is logarithmic."""
+    log: bool | None = None
+    """Whether the metric's axis is logarithmic; None: where its values are above 0 and span decades."""
 
 
 def metric_figure(
@@ -349,7 +350,7 @@ def metric_figure(
         figure, grid = _grid(len(panels), columns, (3.4, 2.3), (0.2, 0.1))
         for axes, panel in zip(grid, panels, strict=True):
             _draw_metric(axes, panel)
-            axes.set(xlabel=axis_name(strength), ylabel=axis_name(panel.metric))
+            axes.set(xlabel=axis_name(strength), ylabel=textwrap.fill(axis_name(panel.metric), 26))
         figure.align_ylabels()
         handles = [_handle(0, "trial", linestyle="")]
         if any(len(panel.error) for panel in panels):
@@ -364,12 +365,19 @@ def metric_figure(
     return figure
 
 
+def _spans_decades(values: Sequence[float]) -> bool:
+    """Whether these are numbers above 0, the largest at least 100 times the smallest."""
+    known = [value for value in values if math.isfinite(value)]
+    return bool(known) and min(known) > 0 and max(known) / min(known) >= 100
+
+
 def _draw_metric(axes: Axes, panel: MetricPanel) -> None:
     x, y = np.asarray(panel.strength, float), np.asarray(panel.value, float)
     error = np.asarray(panel.error, float) if len(panel.error) else np.full_like(y, np.nan)
     error = np.nan_to_num(error)
     out = x > panel.beyond
-    if panel.log:
+    log = _spans_decades(panel.value) if panel.log is None else panel.log
+    if log:
         axes.set_yscale("log")
     for chosen, colour, fill in ((~out, _COLOURS[0], "full"), (out, "0.6", "none")):
         axes.errorbar(
@@ -379,13 +387,13 @@ def _draw_metric(axes: Axes, panel: MetricPanel) -> None:
         axes.axvline(panel.beyond, color=_GREY, linestyle=_LEVEL, linewidth=1.0)
     _draw_baseline(axes, panel.baseline, _GREY)
     _strength_axis(axes, sorted(set(x.tolist())))
-    axes.set_title(panel.title, fontsize=8)
+    axes.set_title(_wrapped(panel.title, 46), fontsize=8)
     if panel.note:
         base = [value for value in panel.baseline if math.isfinite(value)]
         along = np.geomspace(*axes.get_xlim(), 40 if base else 0)
         level = np.full((3, len(along)), np.mean(base) if base else np.nan)
         _draw_note(axes, panel.note, np.r_[x, along], np.c_[np.stack([y - error, y, y + error]), level])
-    if panel.log:
+    if log:
         _log_ticks(axes.yaxis, *axes.get_ylim())
     else:
         axes.yaxis.set_major_locator(MaxNLocator(5))

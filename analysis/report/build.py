@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from datetime import UTC
 
@@ -20,7 +21,7 @@ from analysis.report.page import render as render_page
 from analysis.report.papers import _papers
 from analysis.report.statistics import _answers, _comparison_section, _correlation_section, _figure, _tipping
 from analysis.report.trials import _run, _status
-from analysis.symbols import method_name, symbol
+from analysis.symbols import method_name, needed, symbol
 from analysis.tipping_points import TippingPoints
 
 
@@ -33,7 +34,7 @@ def report(sweep: Sweep, *, strength: str | None = None, seed: int = 0) -> str:
     source = _Source(sweep)
     rows = sweep.settings.to_pylist()
     regular = [row for row in rows if row["method"] != "baseline"]
-    columns = telling(rows)
+    columns = needed(rows, telling(rows)) if rows else []
     if strength is not None:
         check_strength(strength, sweep.settings)
     absent: list[str] = []
@@ -84,7 +85,7 @@ def report(sweep: Sweep, *, strength: str | None = None, seed: int = 0) -> str:
     for result in points:
         sections.append(_tipping(source, result))
     for result in points:
-        attempt(f"Correlations with {symbol(result.strength)}", lambda result=result: correlated(result))
+        attempt(f"Correlations with {symbol(result.strength)}", functools.partial(correlated, result))
     attempt("Curves and fronts", bought)
     if any(row["method"] in METHODS.values() for row in rows):
         attempt("The papers", lambda: _papers(source, check_all(sweep)))

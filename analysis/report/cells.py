@@ -12,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 from matplotlib.figure import Figure as Picture
 
+from analysis.changes import signed
 from analysis.correlations import p_text
 from analysis.figures import render
 from analysis.groups import Quantity, Row, digits_of
@@ -85,13 +86,18 @@ def _interval(low: float, high: float, reason: str, form: str) -> Cell:
     return Cell("", reason=reason) if math.isnan(low) else Cell(f"[{low:{form}}, {high:{form}}]", low)
 
 
-def _spanned(value: float, low: float, high: float, reason: str, form: str) -> Cell:
+def _spanned(value: float, low: float, high: float, reason: str, *, plus: bool = False) -> Cell:
     """A number with its interval, sorted by the number."""
     if math.isnan(value):
         return Cell("", reason=reason)
-    if math.isnan(low):
-        return Cell(f"{value:{form}}", value)
-    return Cell(f"{value:{form}} [{low:{form}}, {high:{form}}]", value)
+    known = [abs(each) for each in (value, low, high) if math.isfinite(each) and each]
+    # three digits of the largest, and as many decimals of the others
+    decimals = max(0, 2 - math.floor(math.log10(max(known)))) if known else 1
+    form = f".{decimals}f" if decimals < 6 else ".3g"
+    text = signed(value, form, plus=plus)
+    if not math.isnan(low):
+        text += f" [{signed(low, form)}, {signed(high, form)}]"
+    return Cell(text, value)
 
 
 def _number(value: float | None, reason: str, form: str = ".4g") -> Cell:

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from analysis.changes import short_name
 from analysis.figures import ParetoGroup, axis_name, curves, pareto_figure
 from analysis.groups import Row, count, differing, digits_of, evenly, grouped, quantities, values_of
 from analysis.report.cells import _behind, _named, _Source
@@ -67,16 +68,16 @@ def _pareto(source: _Source, rows: Sequence[Row], strength: str) -> list[Block]:
         )
         columns_of = (
             Column("setting"),
-            Column(quantity.name, "number"),
-            Column("top1", "number"),
+            Column(short_name(quantity), "number"),
+            Column("Top-1", "number"),
             Column("trials", "number"),
         )
-        table = _behind(f"Accuracy and {quantity.name} by setting", columns_of, data)
+        table = _behind(f"Accuracy and {short_name(quantity)} by setting", columns_of, data)
         better = "more" if direction == "max" else "less"
-        title = f"Accuracy against {quantity.name}"
+        title = f"Accuracy against {short_name(quantity)}"
         alt = (
-            f"Top-1 accuracy against {quantity.name} ({better} is better) by setting; the settings that no other beats "
-            "in both are joined."
+            f"Top-1 accuracy against {short_name(quantity)} ({better} is better) by setting; the settings that no "
+            "other beats in both are joined."
         )
         blocks.append(source.figure(picture, title, alt, command=source.command("report"), rows=table))
     return blocks

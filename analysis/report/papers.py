@@ -13,12 +13,13 @@ from analysis.paper.verdicts import Line, summary
 from analysis.paper.verdicts import Table as PaperTable
 from analysis.records import Sweep
 from analysis.report.cells import _behind, _distinct, _number, _some, _Source, _spanned, _text
-from analysis.report.page import Block, Cell, Column, Section, Subsection, Table, Text
+from analysis.report.page import Block, Cell, Column, Figure, Section, Subsection, Table, Text
 from analysis.report.tables import fitted
 
 
 def _papers(source: _Source, tables: Sequence[PaperTable]) -> Section | None:
     blocks: list[Block | Subsection] = []
+    others: list[Block] = []
     drawable = [
         name for name in FIGURES if any(table.item.id == name for table in tables) and not missing(source.sweep, name)
     ]
@@ -28,8 +29,12 @@ def _papers(source: _Source, tables: Sequence[PaperTable]) -> Section | None:
             inner += _paper_tables(table)
         if table.item.id in drawable:
             inner += _paper_figures(source, table)
-        if inner:
+        if any(isinstance(block, Figure) or (isinstance(block, Table) and not block.collapsed) for block in inner):
             blocks.append(Subsection(f"{table.item.id}: {table.item.title}", inner))
+        else:
+            others += inner
+    if others:
+        blocks.append(Subsection("Tables of which nothing is comparable", others))
     nothing = [table for table in tables if not table.lines and table.item.id not in drawable]
     if nothing:
         rows = [
@@ -63,7 +68,9 @@ def _paper_tables(table: PaperTable) -> list[Block]:
     if judged:
         blocks.append(_lines(f"{table.item.id}: {summary(table)}", judged))
     if others:
-        blocks.append(_lines(f"{table.item.id}: {len(others)} not comparable", others, collapsed=True))
+        blocks.append(
+            _lines(f"{table.item.id}, {table.item.title}: {len(others)} not comparable", others, collapsed=True)
+        )
     return blocks
 
 
@@ -72,7 +79,6 @@ def _lines(caption: str, lines: Sequence[Line], *, collapsed: bool = False) -> T
     reasons: dict[str, int] = {}  # what makes a sweep not comparable is the same for many lines
     rows = []
     for line in lines:
-        percent = line.unit == "%"
         verdict: str = line.verdict or "not judged"
         why = line.why
         if line.verdict == "not comparable":
@@ -86,7 +92,6 @@ def _lines(caption: str, lines: Sequence[Line], *, collapsed: bool = False) -> T
                     line.low,
                     line.high,
                     line.why or "no number",
-                    ".2f" if percent else ".4g",
                 ),
                 Cell(str(line.n), line.n),
                 _number(line.difference, "a statement without a number", "+.4g"),
@@ -104,7 +109,9 @@ def _lines(caption: str, lines: Sequence[Line], *, collapsed: bool = False) -> T
         Column("order", help="the order of settings that the paper claims, in ours; p one-sided, Holm"),
     )
     note = "; ".join(f"({number}) {reason}" for reason, number in reasons.items())
-    return fitted(Table(caption, columns, rows, note=note and f"Not comparable: {note}.", collapsed=collapsed))
+    return fitted(
+        Table(caption, columns, rows, note=note and f"Not comparable: {note}.", collapsed=collapsed), said=True
+    )
 
 
 def _paper_figures(source: _Source, table: PaperTable) -> list[Block]:

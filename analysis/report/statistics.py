@@ -3,30 +3,31 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure as Picture
 
 from analysis.answer import Answer as Said
+from analysis.changes import short_name
 from analysis.comparisons import Comparisons, forest
 from analysis.comparisons import verdict as comparison_verdict
 from analysis.correlations import Correlations, Test, beyond, images_of, p_text, panels
 from analysis.figures import MetricPanel, axis_name, metric_figure, strength_figure
-from analysis.groups import Quantity, count, values_of
+from analysis.groups import Quantity, Row, count, values_of
 from analysis.multiplicity import ADJUSTMENTS
 from analysis.report.cells import _by_strength, _number, _p, _Source, _spanned, _strength_flag, _tone
 from analysis.report.page import Answer, Block, Bullets, Cell, Column, Entry, Figure, Section, Subsection, Table, Text
 from analysis.report.tables import fitted
-from analysis.symbols import all_named, number, symbol
+from analysis.symbols import all_named, method_name, number, symbol
 from analysis.tipping_points import Curve, TippingPoints, figure_groups, located
 
 _MAX_GROUPS_DRAWN = 24
 _MAX_TOLD = 12
-_LOG_FROM = 100.0
-"""A metric whose largest value is so many times its smallest is drawn on a log axis."""
 
 
 def _axis(quantity: Quantity) -> str:
@@ -52,7 +53,11 @@ def _figure(source: _Source, result: TippingPoints) -> Figure | None:
     strength = result.strength
     names = all_named([curve.group for curve in result.curves if curve.trials])
     drawn = [
-        dataclasses.replace(group, label=name or "all trials")
+        dataclasses.replace(
+            group,
+            label=name or method_name(result.curves[0].group.trials[0]["method"]),
+            note=group.note.replace(f"{strength} =", f"{symbol(strength)} ="),
+        )
         for group, name in zip(figure_groups(result), names, strict=True)
     ]
     if not drawn:
@@ -96,7 +101,7 @@ def _tipping(source: _Source, result: TippingPoints) -> Section:
         fit, rule = curve.fit, curve.rule
         if fit is None:
             found: list[Cell | str] = [Cell("not judged", tone="muted")]
-            found += [Cell("", reason=curve.reason) for _ in range(4)]
+            found += [Cell("", reason=curve.reason.replace(f"{strength} =", f"{sign} =")) for _ in range(3)]
         else:
             tone: Any = "warn" if fit.status in ("inconclusive", "below range") else ""
             reason = f"{fit.status}: {curve.reason}"
@@ -106,7 +111,6 @@ def _tipping(source: _Source, result: TippingPoints) -> Section:
                 Cell(f"{number(at[0], 3)} [{number(at[1], 3)}, {number(at[2], 3)}]", at[0])
                 if located(fit, strength)
                 else Cell("", reason=reason),
-                _spanned(fit.log10_strength, fit.low, fit.high, reason, ".2f"),
                 Cell(p_text(fit.p_value), fit.p_value),
                 _number(fit.plateau, "", ".4f"),
             ]
@@ -120,9 +124,10 @@ def _tipping(source: _Source, result: TippingPoints) -> Section:
         Column("setting"),
         Column("decision", help="by a permutation test of which trials have collapsed"),
         Column(
-            f"{sign} at the tipping point", "number", f"where accuracy falls to {100 * result.share:g}% of its plateau"
+            f"{sign} at the tipping point [95% interval]",
+            "number",
+            f"where accuracy falls to {100 * result.share:g}% of its plateau",
         ),
-        Column("its log10 [95% interval]", "number"),
         Column("p", "number", "of the decision; 9999 permutations"),
         Column("plateau", "number"),
         Column("paper's rule", "number", "smallest strength whose mean lies below that share of the reference level"),
@@ -147,7 +152,7 @@ def _tipping(source: _Source, result: TippingPoints) -> Section:
                 (
                     name_of.get(id(first), first.group.label()),
                     name_of.get(id(second), second.group.label()),
-                    _spanned(difference.value, difference.low, difference.high, "", "+.2f"),
+                    _spanned(difference.value, difference.low, difference.high, "", plus=True),
                     Cell("yes", tone="good") if clear else Cell("no", tone="muted"),
                 )
             )
@@ -207,18 +212,14 @@ def _correlated(test: Test, name: str, adjusted: float, result: Correlations, pl
     metric = _axis(test.quantity) + (f" of {test.quantity.component}" if test.quantity.component else "")
     metric += "" if test.quantity.level is None else f" at {test.quantity.level:g}"
     way = "rises" if test.rho.rho > 0 else "falls"
-    without = (
-        f"{number(plain, 3)} without regularisation" if math.isfinite(plain) else "not known without regularisation"
-    )
+    without = f"{number(plain, 3) if math.isfinite(plain) else 'not known'} without regularisation"
     numbers = f"ρ = {test.rho.rho:.2f}, p = {p_text(adjusted)}, {ADJUSTMENTS[result.adjustment]}, {test.kept} models"
     start = f"{name}: " if test.group.values else ""
-    return f"{start}{metric} {way} with {sign}, from {ends[0]} to {ends[1]}; it is {without} ({numbers})".replace(
-        "-", "−"
-    )
+    return f"{start}{metric} {way} with {sign}, from {ends[0]} to {ends[1]}; it is {without} ({numbers})"
 
 
 def _correlation_section(
-    source: _Source, result: Correlations, baselines: Mapping[tuple[Any, ...], Sequence[Any]]
+    source: _Source, result: Correlations, baselines: Mapping[tuple[Any, ...], Sequence[Row]]
 ) -> Section:
     """`baselines`: the unregularised trials of each group, by its values."""
     rows: list[Sequence[Entry]] = []
@@ -235,11 +236,8 @@ def _correlation_section(
         if test.quantity.name not in values:
             values[test.quantity.name] = {t: v.value for t, v in values_of(source.sweep, test.quantity).items()}
         known = values[test.quantity.name]
-        own = [
-            known[row["trial_id"]]
-            for row in baselines.get(tuple(test.group.values.values()), ())
-            if row["trial_id"] in known
-        ]
+        plain = baselines.get(tuple(test.group.values.values()), ())
+        own = [known[row["trial_id"]] for row in plain if row["trial_id"] in known]
         shown.append(_correlated(test, name, float(adjusted), result, float(np.mean(own)) if own else math.nan))
     for test, name, adjusted in zip(result.tests, names, result.adjusted, strict=True):
         reason = test.reason or "not testable"
@@ -247,22 +245,20 @@ def _correlation_section(
         rows.append(
             (
                 *([name] if result.by else []),
-                test.quantity.name,
+                short_name(test.quantity),
                 Cell(f"{test.kept} of {test.kept + test.dropped + test.missing}", test.kept),
                 _number(test.rho.rho, reason, ".3f"),
                 *([_interval_of(test.images, test.reason or "not recorded of the same images")] if single else []),
                 _p(test.rho.p_value, reason),
                 _p(float(adjusted), reason),
-                _spanned(r.r, r.low, r.high, reason, ".2f"),
+                _spanned(r.r, r.low, r.high, reason),
                 _p(r.p_value, reason),
             )
         )
     columns = (
         *([Column("setting")] if result.by else []),
         Column("metric"),
-        Column(
-            "models", "number", "that count, of all; the others lie beyond the tipping point or have no finite value"
-        ),
+        Column("models", "number", "that count, of all; others are beyond the tipping point or have no finite value"),
         Column("ρ", "number", "Spearman's"),
         *(
             [Column("over images", "number", "95% interval of ρ when the images measured are resampled")]
@@ -281,19 +277,22 @@ def _correlation_section(
             blocks.append(Text(f"… and {len(shown) - _MAX_TOLD} correlations more, in the table."))
     if unshown:
         tests = sum(not test.reason for test in result.tests)
-        blocks.append(
-            Text(
-                f"Of {count(tests, 'test')} {unshown} {'shows' if unshown == 1 else 'show'} no trend (p ≥ .05, {ADJUSTMENTS[result.adjustment]})."
-            )
-        )
+        words = f"Of {count(tests, 'test')} {unshown} {'shows' if unshown == 1 else 'show'} no trend"
+        blocks.append(Text(f"{words} (p ≥ .05, {ADJUSTMENTS[result.adjustment]})."))
     table = fitted(Table("Correlation with strength", columns, rows))
     blocks.append(dataclasses.replace(table, collapsed=len(rows) > 40))
-    drawn = panels(result)
+    testable = [test for test in result.tests if not test.reason]
+    drawn = panels(dataclasses.replace(result, tests=testable, adjusted=_of_those(result)))
     if drawn:
         blocks.append(_metric_figure(source, drawn, names, result))
     blocks += [Text(note + ".") for note in result.notes]
     until = "" if result.strength == "alpha" else f", by {symbol(result.strength)}"
     return Section(f"What strength changes until then{until}", blocks)
+
+
+def _of_those(result: Correlations) -> Any:
+    """The adjusted p of the tests that could be made."""
+    return np.array([p for test, p in zip(result.tests, result.adjusted, strict=True) if not test.reason])
 
 
 def _interval_of(ends: tuple[float, float], reason: str) -> Cell:
@@ -305,8 +304,8 @@ def _metric_figure(source: _Source, drawn: Sequence[MetricPanel], names: Sequenc
     titles = {}
     for test, name in zip(result.tests, names, strict=True):
         by = f"{test.quantity.name}, {test.group.label()}" if result.by else test.quantity.name
-        titles[by] = f"{test.quantity.name}, {name}" if result.by else test.quantity.name
-    drawn = [dataclasses.replace(panel, title=titles[panel.title], log=_spans(panel.value)) for panel in drawn]
+        titles[by] = f"{short_name(test.quantity)}, {name}" if result.by else short_name(test.quantity)
+    drawn = [dataclasses.replace(panel, title=titles[panel.title]) for panel in drawn]
     told = "; ".join(f"{panel.title}: {panel.note}" for panel in drawn[:8])
     data = _by_strength(
         [(panel.title, panel.strength, panel.value) for panel in drawn], result.strength, "value", "Metrics by strength"
@@ -329,12 +328,6 @@ def _metric_figure(source: _Source, drawn: Sequence[MetricPanel], names: Sequenc
     )
 
 
-def _spans(values: Sequence[float]) -> bool:
-    """Whether these are numbers above 0 that span decades."""
-    known = [value for value in values if math.isfinite(value)]
-    return bool(known) and min(known) > 0 and max(known) / min(known) >= _LOG_FROM
-
-
 def _comparison_section(source: _Source, results: Sequence[Comparisons]) -> Section:
     blocks: list[Block | Subsection] = []
     for result in results:
@@ -352,7 +345,7 @@ def _comparison_section(source: _Source, results: Sequence[Comparisons]) -> Sect
                     Cell(str(found.n), found.n),
                     _number(found.mean, reason),
                     _number(found.sd, reason),
-                    _spanned(found.difference, found.low, found.high, reason, "+.3g"),
+                    _spanned(found.difference, found.low, found.high, reason, plus=True),
                     _p(found.p_value, reason),
                     _p(tested.p_adjusted, reason, _tone(found.difference, tested.p_adjusted, result.quantity)),
                     Cell(comparison_verdict(tested, result.quantity), tone="muted" if tested.reason else ""),
@@ -368,7 +361,7 @@ def _comparison_section(source: _Source, results: Sequence[Comparisons]) -> Sect
             Column("p, Holm", "number", "adjusted over this table"),
             Column("in words"),
         )
-        table = fitted(Table(f"{_axis(result.quantity)}: settings and the baseline", columns, rows))
+        table = fitted(Table(f"{_axis(result.quantity)}: settings and the baseline", columns, rows), said=True)
         table = dataclasses.replace(table, collapsed=len(rows) > 12)
         command = source.command("comparisons", "--metric", result.quantity.name)
         alt = (
@@ -378,10 +371,12 @@ def _comparison_section(source: _Source, results: Sequence[Comparisons]) -> Sect
         title = f"{_axis(result.quantity)}: difference from the baseline"
         blocks.append(Text(f"{_compared(result)}."))
         blocks.append(table)
-        blocks.append(
-            source.figure(lambda narrow, result=result: forest(result, narrow=narrow), title, alt, command=command)
-        )
+        blocks.append(source.figure(functools.partial(_forest, result), title, alt, command=command))
     return Section("Settings and the baseline", blocks, "Differences over seeds, with 95% t intervals.")
+
+
+def _forest(result: Comparisons, narrow: bool) -> Picture:
+    return forest(result, narrow=narrow)
 
 
 def _compared(result: Comparisons) -> str:

@@ -10,9 +10,10 @@ from analysis.report.page import Cell, Column, Entry, Table
 WHY = "why there is no number"
 
 
-def fitted(table: Table) -> Table:
+def fitted(table: Table, *, said: bool = False) -> Table:
     """The table without the columns that have nothing in any row, which a note names with the reason, and, where a row
-    lacks several numbers, with the reasons in a column of their own instead of in each cell. The first column stays."""
+    lacks several numbers, with the reasons in a column of their own instead of in each cell; not if they are `said` in
+    another one. The first column stays."""
     rows = [[_cell(entry) for entry in row] for row in table.rows]
     if not rows:
         return table
@@ -29,7 +30,9 @@ def fitted(table: Table) -> Table:
     kept = [index for index in range(len(columns)) if index not in empty]
     columns, rows = [columns[index] for index in kept], [[row[index] for index in kept] for row in rows]
     notes = [f"In no row: {', '.join(names)} ({reasons})." for reasons, names in dropped.items()]
-    if any(sum(cell.is_empty for cell in row) > 1 for row in rows):
+    if said:
+        rows = [[_quiet(cell) for cell in row] for row in rows]
+    elif any(sum(cell.is_empty for cell in row) > 1 for row in rows):
         columns.append(Column(WHY))
         rows = [[*map(_quiet, row), _reasons(row)] for row in rows]
     note = " ".join([*([table.note] if table.note else []), *notes])

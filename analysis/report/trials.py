@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from analysis.changes import short_name
 from analysis.figures import axis_name
-from analysis.groups import Row, count, differing, grouped, key_order, replicate, replicates
+from analysis.groups import Quantity, Row, count, differing, grouped, key_order, replicate, replicates
 from analysis.records import read_file
 from analysis.report.cells import _digits, _distinct, _named, _number, _some, _Source, _text
 from analysis.report.page import Block, Bullets, Callout, Cell, Column, Facts, Section, Subsection, Table
@@ -104,7 +105,7 @@ def _commit(commit: str, dirty: bool | None, n: int) -> str:
 
 def _codes(rows: Sequence[Row]) -> list[str]:
     """By which code the trials of each method and network were trained."""
-    codes = Counter((row["method"], row["model"], row["code"] or "unknown") for row in rows)
+    codes = Counter((method_name(row["method"]), row["model"], row["code"] or "unknown") for row in rows)
     return [f"{method}, {model}: {code} ({count(n, 'trial')})" for (method, model, code), n in sorted(codes.items())][
         :12
     ]
@@ -178,14 +179,16 @@ def _all_trials(rows: Sequence[Row], columns: Sequence[str]) -> list[Block]:
     metrics = ("top1", "top5", "loss", "total_variation")
     digits = _digits(rows, columns)
     measured = [name for name in metrics if any(row[name] is not None for row in rows)]
-    numbers = tuple(Column(axis_name(name), "number") for name in measured)
+    numbers = tuple(Column(short_name(Quantity(name)), "number", axis_name(name)) for name in measured)
+    statuses = {row["status"] for row in rows}
+    interrupted = any((row["attempts"] or 1) > 1 for row in rows)
     columns_of = (
         Column("setting"),
         Column("seed", "number"),
         *numbers,
-        Column("status"),
+        *([Column("status")] if len(statuses) > 1 else []),
         Column("minutes", "number", "training and measuring"),
-        Column("attempts", "number"),
+        *([Column("attempts", "number", "starts that it took")] if interrupted else []),
         Column("trial"),
     )
     tones: dict[str, Any] = {"completed": "", "diverged": "warn", "failed": "bad"}
@@ -200,13 +203,16 @@ def _all_trials(rows: Sequence[Row], columns: Sequence[str]) -> list[Block]:
                 _named(row, columns, digits),
                 _seed(row),
                 *(_number(row[name], reason) for name in measured),
-                Cell(row["status"], tone=tones[row["status"]]),
+                *([Cell(row["status"], tone=tones[row["status"]])] if len(statuses) > 1 else []),
                 Cell(f"{minutes:.1f}", round(minutes, 2)),
-                Cell(str(row["attempts"] or 1), row["attempts"] or 1),
+                *([Cell(str(row["attempts"] or 1), row["attempts"] or 1)] if interrupted else []),
                 row["trial_id"],
             )
         )
-    note = f"The first {len(shown)} of {len(rows)} trials." if len(rows) > len(shown) else ""
+    notes = [f"The first {len(shown)} of {len(rows)} trials."] if len(rows) > len(shown) else []
+    notes += [f"All {statuses.pop()}."] if len(statuses) == 1 else []
+    notes += [] if interrupted else ["None was interrupted."]
+    note = " ".join(notes)
     every = Table("Every trial", columns_of, shown, note=note, collapsed=len(rows) > 40)
     return [fitted(every), *_configurations(ordered, columns, digits)]
 
@@ -223,8 +229,8 @@ def _configurations(rows: Sequence[Row], columns: Sequence[str], digits: Mapping
     blocks: list[Block] = []
     if shared:
         table = [(name, flat[0][name]) for name in shared]
-        columns_of = (Column("field of the configuration"), Column("value"))
-        blocks.append(Table("What the configurations of all trials share", columns_of, table, collapsed=True))
+        fields = (Column("field of the configuration"), Column("value"))
+        blocks.append(Table("What the configurations of all trials share", fields, table, collapsed=True))
     own = [name for name in names if name not in shared]
     if own:
         entries = [
@@ -232,23 +238,18 @@ def _configurations(rows: Sequence[Row], columns: Sequence[str], digits: Mapping
                 row["trial_id"],
                 _named(row, columns, digits),
                 _seed(row),
-                "; ".join(f"{n} = {one[n]}" for n in own if n in one),
+                "; ".join(f"{name} = {one[name]}" for name in own if name in one) or "nothing",
             )
             for row, one in zip(rows, flat, strict=True)
         ]
-        columns_of = (
-            Column("trial"),
-            Column("setting"),
-            Column("seed", "number"),
-            Column("its configuration beyond that"),
-        )
-        blocks.append(Table("The configuration of every trial", columns_of, entries, collapsed=True))
+        those = (Column("trial"), Column("setting"), Column("seed", "number"), Column("its configuration beyond that"))
+        blocks.append(Table("The configuration of every trial", those, entries, collapsed=True))
     return blocks
 
 
 def _flat(config: Mapping[str, Any], start: str = "") -> dict[str, str]:
     """A configuration's fields by their names with dots, values as JSON."""
-    found = {}
+    found: dict[str, str] = {}
     for name, value in config.items():
         if isinstance(value, dict):
             found |= _flat(value, f"{start}{name}.")
