@@ -24,11 +24,12 @@ from analysis.groups import (
     Group,
     Quantity,
     Row,
+    check_strength,
     count,
+    digits_of,
     grouped,
     quantities,
     replicate,
-    replicates,
     strengths_of,
     telling,
     values_of,
@@ -145,6 +146,10 @@ def all_points(
     reason. Raises `InputError` as `tipping_points` does, but not where nothing can be judged."""
     rows = [row for row in sweep.settings.to_pylist() if row["method"] != "baseline"]
     methods = sorted({row["method"] for row in rows})
+    if "top1" not in quantities(sweep):
+        if strength is not None:
+            check_strength(strength, sweep.settings)
+        return [], dict.fromkeys(methods, "no trial has an accuracy")
     main = dict.fromkeys(methods, strength) if strength is not None else main_strengths(sweep)
     reasons = {name: "no strength with two values" for name in methods if name not in main}
     found = []
@@ -194,7 +199,8 @@ def of_points(sweep: Sweep, found: Sequence[TippingPoints], reasons: Mapping[str
             cache[quantity.name] = {trial: one.value for trial, one in values_of(sweep, quantity).items()}
         return cache[quantity.name]
 
-    finished = [row for row in sweep.settings.to_pylist() if row["status"] != "failed"]
+    every = sweep.settings.to_pylist()
+    finished = [row for row in every if row["status"] != "failed"]
     baseline = [row for row in finished if row["method"] == "baseline"]
     said: list[Answer] = []
     for points in found:
@@ -221,6 +227,10 @@ def of_points(sweep: Sweep, found: Sequence[TippingPoints], reasons: Mapping[str
         holds = f"Whether accuracy tips is not judged: {reasons[method]}"
         where_not = (name, "", "not judged", nowhere, math.nan, holds)
         said.append(Answer(method, *where_not, "none", changes, absent, _has_folds(group), None))  # type: ignore[arg-type]
+    for method in sorted({row["method"] for row in every} - {row["method"] for row in finished} - {"baseline"}):
+        failed = count(sum(row["method"] == method for row in every), "trial")
+        holds = f"Nothing is known: all {failed} failed"
+        said.append(Answer(method, "", "", "not judged", nowhere, math.nan, holds, "none", (), "", False, None))
     return said
 
 
@@ -272,6 +282,7 @@ def _held(curve: Curve, points: TippingPoints) -> tuple[Status, Held, float, str
     strength, metric, share = points.strength, points.metric, points.share
     sign, nowhere = symbol(strength), Held(math.nan, math.nan, math.nan)
     swept = sorted({float(row[strength]) for row in curve.trials})
+    digits = digits_of(swept, 4)
     accuracy = "accuracy" if metric.metric == "top1" else short_name(metric)
     capital = f"{accuracy[:1].upper()}{accuracy[1:]}"
     fit = curve.fit
@@ -291,34 +302,34 @@ def _held(curve: Curve, points: TippingPoints) -> tuple[Status, Held, float, str
             return "collapsed", held, swept[0], words
         interval = _grid_interval(held, swept)
         within = _within(means, held.strength, fit.plateau, level, metric, sign)
-        words = f"Up to {sign} = {number(held.strength)}{interval} {accuracy} holds ({within}); it tips at {where}"
+        words = (
+            f"Up to {sign} = {number(held.strength, digits)}{interval} {accuracy} holds ({within}); it tips at {where}"
+        )
         return "tips", held, held.strength, words
     if fit.status == "below range":
         words = (
-            f"{capital} holds at no strength swept: from the weakest, {sign} = {number(swept[0])}, on it is below "
-            f"{percent} of its plateau, {plateau}: sweep weaker"
+            f"{capital} holds at no strength swept: from the weakest, {sign} = {number(swept[0], digits)}, on it is "
+            f"below {percent} of its plateau, {plateau}: sweep weaker"
         )
         return "collapsed", nowhere, swept[0], words
     upto = _prefix(means, level)
     if fit.status == "none in range" and upto == swept[-1] and fit.plateau > 0:
         within = _within(means, upto, fit.plateau, level, metric, sign)
-        words = (
-            f"{capital} holds up to the strongest strength swept, {sign} = {number(upto)} ({within}): sweep stronger"
-        )
-        return "holds", Held(upto, math.nan, math.nan), upto, words
+        words = f"{capital} holds up to the strongest strength swept, {sign} = {number(upto, digits)} ({within})"
+        return "holds", Held(upto, math.nan, math.nan), upto, f"{words}: sweep stronger"
     if math.isnan(upto):
         start = (
-            f"At the weakest strength swept, {sign} = {number(swept[0])}, {accuracy} is below {percent} of its "
+            f"At the weakest strength swept, {sign} = {number(swept[0], digits)}, {accuracy} is below {percent} of its "
             f"plateau, {plateau}"
         )
         held, at = nowhere, swept[0]
     else:
         within = _within(means, upto, fit.plateau, level, metric, sign)
-        start = f"Up to {sign} = {number(upto)} {accuracy} holds ({within})"
+        start = f"Up to {sign} = {number(upto, digits)} {accuracy} holds ({within})"
         held, at = Held(upto, math.nan, math.nan), upto
     if fit.status == "none in range":
         below = [x for x in swept if means[x] < level]
-        those = f"at {sign} = {', '.join(map(number, below[:4]))}" if below else "in single trials"
+        those = f"at {sign} = {', '.join(number(x, digits) for x in below[:4])}" if below else "in single trials"
         words = f"{start}; it is below {percent} of its plateau {those}, but no tipping point is found"
         return "undecided", held, at, words
     words = f"{start}; whether it tips beyond is inconclusive (p = {_p(fit.p_value)}): {_needed(curve, points)}"
@@ -404,15 +415,15 @@ def not_answered(sweep: Sweep, found: Sequence[Answer]) -> list[str]:
     """Which of the strengths that a sweep has several values of no answer is about; each with what shows it."""
     rows = [row for row in sweep.settings.to_pylist() if row["method"] != "baseline"]
     names = [name for name in strengths_of(sweep.settings) if name not in CONVERTED_STRENGTHS]
+    main = main_strengths(sweep)
     said = []
     for method in sorted({row["method"] for row in rows}):
         own = [row for row in rows if row["method"] == method]
         by = {answer.strength for answer in found if method in answer.method.split(" and ")}
-        if not by:
-            said.append(f"{method_name(method)} ({count(len(own), 'trial')}, {replicates(own)}): no finished trial")
         for name in names:
             values = {row[name] for row in own if row[name] is not None}
-            if by and name not in by and len(values) > 1:
+            told = name in by or (name == main.get(method) and by <= {""})
+            if not told and len(values) > 1:
                 shown = ", ".join(number(value, 3) for value in sorted(values)[:6]) + (", …" if len(values) > 6 else "")
                 said.append(f"{method_name(method)} by {symbol(name)} ({shown}): --strength {name}")
     return said

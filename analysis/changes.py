@@ -24,7 +24,7 @@ names begin. Of a method that is not here all that was measured counts."""
 
 _MOST_OF_A_KIND = 2
 _TIMES = 10
-"""From so many times as much on a change is said as a factor."""
+"""From so many times as much on, or its square times as little, a change is said as a factor."""
 MOST_SAID = 6
 
 # a share of it is what it changes by: 0 is none of it, and it is never below
@@ -93,12 +93,15 @@ class Change:
         """The change with its interval: "−0.4 points [−0.9, 0.1]", "−58% [−63, −52]"."""
         if math.isnan(self.value):
             return f"not known ({self.reason})"
-        if self.relative and max(self.value, -math.inf if math.isnan(self.high) else self.high) >= _TIMES - 1:
+        factors = [1 + one for one in (self.value, self.low, self.high) if self.relative and not math.isnan(one)]
+        if factors and (max(factors) >= _TIMES or min(factors) < 1 / _TIMES**2):
             ends = "" if math.isnan(self.low) else f" [{number(1 + self.low, 2)}, {number(1 + self.high, 2)}]"
             return f"×{number(1 + self.value, 2)}{ends}"
         unit, scale = ("%", 100.0) if self.relative else _unit(self.quantity)
         value, low, high = scale * self.value, scale * self.low, scale * self.high
         decimals = form(value, low, high) if scale == 100 else _digits(value, low, high)
+        while low * high > 0 and decimals.endswith("f") and any(not float(f"{x:{decimals}}") for x in (low, high)):
+            decimals = f".{int(decimals[1:-1]) + 1}f"  # an end that is not 0 does not read as 0
         interval = "" if math.isnan(low) else f" [{signed(low, decimals)}, {signed(high, decimals)}]"
         return f"{signed(value, decimals, plus=True)}{unit}{interval}"
 

@@ -62,9 +62,10 @@ def method_name(name: str) -> str:
 
 
 def number(value: float, digits: int = 4) -> str:
-    """A number with so many significant digits, from 0.001 to 100,000 without powers of ten: "31.6", "2.154·10⁶"."""
-    if value == 0 or not math.isfinite(value):
-        return f"{value:g}".replace("-", "−")
+    """A number with so many significant digits, from 0.001 to 100,000 without powers of ten, and whole ones up to there
+    in full: "31.6", "12345", "2.154·10⁶"."""
+    if value == 0 or not math.isfinite(value) or (value == int(value) and abs(value) < 1e5):
+        return f"{value:.6g}".replace("-", "−")
     factor, exponent = f"{value:.{digits - 1}e}".split("e")
     if -4 < int(exponent) < 5:
         text = f"{float(f'{factor}e{exponent}'):.{max(0, digits - 1 - int(exponent))}f}"

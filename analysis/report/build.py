@@ -91,7 +91,8 @@ def report(sweep: Sweep, *, strength: str | None = None, seed: int = 0) -> str:
         attempt("The papers", lambda: _papers(source, check_all(sweep)))
     sections += [_status(rows, columns), _run(source, rows)]
 
-    first = [*_answers(said), *([Text(explained())] if points else [])]
+    nothing = [] if regular else [Text("Only unregularised trials are recorded: there is nothing that could tip.")]
+    first = [*nothing, *_answers(said), *([Text(explained())] if points else [])]
     for result in points:
         figure = _figure(source, result)
         first += [figure] if figure is not None else []

@@ -104,7 +104,7 @@ def _tipping(source: _Source, result: TippingPoints) -> Section:
             found += [Cell("", reason=curve.reason.replace(f"{strength} =", f"{sign} =")) for _ in range(3)]
         else:
             tone: Any = "warn" if fit.status in ("inconclusive", "below range") else ""
-            reason = f"{fit.status}: {curve.reason}"
+            reason = curve.reason
             at = [10**value for value in (fit.log10_strength, fit.low, fit.high)]
             found = [
                 Cell(fit.status, tone=tone),

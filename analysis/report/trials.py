@@ -211,7 +211,7 @@ def _all_trials(rows: Sequence[Row], columns: Sequence[str]) -> list[Block]:
         )
     notes = [f"The first {len(shown)} of {len(rows)} trials."] if len(rows) > len(shown) else []
     notes += [f"All {statuses.pop()}."] if len(statuses) == 1 else []
-    notes += [] if interrupted else ["None was interrupted."]
+    notes += [] if interrupted else ["No trial was interrupted."]
     note = " ".join(notes)
     every = Table("Every trial", columns_of, shown, note=note, collapsed=len(rows) > 40)
     return [fitted(every), *_configurations(ordered, columns, digits)]

@@ -66,15 +66,28 @@ def page(sweep: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_words(page: Path) -> None:
     words = text_of(page.read_text())
-    # the bracket is [2.75, 3], the interval its union with those of the fit and of the bootstrap
-    assert re.search(r"curvature: accuracy tips at α = 10\^2\.88 \[2\.[567]\d, 3\.00\] \(95% interval", words)
-    assert "target: no tipping point is found in the range swept (the paper's rule: none in range)" in words
-    # t80 lies between the 12th and the 13th strength: 12 strengths of two seeds count
-    assert "curvature: Faithfulness Estimate of gradient rises with α until α = " in words
+    # it begins with the answer: of the strengths 10^(k/4) the 12th, 562, is the last before the tipping point
+    start = words.index("The answer PILCRO, curvature ")
+    assert "Where accuracy tips over" not in words[start:][:2000]
+    assert re.search(
+        r"Up to α = 562\.3( \[[\d., ]+\])? accuracy holds \(Top-1 within 0\.\d+ points of its plateau", words
+    )
+    # the bracket is [2.75, 3] in logarithms, the interval its union with those of the fit and of the bootstrap
+    assert re.search(r"it tips at α = 7\d\d \[\d\d\d, 1000\]", words)
+    # in both seeds .92 - .93 and .922 - .94: -1.4 points, half the interval 12.706205 · .0056569/√2
+    assert "There, against none (over 2 pairs of seeds): Top-1 −1.4 points [−6.5, 3.7]" in words
+    assert "PILCRO, target Accuracy holds up to the strongest strength swept, α = 5.623·10⁴" in words or (
+        "PILCRO, target Accuracy holds up to the strongest strength swept, α = 56230" in words
+    )
+    assert "Accuracy tips at the strength where it falls to 80% of its plateau" in words
+    # 12 strengths of two seeds count; what it is without regularisation belongs to the statement
+    rising = "curvature: Faithfulness Estimate of gradient rises with α, from 0.0005 at α = 1 to 0.55"
+    assert rising in words.replace("5·10⁻⁴", "0.0005")
+    assert "it is not known without regularisation" in words
     assert "24 models)" in words
     assert "1 trial failed and 2 trials diverged: see The trials." in words
     assert "last line" in words
-    assert "Beside the paper, pilcro-1:" in words
+    assert "pilcro-1, CIFAR-100, ResNet-50" in words
     assert "not comparable" in words
     assert " nan" not in words
     assert "None" not in words
@@ -86,14 +99,15 @@ def test_everything_in_one_file(page: Path) -> None:
     assert re.findall(r'(?:src|href)="(?!data:|#)', text) == []
     assert page.stat().st_size < 10_000_000
     for heading in (
-        "In short", "What was run", "The trials", "Where accuracy tips over", "What strength changes until then",
+        "The answer", "What was run", "The trials", "Where accuracy tips over", "What strength changes until then",
         "Settings and the baseline", "Accuracy, and what it costs", "Beside the papers",
     ):  # fmt: skip
         assert re.search(rf"<h2[^>]*>{heading}", text), heading
     figures = text.count("<figure")
     assert figures >= 6
-    # each with the command that draws it and the rows it shows
-    assert text.count("Rows and command behind this figure") == figures
+    # each with the command that draws it and the rows it shows, but where the table above it has them
+    assert text.count("ommand behind this figure") == figures
+    assert text.count("Command behind this figure") == 2
     assert text.count("python -m analysis.") >= figures
 
 
@@ -121,22 +135,22 @@ def test_bad_input(sweep: Path, command: Command, argv: list[str], message: str)
 @pytest.mark.parametrize(
     ("trials", "words"),
     [
-        ([{}], ["no hyperparameter with two values was swept"]),
-        ([{"status": "failed", "top1": None, "error": "boom"}] * 2, ["2 trials failed", "boom"]),
+        ([{}], ["PILCRO Whether accuracy tips is not judged: no strength with two values. Top-1 is 90.0% (1 seed)"]),
+        ([{"status": "failed", "top1": None, "error": "boom"}] * 2, ["Nothing is known: all 2 trials failed", "boom"]),
         (
             [{"alpha": a, "status": "diverged", "top1": 0.1} for a in (1.0, 10.0, 100.0)],
             ["all 3 trials diverged: sweep weaker strengths, or add the baseline"],
         ),
-        ([{"alpha": a, "top1": None} for a in (1.0, 10.0, 100.0)], ["no trial of", "has a value of it"]),
-        ([{"seed": seed} for seed in range(3)], ["no hyperparameter with two values was swept"]),
+        ([{"alpha": a, "top1": None} for a in (1.0, 10.0, 100.0)], ["not judged: no trial has an accuracy"]),
+        ([{"seed": seed} for seed in range(3)], ["no strength with two values. Top-1 is 90.0% (3 seeds)"]),
         (
             [{"alpha": a} for a in (1.0, 10.0)],
-            ["no tipping point is found in the range swept", "2 of 3 models needed"],
+            ["Accuracy holds up to the strongest strength swept, α = 10", "Correlations with α: "],
         ),
-        ([{"method": "baseline", "alpha": None, "variant": None}], ["no hyperparameter with two values was swept"]),
+        ([{"method": "baseline", "alpha": None, "variant": None}], ["there is nothing that could tip"]),
         (
             [{"alpha": a, "dataset": d, "top1": 0.9} for a in (1.0, 10.0, 100.0) for d in ("digits", "mnist")],
-            ["digits: no tipping point is found", "mnist: no tipping point is found"],
+            ["PILCRO, digits Accuracy holds up to", "PILCRO, mnist Accuracy holds up to"],
         ),
     ],
 )
@@ -197,7 +211,7 @@ def test_in_a_browser(page: Path, browser: Any) -> None:
     for direction, first in (("ascending", 0.1), ("descending", 0.94)):
         browser.execute_script(
             """const tables = [...document.querySelectorAll('table')];
-            window.found = tables.find(table => table.rows[0].textContent.includes('attempts'));
+            window.found = tables.find(table => table.rows[0].textContent.includes('minutes'));
             const heads = [...window.found.tHead.rows[0].cells];
             heads.find(c => c.textContent.includes('Top-1')).querySelector('button').click();"""
         )
