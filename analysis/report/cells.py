@@ -103,7 +103,8 @@ def _spanned(value: float, low: float, high: float, reason: str, *, plus: bool =
 def _number(value: float | None, reason: str, form: str = ".4g") -> Cell:
     if value is None or math.isnan(value):
         return Cell("", reason=reason)
-    return Cell(f"{value:{form}}", value)
+    text = number(value) if form == ".4g" else f"{value:{form}}".replace("-", "−")
+    return Cell(text, value)
 
 
 def _text(value: str | None, reason: str = "none") -> Cell:

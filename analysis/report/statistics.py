@@ -213,7 +213,9 @@ def _correlated(test: Test, name: str, adjusted: float, result: Correlations, pl
     metric += "" if test.quantity.level is None else f" at {test.quantity.level:g}"
     way = "rises" if test.rho.rho > 0 else "falls"
     without = f"{number(plain, 3) if math.isfinite(plain) else 'not known'} without regularisation"
-    numbers = f"ρ = {test.rho.rho:.2f}, p = {p_text(adjusted)}, {ADJUSTMENTS[result.adjustment]}, {test.kept} models"
+    numbers = (
+        f"ρ = {number(test.rho.rho, 2)}, p = {p_text(adjusted)}, {ADJUSTMENTS[result.adjustment]}, {test.kept} models"
+    )
     start = f"{name}: " if test.group.values else ""
     return f"{start}{metric} {way} with {sign}, from {ends[0]} to {ends[1]}; it is {without} ({numbers})"
 
@@ -240,7 +242,7 @@ def _correlation_section(
         own = [known[row["trial_id"]] for row in plain if row["trial_id"] in known]
         shown.append(_correlated(test, name, float(adjusted), result, float(np.mean(own)) if own else math.nan))
     for test, name, adjusted in zip(result.tests, names, result.adjusted, strict=True):
-        reason = test.reason or "not testable"
+        reason = (test.reason or "not testable").replace(f"one {result.strength} only", "one strength only")
         r = test.linear
         rows.append(
             (
@@ -369,7 +371,8 @@ def _comparison_section(source: _Source, results: Sequence[Comparisons]) -> Sect
             f"row for each of {count(min(len(rows), 40), 'setting')}. {_compared(result)}."
         )
         title = f"{_axis(result.quantity)}: difference from the baseline"
-        blocks.append(Text(f"{_compared(result)}."))
+        words = _compared(result)
+        blocks.append(Text(f"{words[:1].upper()}{words[1:]}."))
         blocks.append(table)
         blocks.append(source.figure(functools.partial(_forest, result), title, alt, command=command))
     return Section("Settings and the baseline", blocks, "Differences over seeds, with 95% t intervals.")

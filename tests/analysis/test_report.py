@@ -194,6 +194,14 @@ def test_our_reproductions(name: str, browser: Any, tmp_path: Path) -> None:
     assert made.stat().st_size < 10_000_000
     open_page(browser, made)
     assert browser.get_log("browser") == []
+    # tables fit a screen and, A4 without its margins being 703 pixels wide, a printed page
+    wider = """return [...document.querySelectorAll('.scroll')].filter((box) => box.scrollWidth > box.clientWidth + 1)
+        .map((box) => box.getAttribute('aria-label'))"""
+    browser.execute_script("dispatchEvent(new Event('beforeprint'))")
+    assert browser.execute_script(wider) == []
+    resize(browser, 703)
+    emulate(browser, media="print")
+    assert browser.execute_script(wider) == []
 
 
 def test_in_a_browser(page: Path, browser: Any) -> None:
