@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -79,17 +79,18 @@ def seeds_to_decide(
     """How many seeds more would decide whether scores tip over (see `fit_curve`), if they score as those seen do: the
     first further seed as the first seen, and so on. None: not by so many as `most`."""
     known = sorted(set(seed))
-    for more in range(1, most + 1):
+    places = {one: [place for place, own in enumerate(seed) if own == one] for one in known}
+
+    def decides(more: int) -> bool:
         x, y, group = list(strength), list(score), list(seed)
         for index in range(more):
-            like = known[index % len(known)]
-            mine = [place for place, own in enumerate(seed) if own == like]
+            mine = places[known[index % len(known)]]
             x += [strength[place] for place in mine]
             y += [score[place] for place in mine]
             group += [max(known) + 1 + index] * len(mine)
-        if _decides(x, y, group, share, reference_below, baseline):
-            return more
-    return None
+        return _decides(x, y, group, share, reference_below, baseline)
+
+    return _fewest(decides, most)
 
 
 def strengths_to_decide(
@@ -108,14 +109,29 @@ def strengths_to_decide(
     swept = sorted(set(strength), reverse=smaller_is_stronger)
     ratio = swept[-1] / swept[-2]
     mine = [place for place, value in enumerate(strength) if value == swept[-1]]
-    x, y, group = list(strength), list(score), list(seed)
-    for more in range(1, most + 1):
-        x += [swept[-1] * ratio**more] * len(mine)
-        y += [score[place] for place in mine]
-        group += [seed[place] for place in mine]
-        if _decides(x, y, group, share, reference_below, baseline):
-            return more
-    return None
+
+    def decides(more: int) -> bool:
+        x, y, group = list(strength), list(score), list(seed)
+        for number in range(1, more + 1):
+            x += [swept[-1] * ratio**number] * len(mine)
+            y += [score[place] for place in mine]
+            group += [seed[place] for place in mine]
+        return all(map(math.isfinite, x)) and _decides(x, y, group, share, reference_below, baseline)
+
+    return _fewest(decides, most)
+
+
+def _fewest(decides: Callable[[int], bool], most: int) -> int | None:
+    """The smallest number up to `most` that decides, where all larger ones do, too: by doubling, then by halving."""
+    low, high = 0, 1
+    while not decides(high):
+        if high == most:
+            return None
+        low, high = high, min(2 * high, most)
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if decides(middle) else (middle, high)
+    return high
 
 
 def _decides(
