@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
+from matplotlib.collections import QuadMesh
 from matplotlib.figure import Figure as Picture
 
 from analysis.changes import signed
@@ -64,6 +65,7 @@ class _Source:
             alt,
             **self._file(wide, title, images),
             narrow=next(iter(narrow.values()), None),
+            drawing=_is_drawing(wide),
             caption=caption,
             rows=rows,
             command=command,
@@ -75,6 +77,11 @@ class _Source:
             if len(svg) <= _LARGEST_SVG:
                 return {"svg": svg}
         return {"png": render(picture, self.sweep, title, "png", images, dpi=_DPI)}
+
+
+def _is_drawing(picture: Picture) -> bool:
+    """Whether it shows lines and marks alone: no image and no colour scale."""
+    return not any(axes.images or axes.findobj(QuadMesh) for axes in picture.axes)
 
 
 def _strength_flag(strength: str) -> tuple[str, ...]:

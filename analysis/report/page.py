@@ -136,6 +136,8 @@ class Figure:
     svg: bytes | None = None
     narrow: bytes | None = None
     """The same, PNG or SVG, drawn for a screen as narrow as a telephone's."""
+    drawing: bool = False
+    """Whether a PNG is of lines on white, that may be dark in the dark; an SVG is where it holds no pixels."""
     caption: str = ""
     rows: Table | None = None
     command: str = ""
@@ -252,7 +254,7 @@ def _template() -> Template:
         "as_json": _json,
         "source": _source,
         "data": _data,
-        "is_drawing": lambda figure: figure.svg is not None and b"<image" not in figure.svg,
+        "is_drawing": lambda figure: figure.drawing or (figure.svg is not None and b"<image" not in figure.svg),
         "size": lambda figure: _png_size(figure.png),
     }
     return engine.from_string(_resource("page.html"))

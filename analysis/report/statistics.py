@@ -28,6 +28,8 @@ from analysis.tipping_points import Curve, TippingPoints, figure_groups, located
 
 _MAX_GROUPS_DRAWN = 24
 _MAX_TOLD = 12
+_MAX_PANELS_NARROW = 8
+"""More panels one under the other are too long for a telephone, where they scroll sideways instead."""
 
 
 def _axis(quantity: Quantity) -> str:
@@ -312,13 +314,13 @@ def _metric_figure(source: _Source, drawn: Sequence[MetricPanel], names: Sequenc
     data = _by_strength(
         [(panel.title, panel.strength, panel.value) for panel in drawn], result.strength, "value", "Metrics by strength"
     )
+
+    def draw(narrow: bool) -> Picture:
+        columns = 1 if narrow else 2 if len(drawn) <= 6 else 3
+        return metric_figure(drawn, strength=result.strength, excluded=beyond(result), columns=columns)
+
     return source.figure(
-        lambda narrow: metric_figure(
-            drawn,
-            strength=result.strength,
-            excluded=beyond(result),
-            columns=1 if narrow else 2 if len(drawn) <= 6 else 3,
-        ),
+        draw if len(drawn) <= _MAX_PANELS_NARROW else draw(False),
         "What was measured, against strength",
         f"{count(len(drawn), 'panel')}, each a metric against {axis_name(result.strength)}, a point per trial. {told}.",
         command=source.command(

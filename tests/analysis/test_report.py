@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,10 @@ from typing import Any
 import pytest
 
 from analysis import report
+from analysis.groups import telling
 from analysis.records import read_sweep, write_trial
+from analysis.report.page import Table
+from analysis.report.trials import _all_trials
 from tests.analysis.browser import browser_fixture, chromium_fixture, emulate, open_page, resize  # noqa: F401
 from tests.analysis.conftest import make_trial
 
@@ -241,6 +245,36 @@ def test_in_a_browser(page: Path, browser: Any) -> None:
     emulate(browser, scheme="light")
     assert background != browser.execute_script("return getComputedStyle(document.body).backgroundColor")
     assert browser.get_log("browser") == []
+
+
+def test_every_trial_is_in_the_order_of_settings_with_its_configuration(tmp_path: Path, record: Record) -> None:
+    configurations = {}
+    for number, (alpha, seed, method) in enumerate(
+        [(100.0, 1, "pilcro"), (2.0, 0, "pilcro"), (None, 0, "baseline"), (100.0, 0, "pilcro"), (2.0, 1, "pilcro")]
+    ):
+        config = {"method": {"alpha": alpha, "name": method}, "seed": seed, "training": {"epochs": 2, "flips": [1, 2]}}
+        configurations[f"{number}"] = config
+        record(tmp_path / "demo", f"{number}", alpha=alpha, seed=seed, method=method, config=json.dumps(config))
+    rows = read_sweep(str(tmp_path / "demo")).settings.to_pylist()
+    columns = telling(rows)
+    every, shared, own = (block for block in _all_trials(rows, columns) if isinstance(block, Table))
+    texts = [[cell.text for cell in row] for row in every.rows]  # type: ignore[union-attr]
+    assert [(row[0], row[1]) for row in texts] == [
+        ("unregularised", "0"), ("PILCRO, α = 2", "0"), ("PILCRO, α = 2", "1"),
+        ("PILCRO, α = 100", "0"), ("PILCRO, α = 100", "1"),
+    ]  # fmt: skip
+    assert [row[-1] for row in texts] == ["2", "1", "4", "3", "0"]
+    # what all share and what each has of its own are all of each one's configuration
+    common = {row[0].text: row[1].text for row in shared.rows}  # type: ignore[union-attr]
+    assert common == {"training.epochs": "2", "training.flips": "[1, 2]"}
+    for row in own.rows:
+        trial, _, _, words = (cell.text for cell in row)  # type: ignore[union-attr]
+        fields = dict(field.split(" = ") for field in words.split("; "))
+        config = configurations[trial]
+        assert fields == {
+            "method.alpha": json.dumps(config["method"]["alpha"]), "method.name": json.dumps(config["method"]["name"]),
+            "seed": str(config["seed"]),
+        }  # fmt: skip
 
 
 def test_names_are_no_tags(tmp_path: Path, record: Callable[..., bool]) -> None:
