@@ -15,7 +15,7 @@ import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from analysis.against_reference import baseline_of
 from analysis.changes import MOST_SAID, Change, change, form, is_size, measures_of, short_name, signed
@@ -277,11 +277,12 @@ def _changes(
     return tuple(found[: MOST_SAID + 1]), of_zero, ""
 
 
-def _held(curve: Curve, points: TippingPoints) -> tuple[Status, Held, float, str]:
+def _held(curve: Curve, points: TippingPoints, *, smaller_is_stronger: bool = False) -> tuple[Status, Held, float, str]:
     """What is known of how strong it may be: the status, the strengths, where to compare, and the words."""
     strength, metric, share = points.strength, points.metric, points.share
     sign, nowhere = symbol(strength), Held(math.nan, math.nan, math.nan)
-    swept = sorted({float(row[strength]) for row in curve.trials})
+    # from weak to strong, as the means by strength
+    swept = sorted({float(row[strength]) for row in curve.trials}, reverse=smaller_is_stronger)
     digits = digits_of(swept, 4)
     accuracy = "accuracy" if metric.metric == "top1" else short_name(metric)
     capital = f"{accuracy[:1].upper()}{accuracy[1:]}"
@@ -294,8 +295,13 @@ def _held(curve: Curve, points: TippingPoints) -> tuple[Status, Held, float, str
         x: _mean([y for row, y in zip(curve.trials, curve.scores, strict=True) if row[strength] == x]) for x in swept
     }
     percent, plateau = f"{100 * share:g}%", _score(fit.plateau, metric)
+    if fit.plateau <= 0:
+        words = f"{capital} is {plateau} at the weak strengths: there is nothing that could tip"
+        return "not judged", nowhere, swept[0], words
     if fit.status == "tipping point":
-        held = held_up_to(swept, fit.log10_strength, fit.low, fit.high, fit.bracket[1])
+        fallen = (min if smaller_is_stronger else max)(fit.bracket)
+        where_known = fit.log10_strength, fit.low, fit.high, fallen
+        held = held_up_to(swept, *where_known, smaller_is_stronger=smaller_is_stronger)
         where = f"{sign} = {_located(fit)}"
         if math.isnan(held.strength):
             words = f"{capital} tips before the weakest strength swept, at {where}"
@@ -313,7 +319,7 @@ def _held(curve: Curve, points: TippingPoints) -> tuple[Status, Held, float, str
         )
         return "collapsed", nowhere, swept[0], words
     upto = _prefix(means, level)
-    if fit.status == "none in range" and upto == swept[-1] and fit.plateau > 0:
+    if fit.status == "none in range" and upto == swept[-1]:
         within = _within(means, upto, fit.plateau, level, metric, sign)
         words = f"{capital} holds up to the strongest strength swept, {sign} = {number(upto, digits)} ({within})"
         return "holds", Held(upto, math.nan, math.nan), upto, f"{words}: sweep stronger"
@@ -332,21 +338,29 @@ def _held(curve: Curve, points: TippingPoints) -> tuple[Status, Held, float, str
         those = f"at {sign} = {', '.join(number(x, digits) for x in below[:4])}" if below else "in single trials"
         words = f"{start}; it is below {percent} of its plateau {those}, but no tipping point is found"
         return "undecided", held, at, words
-    words = f"{start}; whether it tips beyond is inconclusive (p = {_p(fit.p_value)}): {_needed(curve, points)}"
+    words = f"{start}; whether it tips beyond is inconclusive (p = {_p(fit.p_value)}): "
+    words += _needed(curve, points, smaller_is_stronger)
     return "undecided", held, at, words
 
 
-def _needed(curve: Curve, points: TippingPoints) -> str:
+def _needed(curve: Curve, points: TippingPoints, smaller_is_stronger: bool) -> str:
     """What would decide an inconclusive curve."""
     x = [float(row[points.strength]) for row in curve.trials]
     every = sorted({replicate(row) for row in curve.trials})
     seed = [every.index(replicate(row)) for row in curve.trials]
-    asked = {"share": points.share, "reference_below": points.reference_below, "baseline": curve.baseline}
-    seeds = seeds_to_decide(x, curve.scores, seed, **asked)  # type: ignore[arg-type]
+    asked: dict[str, Any] = {
+        "share": points.share,
+        "reference_below": points.reference_below,
+        "baseline": curve.baseline,
+    }
+    seeds = seeds_to_decide(x, curve.scores, seed, **asked)
     assert curve.fit is not None
-    at_the_strongest = [y for value, y in zip(x, curve.scores, strict=True) if value == max(x)]
-    fallen = _mean(at_the_strongest) < points.share * curve.fit.plateau
-    more = strengths_to_decide(x, curve.scores, seed, **asked) if fallen else None  # type: ignore[arg-type]
+    strongest = min(x) if smaller_is_stronger else max(x)
+    more = None
+    if _mean([y for value, y in zip(x, curve.scores, strict=True) if value == strongest]) < (
+        points.share * curve.fit.plateau
+    ):
+        more = strengths_to_decide(x, curve.scores, seed, smaller_is_stronger=smaller_is_stronger, **asked)
     ways = []
     if seeds is not None:
         ways.append(f"{count(seeds, 'seed')} more, scoring as those seen,")
@@ -358,16 +372,18 @@ def _needed(curve: Curve, points: TippingPoints) -> str:
 
 
 def _prefix(means: Mapping[float, float], level: float) -> float:
-    """The strongest strength up to which every mean is at least this level; nan: the weakest is below."""
-    held = list(itertools.takewhile(lambda x: means[x] >= level * (1 - 1e-12), sorted(means)))
+    """The strongest strength up to which every mean (from weak to strong) is at least this level; nan: the weakest is
+    below."""
+    held = list(itertools.takewhile(lambda x: means[x] >= level * (1 - 1e-12), means))
     return held[-1] if held else math.nan
 
 
 def _within(
     means: Mapping[float, float], upto: float, plateau: float, level: float, metric: Quantity, sign: str
 ) -> str:
-    """How far the means up to a strength fall below the plateau."""
-    those = {x: mean for x, mean in means.items() if x <= upto}
+    """How far the means (from weak to strong) up to a strength fall below the plateau."""
+    order = list(means)
+    those = {x: means[x] for x in order[: order.index(upto) + 1]}
     lowest = min(those, key=lambda x: those[x])
     fall = max(plateau - those[lowest], 0.0)
     text = f"{signed(100 * fall, form(100 * fall))} points" if metric.unit == "fraction" else number(fall, 3)
@@ -380,7 +396,7 @@ def _within(
 def _grid_interval(held: Held, swept: Sequence[float]) -> str:
     if held.low == held.strength == held.high:
         return ""
-    low = f"below {number(swept[0])}" if math.isnan(held.low) else number(held.low)
+    low = f"weaker than {number(swept[0])}" if math.isnan(held.low) else number(held.low)
     return f" [{low}, {number(held.high)}]"
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -71,13 +71,11 @@ def seeds_to_decide(
     score: Sequence[float],
     seed: Sequence[int],
     *,
-    share: float = 0.8,
-    reference_below: float | None = None,
-    baseline: Sequence[float] = (),
     most: int = MOST_MORE,
+    **asked: Any,
 ) -> int | None:
     """How many seeds more would decide whether scores tip over (see `fit_curve`), if they score as those seen do: the
-    first further seed as the first seen, and so on. None: not by so many as `most`."""
+    first further seed as the first seen, and so on. None: not by so many as `most`. `asked`: `fit_curve`'s options."""
     known = sorted(set(seed))
     places = {one: [place for place, own in enumerate(seed) if own == one] for one in known}
 
@@ -88,7 +86,7 @@ def seeds_to_decide(
             x += [strength[place] for place in mine]
             y += [score[place] for place in mine]
             group += [max(known) + 1 + index] * len(mine)
-        return _decides(x, y, group, share, reference_below, baseline)
+        return _decides(x, y, group, asked)
 
     return _fewest(decides, most)
 
@@ -98,14 +96,13 @@ def strengths_to_decide(
     score: Sequence[float],
     seed: Sequence[int],
     *,
-    share: float = 0.8,
-    reference_below: float | None = None,
-    baseline: Sequence[float] = (),
     smaller_is_stronger: bool = False,
     most: int = MOST_MORE,
+    **asked: Any,
 ) -> int | None:
     """How many strengths more, beyond the strongest and as far apart as the two strongest are, would decide whether
-    scores tip over, if each seed scores there as at the strongest one. None: not by so many as `most`."""
+    scores tip over, if each seed scores there as at the strongest one. None: not by so many as `most`. `asked`:
+    `fit_curve`'s options."""
     swept = sorted(set(strength), reverse=smaller_is_stronger)
     ratio = swept[-1] / swept[-2]
     mine = [place for place, value in enumerate(strength) if value == swept[-1]]
@@ -116,7 +113,7 @@ def strengths_to_decide(
             x += [swept[-1] * ratio**number] * len(mine)
             y += [score[place] for place in mine]
             group += [seed[place] for place in mine]
-        return all(map(math.isfinite, x)) and _decides(x, y, group, share, reference_below, baseline)
+        return all(map(math.isfinite, x)) and _decides(x, y, group, asked)
 
     return _fewest(decides, most)
 
@@ -134,21 +131,6 @@ def _fewest(decides: Callable[[int], bool], most: int) -> int | None:
     return high
 
 
-def _decides(
-    x: Sequence[float],
-    y: Sequence[float],
-    seed: Sequence[int],
-    share: float,
-    reference_below: float | None,
-    baseline: Sequence[float],
-) -> bool:
-    fit = fit_curve(
-        x,
-        y,
-        seed,
-        share=share,
-        reference_below=reference_below,
-        baseline=baseline,
-        rng=np.random.default_rng(0),
-    )
+def _decides(x: Sequence[float], y: Sequence[float], seed: Sequence[int], asked: Mapping[str, Any]) -> bool:
+    fit = fit_curve(x, y, seed, **asked, rng=np.random.default_rng(0))
     return fit.status in ("tipping point", "below range")

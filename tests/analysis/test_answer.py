@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -9,13 +10,14 @@ from typing import Any
 
 import pytest
 
-from analysis.answer import Answer, answers, explained, main_strengths, not_answered
+from analysis.answer import Answer, _held, answers, explained, main_strengths, not_answered
 from analysis.changes import MEASURES, Change, change, measures_of, short_name
 from analysis.groups import Group, Quantity, quantities
 from analysis.holding import held_up_to, seeds_to_decide, strengths_to_decide
 from analysis.paper.items import METHODS
 from analysis.records import read_sweep, write_trial
 from analysis.tipping_fit import fit_curve
+from analysis.tipping_points import tipping_points
 from tests.analysis.conftest import make_trial
 
 Record = Callable[..., bool]
@@ -288,6 +290,35 @@ def test_a_dip_is_said(write: Callable[..., Path]) -> None:
     (answer,) = said(path)
     assert answer.status == "tips"
     assert "Top-1 within 40 points of its plateau, 90.0%, the furthest at α = 100, a dip to 50.0%" in answer.holds
+
+
+def test_smaller_is_stronger(write: Callable[..., Path]) -> None:
+    """Accuracy falls from k = 64 to k = 1, between 4 and 2: as tipping points of 1/k are, and the answer in k."""
+    plain(write, 3, top1=0.92)
+    for seed in range(3):
+        for pixels, top1 in ((64, 0.90), (32, 0.91), (16, 0.90), (8, 0.90), (4, 0.89), (2, 0.1), (1, 0.1)):
+            path = write(alpha=1 / pixels, seed=seed, top1=top1)
+    points = tipping_points(read_sweep(str(path)))
+    (curve,) = points.curves
+    fit = curve.fit
+    assert fit is not None
+    ends = {"low": -fit.high, "high": -fit.low, "bracket": (-fit.bracket[1], -fit.bracket[0])}
+    rows = [{**row, "alpha": round(1 / row["alpha"])} for row in curve.trials]
+    turned = dataclasses.replace(
+        curve, trials=rows, fit=dataclasses.replace(fit, log10_strength=-fit.log10_strength, **ends)
+    )
+    status, held, at, words = _held(turned, points, smaller_is_stronger=True)
+    assert (status, held.strength, at) == ("tips", 4, 4)
+    assert words.startswith("Up to α = 4")
+    assert "Top-1 within 1.0 points of its plateau, 90.0%" in words
+    assert held.low >= held.strength >= held.high  # weak to strong
+
+
+def test_no_plateau_is_no_holding(write: Callable[..., Path]) -> None:
+    for alpha in (1.0, 10.0, 100.0):
+        path = write(alpha=alpha, seed=0, top1=0.0)
+    (answer,) = said(path)
+    assert answer.holds == "Accuracy is 0.0% at the weak strengths: there is nothing that could tip"
 
 
 def test_strength_zero_stands_in_for_the_unregularised(write: Callable[..., Path]) -> None:
