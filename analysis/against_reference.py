@@ -123,6 +123,21 @@ def comparisons(
     return Comparisons(quantity, what, conditions, by, alternative, adjustment, _adjusted(tested, adjustment), infinite)
 
 
+def baseline_of(group: Group, baseline: Sequence[Row]) -> tuple[list[Row], str]:
+    """Those of the unregularised trials that agree with a setting in data set, model and training; or none, and why.
+
+    Raises `InputError` if two of its trials, or of theirs, have one seed.
+    """
+    _check_seeds(group.trials, group.label(), "add {} to --by")
+    return _reference(group, baseline, {}) if baseline else ([], "no unregularised trial")
+
+
+def against(group: Group, reference: Sequence[Row], values: Mapping[str, float], reason: str = "") -> Tested:
+    """One setting against a reference, by each trial's value: two-sided, paired where they share seeds, its p not
+    adjusted for other tests. `reason`: why it has no reference."""
+    return _test(group, reference, reason, values, "two-sided")
+
+
 def _conditions(words: Sequence[str], trials: pa.Table) -> dict[str, Any]:
     """`--baseline` as values by column. Raises `InputError` for what is malformed, and for values of the wrong type."""
     found: dict[str, Any] = {}

@@ -28,6 +28,7 @@ from analysis.groups import Quantity, about_folds, count, finite, values_of
 from analysis.multiplicity import ADJUSTMENTS, Adjustment
 from analysis.records import Sweep
 from analysis.results import SweepFlags, arrow, finish, read
+from analysis.symbols import all_named
 from analysis.two_samples import SIGNIFICANCE, Alternative, Comparison, compare, seeds_needed, stars
 
 __all__ = [
@@ -290,18 +291,20 @@ def table(result: Comparisons, trials: pa.Schema) -> pa.Table:
     return arrow(fields, rows)
 
 
-def forest(result: Comparisons) -> Figure:
-    """The differences from the reference with their 95% intervals, one under the other: see `forest_figure`."""
+def forest(result: Comparisons, *, narrow: bool = False) -> Figure:
+    """The differences from the reference with their 95% intervals, one under the other, settings in the field's
+    symbols: see `forest_figure`."""
     from analysis.figures import ForestRow, axis_name, forest_figure
 
     rows = shown(result.tested)
     drawn = []
-    for row in rows:
+    names = all_named([row.group for row in rows])
+    for row, setting in zip(rows, names, strict=True):
         kind = "not testable" if row.reason else verdict(row, result.quantity)
         found = row.comparison
         drawn.append(
             ForestRow(
-                row.label,
+                setting or row.label,
                 found.difference,
                 math.nan if row.reason else found.low,
                 math.nan if row.reason else found.high,
@@ -316,7 +319,11 @@ def forest(result: Comparisons) -> Figure:
     few = len(rows) < len(result.tested)
     title = f"the {len(rows)} settings with the smallest p of {len(result.tested)}" if few else ""
     return forest_figure(
-        drawn, label=f"{name}: difference from {result.reference}{better}", beside=f"p ({beside})", title=title
+        drawn,
+        label=f"{name}: difference from {result.reference}{better}",
+        beside=f"p ({beside})",
+        title=title,
+        narrow=narrow,
     )
 
 

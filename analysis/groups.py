@@ -54,6 +54,9 @@ PER_IMAGE = "_per_image"
 # the same strength in other units tells no settings apart
 _SAME = dict.fromkeys(CONVERTED_STRENGTHS, "alpha")
 
+# what follows from another column tells no settings apart beside it: LOCO-REG's coefficients from its modulation
+_FOLLOWS = {"method.layers": "modulation"}
+
 Row = dict[str, Any]
 Item = TypeVar("Item")
 
@@ -161,7 +164,17 @@ def differing(rows: Sequence[Row], *strengths: str) -> list[str]:
     """The columns that tell settings apart and have more than one value, without the strengths."""
     known = {*strengths, *(_SAME.get(name, name) for name in strengths)}
     names = (*GROUPING, *beyond_columns(rows))
-    return [name for name in names if name not in known and len({row[name] for row in rows}) > 1]
+    return [
+        name
+        for name in names
+        if name not in known and len({row[name] for row in rows}) > 1 and not _follows(name, rows)
+    ]
+
+
+def _follows(name: str, rows: Sequence[Row]) -> bool:
+    """Whether a column says no more of these rows than the one that it follows from."""
+    source = _FOLLOWS.get(name)
+    return source is not None and len({(row[source], row[name]) for row in rows}) == len({row[source] for row in rows})
 
 
 def telling(rows: Sequence[Row]) -> list[str]:

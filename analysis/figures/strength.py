@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -117,6 +118,7 @@ def strength_figure(
     direction: Direction = "max",
     share: float = 0.8,
     bars: Literal["ci", "range"] | None = None,
+    narrow: bool = False,
 ) -> Figure:
     """Score against strength on a log axis: a point per trial, the mean per strength with a bar where there are several
     seeds, the baseline's mean dashed. More than four groups get a panel each.
@@ -128,7 +130,8 @@ def strength_figure(
     the stronger ones (`stronger`; default: what the schema says), they lie to the right.
 
     `bars`: the mean's 95% t interval ("ci") or the smallest to the largest ("range"); by default the interval, but the
-    range where a strength has only two trials. The legend says which. Intervals may reach beyond the axes.
+    range where a strength has only two trials. The legend says which. Intervals may reach beyond the axes. `narrow` is
+    as wide as a telephone.
 
     Raises `ValueError` if there is no group or no finite score, lengths differ, a strength is not a finite number above
     0, or an interval is not around its tipping point.
@@ -147,7 +150,7 @@ def strength_figure(
     if bars is None:
         bars = "range" if 2 in repeats else "ci"
     with mpl.rc_context(STYLE):
-        figure, panels = _panels(len(groups), _MAX_GROUPS_ON_ONE_AXES)
+        figure, panels = _panels(len(groups), _MAX_GROUPS_ON_ONE_AXES, narrow=narrow)
         one = len(panels) == 1
         shown = [list(enumerate(groups))] if one else [[(0, group)] for group in groups]
         ends: list[float] = []
@@ -162,14 +165,14 @@ def strength_figure(
                 _draw_location(axes, group, index, _FOOT + _FOOT_STEP * row + (0 if one else 0.03))
             _strength_axis(axes, strengths, stronger or stronger_of(strength))
             if not one:
-                title = _wrapped(members[0][1].label, 34)
+                title = _wrapped(members[0][1].label, 24 if narrow and len(groups) > 8 else 34)
                 tips = _tips(members[0][1])
                 axes.set_title(f"{title}\n{tips}" if tips else title, fontsize=8)
         rows = max(sum(math.isfinite(group.location) for _, group in members) for members in shown)
         _score_axis(panels, scores, ends, _FOOT + _FOOT_STEP * (rows - 0.4) + (0 if one else 0.05) if rows else 0.0)
         _name_axes(figure, panels, _strength_name(strength, stronger), axis_name(metric))
         if one:
-            _legend(figure, _group_handles(groups), "outside upper center")
+            _legend(figure, _group_handles(groups, 34 if narrow else 60), "outside upper center")
         level = f"{100 * share:.4g}% of the reference level" if direction == "max" else f"reference level / {share:.4g}"
         _legend(figure, _key_handles(groups, level, bars if several else None, one_axes=one), "outside lower center")
     return figure
@@ -277,7 +280,7 @@ def _score_axis(panels: Sequence[Axes], scores: Sequence[float], ends: Sequence[
         axes.yaxis.set_major_locator(FixedLocator(ticks))
 
 
-def _group_handles(groups: Sequence[StrengthGroup]) -> list[Any]:
+def _group_handles(groups: Sequence[StrengthGroup], width: int) -> list[Any]:
     handles = []
     for index, group in enumerate(groups):
         end = _tips(group)
@@ -285,9 +288,9 @@ def _group_handles(groups: Sequence[StrengthGroup]) -> list[Any]:
             end = f"threshold {group.threshold:.4g}"
         elif not end and math.isfinite(group.level):
             end = "no threshold in range"
-        label = _wrapped(group.label, 60)
+        label = _wrapped(group.label, width)
         if end:
-            fits = len(label.splitlines()[-1]) + len(end) <= 62 if label else True
+            fits = len(label.splitlines()[-1]) + len(end) <= width + 2 if label else True
             label += f": {end}" if fits else f":\n{end}"
         handles.append(_handle(index, label))
     return handles
@@ -335,8 +338,8 @@ class MetricPanel:
     """Values of the unregularised trials."""
     note: str = ""
     """What stands in the panel, where it is emptiest, for instance "ρ = .83, p = .0002 (Holm)"."""
-    log: bool = False
-    """Whether the metric's axis is logarithmic."""
+    log: bool | None = None
+    """Whether the metric's axis is logarithmic; None: where its values are above 0 and span decades."""
 
 
 def metric_figure(
@@ -365,7 +368,7 @@ def metric_figure(
         figure, grid = _grid(len(panels), columns, (3.4, 2.3), (0.2, 0.1))
         for axes, panel in zip(grid, panels, strict=True):
             _draw_metric(axes, panel, stronger or stronger_of(strength))
-            axes.set(xlabel=_strength_name(strength, stronger), ylabel=axis_name(panel.metric))
+            axes.set(xlabel=_strength_name(strength, stronger), ylabel=textwrap.fill(axis_name(panel.metric), 26))
         figure.align_ylabels()
         handles = [_handle(0, "trial", linestyle="")]
         if any(len(panel.error) for panel in panels):
@@ -385,12 +388,19 @@ def _beyond(panel: MetricPanel, stronger: Stronger) -> NDArray[np.bool_]:
     return np.isfinite(panel.beyond) & (x > panel.beyond if stronger == "larger" else x < panel.beyond)
 
 
+def _spans_decades(values: Sequence[float]) -> bool:
+    """Whether these are numbers above 0, the largest at least 100 times the smallest."""
+    known = [value for value in values if math.isfinite(value)]
+    return bool(known) and min(known) > 0 and max(known) / min(known) >= 100
+
+
 def _draw_metric(axes: Axes, panel: MetricPanel, stronger: Stronger) -> None:
     x, y = np.asarray(panel.strength, float), np.asarray(panel.value, float)
     error = np.asarray(panel.error, float) if len(panel.error) else np.full_like(y, np.nan)
     error = np.nan_to_num(error)
     out = _beyond(panel, stronger)
-    if panel.log:
+    log = _spans_decades(panel.value) if panel.log is None else panel.log
+    if log:
         axes.set_yscale("log")
     for chosen, colour, fill in ((~out, _COLOURS[0], "full"), (out, "0.6", "none")):
         axes.errorbar(
@@ -400,13 +410,13 @@ def _draw_metric(axes: Axes, panel: MetricPanel, stronger: Stronger) -> None:
         axes.axvline(panel.beyond, color=_GREY, linestyle=_LEVEL, linewidth=1.0)
     _draw_baseline(axes, panel.baseline, _GREY)
     _strength_axis(axes, sorted(set(x.tolist())), stronger)
-    axes.set_title(panel.title, fontsize=8)
+    axes.set_title(_wrapped(panel.title, 46), fontsize=8)
     if panel.note:
         base = [value for value in panel.baseline if math.isfinite(value)]
         along = np.geomspace(*axes.get_xlim(), 40 if base else 0)
         level = np.full((3, len(along)), np.mean(base) if base else np.nan)
         _draw_note(axes, panel.note, np.r_[x, along], np.c_[np.stack([y - error, y, y + error]), level])
-    if panel.log:
+    if log:
         _log_ticks(axes.yaxis, *axes.get_ylim())
     else:
         axes.yaxis.set_major_locator(MaxNLocator(5))

@@ -160,15 +160,24 @@ def _padded(rows: Sequence[ArrayLike]) -> NDArray[np.float64]:
     return table
 
 
-def _panels(count: int, most: int, size: tuple[float, float] = (5.2, 2.9)) -> tuple[Figure, list[Axes]]:
-    """One axes for all groups, or from `most` + 1 on a grid with one each, on common axes."""
+NARROW = 3.5
+"""Width of a figure that is as wide as a telephone's screen, in inches: its letters keep their size there."""
+
+
+def _panels(
+    count: int, most: int, size: tuple[float, float] = (5.2, 2.9), *, narrow: bool = False
+) -> tuple[Figure, list[Axes]]:
+    """One axes for all groups, or from `most` + 1 on a grid with one each, on common axes; `narrow`: see `NARROW`."""
     if count <= most:
-        figure = Figure(figsize=size, layout="constrained")
+        figure = Figure(figsize=(NARROW, size[1]) if narrow else size, layout="constrained")
         return figure, [figure.add_subplot()]
     usual = 3 if count <= 9 else 4
     columns = min((usual, 7 - usual), key=lambda n: -count % n)
+    if narrow:
+        columns = 1 if count <= 8 else 2
     rows = math.ceil(count / columns)
-    figure = Figure(figsize=(2.4 * columns + 0.4, 1.85 * rows + 0.3), layout="constrained")
+    width = NARROW if narrow else 2.4 * columns + 0.4
+    figure = Figure(figsize=(width, 1.85 * rows + 0.3), layout="constrained")
     grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
     # the places left over are in the first row: the numbers at the axis stand below the last, for all columns
     unused = -count % columns

@@ -19,7 +19,7 @@ from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from analysis.figures.style import _BARE, _COLOURS, _GREY, _legend, _wrapped, axis_name
+from analysis.figures.style import _BARE, _COLOURS, _GREY, NARROW, _legend, _wrapped, axis_name
 
 _CATEGORIES = ("noise", "blur", "weather", "digital")
 
@@ -157,10 +157,12 @@ class ForestRow:
     beside: str = ""
 
 
-def forest_figure(rows: Sequence[ForestRow], *, label: str, beside: str = "", title: str = "") -> Figure:
+def forest_figure(
+    rows: Sequence[ForestRow], *, label: str, beside: str = "", title: str = "", narrow: bool = False
+) -> Figure:
     """Differences with their intervals, one under the other; an interval far wider than the differences runs off the
     edge, and a difference far larger than most is an arrow there. `label` is what stands at the axis, `beside` above
-    the entries on the right.
+    the entries on the right. `narrow` is as wide as a telephone.
 
     Raises `ValueError` if there is no row, or one of another kind.
     """
@@ -169,10 +171,11 @@ def forest_figure(rows: Sequence[ForestRow], *, label: str, beside: str = "", ti
     for row in rows:
         if row.kind not in _FOREST:
             raise ValueError(f"{row.label}: kind {row.kind!r}, allowed are {', '.join(_FOREST)}")
-    names = [textwrap.fill(row.label, 46) for row in rows]
+    names = [textwrap.fill(row.label, 20 if narrow else 46) for row in rows]
     lines = sum(max(1, name.count("\n") + 1) for name in names)
     with mpl.rc_context(_BARE):
-        figure = Figure(figsize=(6.4, 1.25 + 0.19 * max(lines, 3)), layout="constrained")
+        height = 1.25 + 0.19 * max(lines, 3) + (0.3 if narrow else 0)
+        figure = Figure(figsize=(NARROW if narrow else 6.4, height), layout="constrained")
         axes = figure.add_subplot()
         axes.axvline(0, color="0.35", linewidth=1.0, zorder=1)
         used = set()
@@ -192,7 +195,7 @@ def forest_figure(rows: Sequence[ForestRow], *, label: str, beside: str = "", ti
         axes.tick_params(axis="y", length=0)
         axes.spines["left"].set_visible(False)
         _difference_axis(axes, rows)
-        axes.set_xlabel(label)
+        axes.set_xlabel(textwrap.fill(label, 34) if narrow else label)
         if any(row.beside for row in rows):
             right = axes.secondary_yaxis("right")
             marks = [row.beside for row in rows]
@@ -212,7 +215,8 @@ def forest_figure(rows: Sequence[ForestRow], *, label: str, beside: str = "", ti
                     Line2D([], [], color=colour, marker=mark, markerfacecolor=face, linewidth=width, label=name)
                 )
         if handles:
-            figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), columnspacing=1.4)
+            columns = min(2, len(handles)) if narrow else len(handles)
+            figure.legend(handles=handles, loc="outside lower center", ncols=columns, columnspacing=1.4)
     return figure
 
 

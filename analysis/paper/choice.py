@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from analysis.groups import Row, differing, evenly, grouped, label, replicate
 from analysis.options import Options, options_of, told_apart
 from analysis.records import Sweep
+from analysis.symbols import all_named, method_name
 
 
 @dataclass(frozen=True)
@@ -97,10 +98,10 @@ def _settings(rows: Sequence[Row], shown: Sequence[str] = ()) -> list[tuple[str,
     others = [row for row in rows if row["method"] != "baseline"]
     found = []
     for start, part, columns in (("baseline", plain, differing(plain)), ("", others, differing(others))):
-        for group in grouped(part, columns):
-            values = {name: value for name, value in group.values.items() if value is not None}
-            parts = [start, label(values, group.digits) if values else ""]
-            name = ", ".join(part for part in parts if part) or group.trials[0]["method"]
+        groups = grouped(part, columns)
+        for group, in_words in zip(groups, all_named(groups), strict=True):
+            parts = [start, in_words if any(value is not None for value in group.values.values()) else ""]
+            name = ", ".join(part for part in parts if part) or method_name(group.trials[0]["method"])
             found.append((name, list(group.trials)))
     return found
 

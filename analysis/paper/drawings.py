@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Iterator, Sequence
@@ -22,7 +23,7 @@ from analysis.figures import (
     saliency_figure,
     strength_figure,
 )
-from analysis.groups import evenly, quantities
+from analysis.groups import Row, evenly, quantities
 from analysis.options import UNKNOWN, options_of, told_apart
 from analysis.paper.choice import (
     Drawn,
@@ -151,13 +152,13 @@ def _saliency(sweep: Sweep, spec: _Spec) -> Iterator[Drawn]:
         numbers = [name.split("/")[1] for name in images]
         maps = {number: _maps(sweep, rows, f"saliency/{way}/{number}") for number in numbers}
         first = [next(iter(picture.values())) for picture in pictures if picture]
-        shown: list[tuple[str, list[np.ndarray]]] = [("image", first)]
+        shown: list[tuple[str, list[np.ndarray]]] = [(f"image; {way}", first)]
         for title, trials in chosen:
             own = [maps[number].get(trials[0]["trial_id"]) for number in numbers]
             if all(one is not None for one in own):
                 shown.append((title, [one for one in own if one is not None]))
         if len(shown) > 1:
-            figure = saliency_figure(shown, [way, *[""] * (len(first) - 1)])
+            figure = saliency_figure(shown, _classes(sweep, rows, numbers))
             panels_of = [
                 (f"{title}, image {n}", m) for title, maps_of in shown for n, m in zip(numbers, maps_of, strict=True)
             ]
@@ -170,20 +171,41 @@ def _cams(sweep: Sweep, spec: _Spec) -> Iterator[Drawn]:
     names = sorted(set(_of(sweep, "maps", {row["trial_id"] for row in rows})["name"].to_pylist()))
     # those of another data set have images of their own, which may not be there
     numbers = [name.split("/")[1] for name in names if name.startswith("cam/") and " on " not in name][:_COLUMNS]
-    shown = []
+    shown: list[tuple[str, list[tuple[np.ndarray, np.ndarray | None]]]] = []
     pictures = {number: _maps(sweep, rows, f"image/{number}") for number in numbers}
+    plain = {number: _unit(next(iter(pictures[number].values()))) for number in numbers}
     maps = {number: _maps(sweep, rows, f"cam/{number}") for number in numbers}
     for title, trials in _some_settings(rows):
         trial = trials[0]["trial_id"]
         if all(trial in maps[number] for number in numbers):
-            own = []
-            for number in numbers:
-                image = next(iter(pictures[number].values()))
-                low, high = float(image.min()), float(image.max())
-                own.append(((image - low) / (high - low or 1), maps[number][trial]))
-            shown.append((title, own))
-    panels_of = [(f"{title}, image {n}", cam) for title, own in shown for n, (_, cam) in zip(numbers, own, strict=True)]
-    yield Drawn("", cam_panels(shown, numbers), *_ranges(panels_of), images=len(numbers))
+            shown.append((title, [(plain[number], maps[number][trial]) for number in numbers]))
+    panels_of = [
+        (f"{title}, image {n}", cam)
+        for title, own in shown
+        for n, (_, cam) in zip(numbers, own, strict=True)
+        if cam is not None
+    ]
+    shown.insert(0, ("image", [(plain[number], None) for number in numbers]))
+    figure = cam_panels(shown, _classes(sweep, rows, numbers))
+    yield Drawn("", figure, *_ranges(panels_of), images=len(numbers))
+
+
+def _unit(image: np.ndarray) -> np.ndarray:
+    """The image with numbers from 0 to 1."""
+    low, high = float(image.min()), float(image.max())
+    return (image - low) / (high - low or 1)
+
+
+def _classes(sweep: Sweep, rows: Sequence[Row], numbers: Sequence[str]) -> list[str]:
+    """The class of each image by its name, or by its number where the data set has no names; of records from before
+    classes were recorded, which image it is."""
+    names: list[str] = next((json.loads(row["class_names"]) for row in rows if row["class_names"]), [])
+    found = []
+    for number in numbers:
+        label = next((int(one.item()) for one in _maps(sweep, rows, f"label/{number}").values()), None)
+        named = label is not None and label < len(names)
+        found.append(f"image {number}" if label is None else names[label] if named else f"class {label}")
+    return found
 
 
 def _accuracy(sweep: Sweep, spec: _Spec) -> Iterator[Drawn]:

@@ -2,51 +2,44 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from datetime import UTC
 
+from analysis.answer import Answer, all_points, explained, not_answered, of_points
 from analysis.command_line import InputError
 from analysis.comparisons import comparisons
 from analysis.correlations import OF_THE_TASK, Until, correlations
-from analysis.groups import Row, about_folds, check_strength, count, quantities, replicates, strengths_of, telling
+from analysis.groups import about_folds, check_strength, count, quantities, replicates, telling
 from analysis.paper.items import METHODS
-from analysis.paper.verdicts import check_all, summary
+from analysis.paper.verdicts import check_all
 from analysis.records import Sweep
 from analysis.report.cells import _distinct, _Source
 from analysis.report.costs import _epochs, _pareto
 from analysis.report.page import Block, Bullets, Callout, Section, Text
 from analysis.report.page import render as render_page
 from analysis.report.papers import _papers
-from analysis.report.statistics import (
-    _compared,
-    _comparison_section,
-    _correlated,
-    _correlation_section,
-    _tipping,
-    _told,
-)
+from analysis.report.statistics import _answers, _comparison_section, _correlation_section, _figure, _tipping
 from analysis.report.trials import _run, _status
 from analysis.results import told_of_damaged
-from analysis.schema import CONVERTED_STRENGTHS
-from analysis.tipping_points import TippingPoints, tipping_points
+from analysis.symbols import method_name, needed, symbol
+from analysis.tipping_points import TippingPoints
 
 
 def report(sweep: Sweep, *, strength: str | None = None, seed: int = 0) -> str:
-    """The page, HTML. What a sweep has nothing of is said on it.
+    """The page, HTML: the answer first, then what it rests on. What a sweep has nothing of is said on it.
 
-    `strength` is the column that is swept, by default the first of those with the most values. Raises `InputError` for
+    `strength` is the column that is swept, by default of each method that with the most values. Raises `InputError` for
     an unknown strength and as reading the record does.
     """
     source = _Source(sweep)
     rows = sweep.settings.to_pylist()
     regular = [row for row in rows if row["method"] != "baseline"]
-    columns = telling(rows)
-    chosen = _strength(sweep, regular) if strength is None else strength
-    if chosen is not None:
-        check_strength(chosen, sweep.settings)
-    said: list[str] = []
+    columns = needed(rows, telling(rows)) if rows else []
+    if strength is not None:
+        check_strength(strength, sweep.settings)
     absent: list[str] = []
-    sections: list[Section] = [_run(source, rows), _status(rows, columns)]
+    sections: list[Section] = []
 
     def attempt(what: str, function: Callable[[], Section | None]) -> None:
         try:
@@ -57,33 +50,13 @@ def report(sweep: Sweep, *, strength: str | None = None, seed: int = 0) -> str:
         if section is not None:
             sections.append(section)
 
-    points: TippingPoints | None = None
-
-    def tipping() -> Section:
-        nonlocal points
-        if chosen is None:
-            raise InputError("no hyperparameter with two values was swept")
-        points = tipping_points(sweep, strength=chosen, seed=seed)
-        said.extend(_told(curve, chosen) for curve in points.curves[:12])
-        if len(points.curves) > 12:
-            said.append(f"… and {len(points.curves) - 12} settings more, in the table of tipping points")
-        return _tipping(source, points)
-
-    def correlated() -> Section:
-        if chosen is None:
-            raise InputError("no hyperparameter with two values was swept")
-        by = None if points is None else points.by
-        until: Until | None = None if chosen in OF_THE_TASK else "t80"
-        result = correlations(sweep, strength=chosen, by=by, points=points, until=until, seed=seed)
-        words = [
-            _correlated(test, float(adjusted), result)
-            for test, adjusted in zip(result.tests, result.adjusted, strict=True)
-            if not test.reason
-        ]
-        said.extend(words[:12])
-        if len(words) > 12:
-            said.append(f"… and {len(words) - 12} correlations more, in the table of correlations")
-        return _correlation_section(source, result)
+    points: list[TippingPoints] = []
+    said: Sequence[Answer] = ()
+    try:
+        points, reasons = all_points(sweep, strength=strength, seed=seed)
+        said = of_points(sweep, points, reasons)
+    except InputError as error:
+        absent.append(f"The answer: {error}")
 
     def compared() -> Section:
         results = []
@@ -95,39 +68,37 @@ def report(sweep: Sweep, *, strength: str | None = None, seed: int = 0) -> str:
                 absent.append(f"Comparison of {name} with the baseline: {error}")
         if not results:
             raise InputError("no metric could be compared")
-        said.extend(f"Against the baseline, {_compared(result)}" for result in results)
         return _comparison_section(source, results)
+
+    def correlated(result: TippingPoints) -> Section:
+        until: Until | None = None if result.strength in OF_THE_TASK else "t80"
+        found = correlations(sweep, strength=result.strength, by=result.by, points=result, until=until, seed=seed)
+        baselines = {tuple(curve.group.values.values()): curve.group.baseline for curve in result.curves}
+        return _correlation_section(source, found, baselines)
 
     def bought() -> Section | None:
         blocks = [*_epochs(source, rows, columns)]
-        if chosen is not None and "top1" in quantities(sweep):
-            blocks = [*_pareto(source, rows, chosen), *blocks]
+        if points and "top1" in quantities(sweep):
+            blocks = [*_pareto(source, rows, points[0].strength), *blocks]
         return Section("Accuracy, and what it costs", blocks) if blocks else None
 
-    def papers() -> Section | None:
-        tables = check_all(sweep)
-        said.extend(f"Beside the paper, {table.item.id}: {summary(table)}" for table in tables if table.lines)
-        return _papers(source, tables)
-
-    attempt("Tipping points", tipping)
-    attempt("Correlations", correlated)
     attempt("Comparisons with the baseline", compared)
+    for result in points:
+        sections.append(_tipping(source, result))
+    for result in points:
+        attempt(f"Correlations with {symbol(result.strength)}", functools.partial(correlated, result))
     attempt("Curves and fronts", bought)
     if any(row["method"] in METHODS.values() for row in rows):
-        attempt("The papers", papers)
-    failed = sum(row["status"] == "failed" for row in rows)
-    diverged = sum(row["status"] == "diverged" for row in rows)
-    first: list[Block] = [Bullets(said)] if said else []
-    if failed or diverged:
-        parts = [f"{count(n, 'trial')} {word}" for n, word in ((failed, "failed"), (diverged, "diverged")) if n]
-        first.append(Callout(f"{' and '.join(parts)}: see The trials.", "bad" if failed else "warn"))
-    if sweep.damaged:
-        first.append(Callout(f"Left out, as damaged: {told_of_damaged(sweep)}.", "bad"))
-    if about_folds(rows):
-        first.append(Callout(about_folds(rows)))
-    if absent:
-        first.append(Callout("What this record does not allow: " + "; ".join(absent) + ".", "warn"))
-    names = ", ".join(_distinct(regular, "method")) or "the unregularised baseline"
+        attempt("The papers", lambda: _papers(source, check_all(sweep)))
+    sections += [_status(rows, columns), _run(source, rows)]
+
+    nothing = [] if regular else [Text("Only unregularised trials are recorded: there is nothing that could tip.")]
+    first = [*nothing, *_answers(said), *([Text(explained())] if points else [])]
+    for result in points:
+        figure = _figure(source, result)
+        first += [figure] if figure is not None else []
+    first += _cautions(sweep, said, absent)
+    names = ", ".join(method_name(name) for name in _distinct(regular, "method")) or "the unregularised baseline"
     subtitle = f"{names}; {count(len(rows), 'trial')}, {replicates(rows)}; record {sweep.content_hash}"
     made = f"Made by {source.command('report')} from the record {sweep.content_hash}"
     last = _distinct(rows, "finished_at")
@@ -135,19 +106,29 @@ def report(sweep: Sweep, *, strength: str | None = None, seed: int = 0) -> str:
         made += f", whose last trial ended on {last[-1].astimezone(UTC):%Y-%m-%d %H:%M} UTC"
     return render_page(
         f"Sweep {sweep.name}",
-        [Section("In short", first or [Text("Nothing could be said of this record.")]), *sections],
+        [Section("The answer", first or [Text("Nothing could be said of this record.")]), *sections],
         subtitle=subtitle,
         footer=made + ".",
         description=f"Report of the hyperparameter sweep {sweep.name}: {subtitle}",
     )
 
 
-def _strength(sweep: Sweep, regular: Sequence[Row]) -> str | None:
-    """The hyperparameter with the most values above zero; None if none has two."""
-    counts = {
-        name: len({row[name] for row in regular if row[name] is not None and row[name] > 0})
-        for name in strengths_of(sweep.settings)
-        if name not in CONVERTED_STRENGTHS
-    }
-    name = max(counts, key=lambda one: counts[one], default=None)
-    return name if name is not None and counts[name] > 1 else None
+def _cautions(sweep: Sweep, said: Sequence[Answer], absent: Sequence[str]) -> list[Block]:
+    """What has to be known beside the answers: trials that failed, what no answer is about, what cannot be had."""
+    rows = sweep.settings.to_pylist()
+    blocks: list[Block] = []
+    failed = sum(row["status"] == "failed" for row in rows)
+    diverged = sum(row["status"] == "diverged" for row in rows)
+    if failed or diverged:
+        parts = [f"{count(n, 'trial')} {word}" for n, word in ((failed, "failed"), (diverged, "diverged")) if n]
+        blocks.append(Callout(f"{' and '.join(parts)}: see The trials.", "bad" if failed else "warn"))
+    if sweep.damaged:
+        blocks.append(Callout(f"Left out, as damaged: {told_of_damaged(sweep)}.", "bad"))
+    if about_folds(rows):
+        blocks.append(Callout(about_folds(rows)))
+    others = not_answered(sweep, said)
+    if others:
+        blocks += [Text("Swept as well, and shown with the flag named:"), Bullets(others)]
+    if absent:
+        blocks.append(Callout("What this record does not allow: " + "; ".join(absent) + ".", "warn"))
+    return blocks

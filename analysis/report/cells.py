@@ -5,18 +5,21 @@ from __future__ import annotations
 import math
 import os
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
+from matplotlib.collections import QuadMesh
 from matplotlib.figure import Figure as Picture
 
+from analysis.changes import signed
 from analysis.correlations import p_text
 from analysis.figures import render
-from analysis.groups import Quantity, Row, digits_of, label
+from analysis.groups import Quantity, Row, digits_of
 from analysis.records import Sweep
 from analysis.report.page import Cell, Column, Entry, Figure, Table
+from analysis.symbols import in_symbols, method_name, number, symbol
 
 # an SVG of more marks than this is larger than the picture of it
 _LARGEST_SVG = 250_000
@@ -45,21 +48,40 @@ class _Source:
 
     def figure(
         self,
-        picture: Picture,
+        drawn: Picture | Callable[[bool], Picture],
         title: str,
         alt: str,
         *,
         command: str,
-        rows: Table,
+        rows: Table | None = None,
         caption: str = "",
         images: Any = None,
     ) -> Figure:
+        """`drawn`: the picture, or what draws it, narrow for a telephone or not."""
+        wide = drawn(False) if callable(drawn) else drawn
+        narrow = self._file(drawn(True), title, images) if callable(drawn) else {}
+        return Figure(
+            title,
+            alt,
+            **self._file(wide, title, images),
+            narrow=next(iter(narrow.values()), None),
+            drawing=_is_drawing(wide),
+            caption=caption,
+            rows=rows,
+            command=command,
+        )
+
+    def _file(self, picture: Picture, title: str, images: Any) -> dict[str, bytes]:
         if len(picture.axes) <= _MOST_AXES_AS_SVG:
             svg = render(picture, self.sweep, title, "svg", images)
             if len(svg) <= _LARGEST_SVG:
-                return Figure(title, alt, svg=svg, caption=caption, rows=rows, command=command)
-        png = render(picture, self.sweep, title, "png", images, dpi=_DPI)
-        return Figure(title, alt, png=png, caption=caption, rows=rows, command=command)
+                return {"svg": svg}
+        return {"png": render(picture, self.sweep, title, "png", images, dpi=_DPI)}
+
+
+def _is_drawing(picture: Picture) -> bool:
+    """Whether it shows lines and marks alone: no image and no colour scale."""
+    return not any(axes.images or axes.findobj(QuadMesh) for axes in picture.axes)
 
 
 def _strength_flag(strength: str) -> tuple[str, ...]:
@@ -71,10 +93,25 @@ def _interval(low: float, high: float, reason: str, form: str) -> Cell:
     return Cell("", reason=reason) if math.isnan(low) else Cell(f"[{low:{form}}, {high:{form}}]", low)
 
 
+def _spanned(value: float, low: float, high: float, reason: str, *, plus: bool = False) -> Cell:
+    """A number with its interval, sorted by the number."""
+    if math.isnan(value):
+        return Cell("", reason=reason)
+    known = [abs(each) for each in (value, low, high) if math.isfinite(each) and each]
+    # three digits of the largest, and as many decimals of the others
+    decimals = max(0, 2 - math.floor(math.log10(max(known)))) if known else 1
+    form = f".{decimals}f" if decimals < 6 else ".3g"
+    text = signed(value, form, plus=plus)
+    if not math.isnan(low):
+        text += f" [{signed(low, form)}, {signed(high, form)}]"
+    return Cell(text, value)
+
+
 def _number(value: float | None, reason: str, form: str = ".4g") -> Cell:
     if value is None or math.isnan(value):
         return Cell("", reason=reason)
-    return Cell(f"{value:{form}}", value)
+    text = number(value) if form == ".4g" else f"{value:{form}}".replace("-", "−")
+    return Cell(text, value)
 
 
 def _text(value: str | None, reason: str = "none") -> Cell:
@@ -82,7 +119,7 @@ def _text(value: str | None, reason: str = "none") -> Cell:
 
 
 def _some(values: Sequence[Any], most: int = 6) -> str:
-    shown = [f"{value:.4g}" if isinstance(value, float) else str(value) for value in values]
+    shown = [number(value) if isinstance(value, float) else str(value) for value in values]
     if len(shown) <= most:
         return ", ".join(shown)
     return f"{', '.join(shown[:2])} … {shown[-1]} ({len(shown)} values)"
@@ -93,16 +130,16 @@ def _distinct(rows: Sequence[Row], name: str) -> list[Any]:
 
 
 def _named(row: Row, columns: Sequence[str], digits: Mapping[str, int]) -> str:
-    """A trial's setting: what tells it from the others of the sweep."""
+    """A trial's setting in symbols: what tells it from the others of the sweep."""
+    values = {name: row[name] for name in columns if row[name] is not None and name != "method"}
     plain = row["method"] == "baseline"
-    values = {name: row[name] for name in columns if row[name] is not None and not (plain and name == "method")}
-    words = [*(["baseline"] if plain else []), *([label(values, digits)] if values else [])]
-    return ", ".join(words) or str(row["method"])
+    words = [*([method_name(row["method"])] if plain or "method" in columns else []), in_symbols(values, digits)]
+    return ", ".join(word for word in words if word) or method_name(row["method"])
 
 
 def _digits(rows: Sequence[Row], columns: Sequence[str]) -> dict[str, int]:
     """Of each column, how many digits tell its numbers apart."""
-    return {name: digits_of(row[name] for row in rows) for name in columns}
+    return {name: digits_of((row[name] for row in rows), 3) for name in columns}
 
 
 def _by_strength(
@@ -117,11 +154,11 @@ def _by_strength(
             spread = _number(float(own.std(ddof=1)), "", ".4g") if len(own) > 1 else Cell("", reason="one trial")
             mean = float(own.mean())
             rows.append(
-                (name, Cell(f"{one:.6g}", one), _number(mean, "not measured"), spread, Cell(str(len(own)), len(own)))
+                (name, Cell(number(one), one), _number(mean, "not measured"), spread, Cell(str(len(own)), len(own)))
             )
     columns = (
         Column("setting"),
-        Column(strength, "number"),
+        Column(symbol(strength), "number"),
         Column(f"mean {metric}", "number"),
         Column("standard deviation", "number"),
         Column("trials", "number"),
@@ -134,10 +171,6 @@ def _behind(caption: str, columns: Sequence[Column], rows: Sequence[Sequence[Ent
     most = _MAX_ROWS_BEHIND
     note = f"The first {most} of {len(rows)} rows; the record has all." if len(rows) > most else ""
     return Table(caption, columns, rows[:most], note=note)
-
-
-def _symbol(strength: str) -> str:
-    return {"alpha": "α", "sigma": "σ", "gamma": "γ", "eta": "η", "sparsity": "λ"}.get(strength, strength)
 
 
 def _p(value: float, reason: str, tone: Any = "") -> Cell:

@@ -10,10 +10,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from analysis.changes import short_name
 from analysis.figures import ParetoGroup, axis_name, curves, pareto_figure
 from analysis.groups import Row, count, differing, digits_of, evenly, grouped, quantities, values_of
 from analysis.report.cells import _behind, _named, _Source
 from analysis.report.page import Block, Column, Table
+from analysis.symbols import all_named, number, symbol
 
 _MAX_CURVES = 12
 
@@ -32,19 +34,20 @@ def _pareto(source: _Source, rows: Sequence[Row], strength: str) -> list[Block]:
         columns = [name for name in differing(regular) if name != strength]
         groups, data = [], []
         plain = [row for row in usable if row["method"] == "baseline"]
-        for group in [*grouped(regular, columns)]:
+        own_groups = grouped(regular, columns)
+        for group, name in zip(own_groups, all_named(own_groups), strict=True):
             settings = grouped(group.trials, [strength])
-            name = group.label() if columns else axis_name(strength)
+            name = name if columns else axis_name(strength)
             xs = [[value[row["trial_id"]] for row in setting.trials] for setting in settings]
             ys = [[accuracy[row["trial_id"]] for row in setting.trials] for setting in settings]
             digits = digits_of((setting.values[strength] for setting in settings), 3)
             names = [
-                f"{setting.values[strength]:.{digits}g}" if setting.values[strength] is not None else ""
+                number(setting.values[strength], digits) if setting.values[strength] is not None else ""
                 for setting in settings
             ]
             groups.append(ParetoGroup(name, xs, ys, names))
             data += [
-                (f"{name}, {strength}={n}", float(np.mean(x)), float(np.mean(y)), len(x))
+                (f"{name}, {symbol(strength)} = {n}", float(np.mean(x)), float(np.mean(y)), len(x))
                 for n, x, y in zip(names, xs, ys, strict=True)
             ]
         own = differing(plain)
@@ -59,22 +62,22 @@ def _pareto(source: _Source, rows: Sequence[Row], strength: str) -> list[Block]:
         direction: Any = quantity.direction
         spread = [x for _, x, _, _ in data if x > 0]
         bars: Any = "ci" if min(n for *_, n in data) > 2 else "range"  # the t interval of two seeds has no end
-        log_x = len(spread) == len(data) and max(spread) / min(spread) > 100
+        log_x = len(spread) == len(data) and max(spread) / min(spread) >= 100
         picture = pareto_figure(
             groups, x=quantity.metric, y="top1", x_direction=direction, y_direction="max", bars=bars, log_x=log_x
         )
         columns_of = (
             Column("setting"),
-            Column(quantity.name, "number"),
-            Column("top1", "number"),
+            Column(short_name(quantity), "number"),
+            Column("Top-1", "number"),
             Column("trials", "number"),
         )
-        table = _behind(f"Accuracy and {quantity.name} by setting", columns_of, data)
+        table = _behind(f"Accuracy and {short_name(quantity)} by setting", columns_of, data)
         better = "more" if direction == "max" else "less"
-        title = f"Accuracy against {quantity.name}"
+        title = f"Accuracy against {short_name(quantity)}"
         alt = (
-            f"Top-1 accuracy against {quantity.name} ({better} is better) by setting; the settings that no other beats "
-            "in both are joined."
+            f"Top-1 accuracy against {short_name(quantity)} ({better} is better) by setting; the settings that no "
+            "other beats in both are joined."
         )
         blocks.append(source.figure(picture, title, alt, command=source.command("report"), rows=table))
     return blocks

@@ -64,7 +64,7 @@
     return made;
   };
 
-  // a row of a large table, as analysis/page.py would write it
+  // a row of a large table, as page.html would write it
   const build = (cells, styles) => {
     const row = document.createElement("tr");
     cells.forEach(([text, , reason, tone], index) => {
@@ -105,7 +105,7 @@
     const pages = box.querySelector(".pages");
     const heads = [...table.tHead.rows[0].cells];
     const rows = rowsOf(table, box.querySelector("script"), heads.map((head) => head.className));
-    const size = pages ? PAGE : Infinity;
+    let size = pages ? PAGE : Infinity;
     let found = rows;
     let first = 0;
 
@@ -165,11 +165,25 @@
       next.addEventListener("click", () => turn(PAGE));
       pages.hidden = false;
       show();
+      // on paper there are no pages to turn
+      addEventListener("beforeprint", () => ([size, first] = [Infinity, 0]) && show());
+      addEventListener("afterprint", () => (size = PAGE) && show());
     }
+  };
+
+  // what is folded away is not on paper, either; it is folded again after
+  const unfoldOnPaper = () => {
+    let opened = [];
+    addEventListener("beforeprint", () => {
+      opened = [...document.querySelectorAll("details:not([open])")];
+      opened.forEach((each) => (each.open = true));
+    });
+    addEventListener("afterprint", () => opened.forEach((each) => (each.open = false)));
   };
 
   document.addEventListener("DOMContentLoaded", () => {
     themeButton();
+    unfoldOnPaper();
     document.querySelectorAll("button.copy").forEach(copyButton);
     document.querySelectorAll(".table").forEach(enhance);
   });

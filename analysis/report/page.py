@@ -66,6 +66,8 @@ class Cell:
     reason: str = ""
     """Shown beside the text; for an entry that is missing: why it is."""
     tone: Tone = ""
+    quiet: bool = False
+    """Its reason is said elsewhere in its table, and is not shown beside it."""
 
     def __post_init__(self) -> None:
         if (self.is_empty or self.value != self.value) and not self.reason.strip():
@@ -132,6 +134,10 @@ class Figure:
     """What the picture shows, for those who do not see it."""
     png: bytes | None = None
     svg: bytes | None = None
+    narrow: bytes | None = None
+    """The same, PNG or SVG, drawn for a screen as narrow as a telephone's."""
+    drawing: bool = False
+    """Whether a PNG is of lines on white, that may be dark in the dark; an SVG is where it holds no pixels."""
     caption: str = ""
     rows: Table | None = None
     command: str = ""
@@ -179,7 +185,20 @@ class Callout:
     tone: Tone = ""
 
 
-Block = Table | Figure | Text | Bullets | Facts | Callout
+@dataclass(frozen=True)
+class Answer:
+    """What was found of one thing, as a page begins with it: its name, a sentence, and numbers that go with it."""
+
+    name: str
+    text: str
+    lead: str = ""
+    """What the numbers are of."""
+    items: Sequence[Cell] = ()
+    """Numbers in words, each with its tone."""
+    note: str = ""
+
+
+Block = Answer | Table | Figure | Text | Bullets | Facts | Callout
 
 
 @dataclass(frozen=True)
@@ -220,7 +239,7 @@ def _template() -> Template:
     engine = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.do"]
     )
-    for kind in (Table, Figure, Text, Bullets, Facts, Callout, Subsection):
+    for kind in (Answer, Table, Figure, Text, Bullets, Facts, Callout, Subsection):
         engine.tests[kind.__name__] = lambda block, kind=kind: isinstance(block, kind)
     engine.globals |= {
         "LARGE": _LARGE,
@@ -234,6 +253,8 @@ def _template() -> Template:
         "styles_of": _styles,
         "as_json": _json,
         "source": _source,
+        "data": _data,
+        "is_drawing": lambda figure: figure.drawing or (figure.svg is not None and b"<image" not in figure.svg),
         "size": lambda figure: _png_size(figure.png),
     }
     return engine.from_string(_resource("page.html"))
@@ -309,7 +330,7 @@ def _compact(cell: Cell, kind: Kind) -> str | list[Any]:
         said = float(cell.text) if _PLAIN_NUMBER.fullmatch(cell.text) else None
     if not cell.reason and not cell.tone and cell.key == said:
         return cell.text
-    full = ["—" if cell.is_empty else cell.text, _key(cell), cell.reason, cell.tone]
+    full = ["—" if cell.is_empty else cell.text, _key(cell), "" if cell.quiet else cell.reason, cell.tone]
     while not full[-1] and len(full) > 2:
         full.pop()
     return full
@@ -334,8 +355,13 @@ def _json(table: Table) -> str:
 
 def _source(figure: Figure) -> str:
     """The picture for an img, in which no script of it runs."""
-    kind, content = ("svg+xml", figure.svg) if figure.svg is not None else ("png", figure.png)
+    content = figure.svg if figure.svg is not None else figure.png
     assert content is not None
+    return _data(content)
+
+
+def _data(content: bytes) -> str:
+    kind = "png" if content.startswith(b"\x89PNG") else "svg+xml"
     return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
 
 

@@ -2,31 +2,39 @@
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
 from analysis.figures import axis_name
 from analysis.paper.figures import FIGURES, draw, missing
+from analysis.paper.verdicts import Line, summary
 from analysis.paper.verdicts import Table as PaperTable
-from analysis.paper.verdicts import summary
 from analysis.records import Sweep
-from analysis.report.cells import _behind, _distinct, _interval, _number, _some, _Source, _text
-from analysis.report.page import Block, Cell, Column, Section, Subsection, Table
+from analysis.report.cells import _behind, _distinct, _number, _some, _Source, _spanned, _text
+from analysis.report.page import Block, Cell, Column, Figure, Section, Subsection, Table, Text
+from analysis.report.tables import fitted
 
 
 def _papers(source: _Source, tables: Sequence[PaperTable]) -> Section | None:
     blocks: list[Block | Subsection] = []
+    others: list[Block] = []
     drawable = [
         name for name in FIGURES if any(table.item.id == name for table in tables) and not missing(source.sweep, name)
     ]
     for table in tables:
         inner: list[Block] = []
         if table.lines:
-            inner.append(_paper_table(table))
+            inner += _paper_tables(table)
         if table.item.id in drawable:
             inner += _paper_figures(source, table)
-        if inner:
+        if any(isinstance(block, Figure) or (isinstance(block, Table) and not block.collapsed) for block in inner):
             blocks.append(Subsection(f"{table.item.id}: {table.item.title}", inner))
+        else:
+            others += inner
+    if others:
+        blocks.append(Subsection("Tables of which nothing is comparable", others))
     nothing = [table for table in tables if not table.lines and table.item.id not in drawable]
     if nothing:
         rows = [
@@ -37,6 +45,9 @@ def _papers(source: _Source, tables: Sequence[PaperTable]) -> Section | None:
         blocks.append(Table("What this sweep has nothing of", columns, rows, collapsed=True))
     if not blocks:
         return None
+    counts = Counter(line.verdict or "not judged" for table in tables for line in table.lines)
+    if counts:
+        blocks.insert(0, Text(f"In all, {', '.join(f'{n} {verdict}' for verdict, n in sorted(counts.items()))}."))
     intro = (
         "The papers' numbers beside ours. agrees: the paper's value lies in our 95% interval over seeds, or the order "
         "of settings that it claims holds (p < .05, Holm); not comparable: data, network or protocol differ."
@@ -49,41 +60,58 @@ def _lacking(sweep: Sweep, table: PaperTable) -> str:
     return missing(sweep, name) if name in FIGURES and not table.of else table.why
 
 
-def _paper_table(table: PaperTable) -> Table:
+def _paper_tables(table: PaperTable) -> list[Block]:
+    """The lines that were judged; those that are not comparable folded away, with their number and the reasons."""
+    judged = [line for line in table.lines if line.verdict != "not comparable"]
+    others = [line for line in table.lines if line.verdict == "not comparable"]
+    blocks: list[Block] = []
+    if judged:
+        blocks.append(_lines(f"{table.item.id}: {summary(table)}", judged))
+    if others:
+        blocks.append(
+            _lines(f"{table.item.id}, {table.item.title}: {len(others)} not comparable", others, collapsed=True)
+        )
+    return blocks
+
+
+def _lines(caption: str, lines: Sequence[Line], *, collapsed: bool = False) -> Table:
     tones: dict[str, Any] = {"agrees": "good", "differs": "bad", "not comparable": "muted"}
     reasons: dict[str, int] = {}  # what makes a sweep not comparable is the same for many lines
     rows = []
-    for line in table.lines:
-        percent = line.unit == "%"
-        interval = _interval(line.low, line.high, "one seed" if line.n == 1 else "none", ".4g")
+    for line in lines:
         verdict: str = line.verdict or "not judged"
         why = line.why
         if line.verdict == "not comparable":
-            verdict, why = f"{verdict} ({reasons.setdefault(why, len(reasons) + 1)})", ""
+            verdict, why = f"({reasons.setdefault(why, len(reasons) + 1)})", ""
         rows.append(
             (
                 f"{line.row} | {line.column}" + (f" ({line.setting})" if line.setting else ""),
                 line.paper,
-                _number(line.ours, line.why or "no number", ".2f" if percent else ".4g"),
-                interval,
+                _spanned(
+                    math.nan if line.ours is None else line.ours,
+                    line.low,
+                    line.high,
+                    line.why or "no number",
+                ),
                 Cell(str(line.n), line.n),
                 _number(line.difference, "a statement without a number", "+.4g"),
                 Cell(f"{verdict}: {why}" if why else verdict, tone=tones.get(line.verdict, "")),
-                _text(line.order, "none claimed"),
+                _text(line.order, "no order claimed"),
             )
         )
     columns = (
         Column("the paper's row | column", help="in brackets: our setting, where the paper's words leave it open"),
         Column("paper"),
-        Column("ours", "number", "mean over seeds; of a trend, ρ or log10 of the tipping point"),
-        Column("95% interval", "number"),
+        Column("ours [95% interval]", "number", "mean over seeds; of a trend, ρ or log10 of the tipping point"),
         Column("n", "number", "seeds; of a trend, models"),
         Column("difference", "number"),
-        Column("verdict"),
+        Column("why not comparable" if collapsed else "verdict"),
         Column("order", help="the order of settings that the paper claims, in ours; p one-sided, Holm"),
     )
     note = "; ".join(f"({number}) {reason}" for reason, number in reasons.items())
-    return Table(f"{table.item.id}: {summary(table)}", columns, rows, note=note and f"Not comparable: {note}.")
+    return fitted(
+        Table(caption, columns, rows, note=note and f"Not comparable: {note}.", collapsed=collapsed), said=True
+    )
 
 
 def _paper_figures(source: _Source, table: PaperTable) -> list[Block]:

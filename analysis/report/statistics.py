@@ -2,22 +2,35 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+from matplotlib.figure import Figure as Picture
+
+from analysis.answer import Answer as Said
+from analysis.changes import short_name
 from analysis.comparisons import Comparisons, forest
 from analysis.comparisons import verdict as comparison_verdict
 from analysis.correlations import Correlations, Test, beyond, images_of, p_text, panels
 from analysis.figures import MetricPanel, axis_name, metric_figure, strength_figure
-from analysis.groups import Quantity, count
+from analysis.groups import Quantity, Row, count, values_of
 from analysis.multiplicity import ADJUSTMENTS
-from analysis.report.cells import _by_strength, _interval, _number, _p, _Source, _strength_flag, _symbol, _text, _tone
-from analysis.report.page import Block, Cell, Column, Entry, Figure, Section, Subsection, Table, Text
+from analysis.report.cells import _by_strength, _number, _p, _Source, _spanned, _strength_flag, _tone
+from analysis.report.page import Answer, Block, Bullets, Cell, Column, Entry, Figure, Section, Subsection, Table, Text
+from analysis.report.tables import fitted
+from analysis.schema import Stronger
+from analysis.symbols import all_named, method_name, number, symbol
 from analysis.tipping_points import Curve, TippingPoints, figure_groups, located
 
 _MAX_GROUPS_DRAWN = 24
+_MAX_TOLD = 12
+_MAX_PANELS_NARROW = 8
+"""More panels one under the other are too long for a telephone, where they scroll sideways instead."""
 
 
 def _axis(quantity: Quantity) -> str:
@@ -25,166 +38,247 @@ def _axis(quantity: Quantity) -> str:
     return ", ".join(part for part in (axis_name(quantity.metric), quantity.with_options) if part)
 
 
-def _tipping(source: _Source, result: TippingPoints) -> Section:
+def _answers(said: Sequence[Said]) -> list[Block]:
+    """The answers, as the page begins with them."""
+    blocks: list[Block] = []
+    for one in said[:_MAX_TOLD]:
+        items = [Cell(words, tone=tone) for words, tone in one.differences]
+        lead = f"{one.lead[:1].upper()}{one.lead[1:]}:" if items else ""
+        note = f"{one.missing[:1].upper()}{one.missing[1:]}." if one.missing else ""
+        blocks.append(Answer(one.name, f"{one.holds}.", lead, items, note))
+    if len(said) > _MAX_TOLD:
+        blocks.append(Text(f"… and {len(said) - _MAX_TOLD} settings more, in the tables below."))
+    return blocks
+
+
+def _figure(source: _Source, result: TippingPoints) -> Figure | None:
+    """Accuracy against strength, with the tipping points; None where no curve has a trial."""
     strength = result.strength
-    rows = []
-    for curve in result.curves:
-        fit, rule = curve.fit, curve.rule
-        if fit is None:
-            absent = [Cell("", reason=curve.reason) for _ in range(4)]
-            found: list[Cell | str] = [Cell("not judged", tone="muted"), *absent]
-        else:
-            tone: Any = "warn" if fit.status in ("inconclusive", "below range") else ""
-            reason = f"{fit.status}: {curve.reason}"
-            found = [
-                Cell(fit.status, tone=tone),
-                _number(fit.log10_strength, reason, ".2f"),
-                _interval(fit.low, fit.high, reason, ".2f"),
-                Cell(p_text(fit.p_value), fit.p_value),
-                _number(fit.plateau, "", ".4f"),
-            ]
-        paper = limit = Cell("", reason="does not apply")
-        if rule is not None:
-            paper = _number(rule.strength, "none in range", ".4g")
-            limit = _number(rule.reference_below, "", ".4g")
-        flags = _text("" if fit is None else "; ".join(fit.flags))
-        size = len(curve.trials)
-        rows.append((curve.group.label(), *found, paper, limit, Cell(str(size), size), flags))
-    columns = (
-        Column("setting"),
-        Column("decision", help="by a permutation test of which trials have collapsed"),
-        Column(f"log10 {strength}", "number", f"where accuracy falls to {100 * result.share:g}% of its plateau"),
-        Column("95% interval", "number"),
-        Column("p", "number", "of the decision; 9999 permutations"),
-        Column("plateau", "number"),
-        Column("paper's rule", "number", "weakest strength whose mean lies below that share of the reference level"),
-        Column("its limit", "number", "the reference level is the mean of weaker ones; the paper's own is 1e5"),
-        Column("trials", "number"),
-        Column("flags"),
-    )
-    blocks: list[Block] = [Table("Tipping points", columns, rows)]
-    command = source.command("tipping_points", *_strength_flag(strength))
-    drawn = figure_groups(result)
+    names = all_named([curve.group for curve in result.curves if curve.trials])
+    drawn = [
+        dataclasses.replace(
+            group,
+            label=name or method_name(result.curves[0].group.trials[0]["method"]),
+            note=group.note.replace(f"{strength} =", f"{symbol(strength)} ="),
+        )
+        for group, name in zip(figure_groups(result), names, strict=True)
+    ]
+    if not drawn:
+        return None
     shown = drawn[:_MAX_GROUPS_DRAWN]
-    if shown:
-        picture = strength_figure(
+    caption = (
+        "A point is a trial, a line the mean over seeds."
+        if len(shown) == len(drawn)
+        else f"The first {len(shown)} of {len(drawn)}."
+    )
+    told = "; ".join(
+        _told(curve, name, strength) for curve, name in zip(result.curves[:6], _names(result), strict=False)
+    )
+    data = _by_strength(
+        [(group.label, group.strength, group.score) for group in drawn],
+        strength,
+        result.metric.name,
+        "Accuracy by setting and strength",
+    )
+    return source.figure(
+        lambda narrow: strength_figure(
             shown,
             strength=strength,
             stronger=result.stronger,
             metric=result.metric.name,
             direction=result.direction,
             share=result.share,
-        )
-        caption = (
-            "A point is the mean over seeds."
-            if len(shown) == len(drawn)
-            else f"The first {len(shown)} of {len(drawn)}."
-        )
-        told = "; ".join(_told(curve, strength) for curve in result.curves[:6])
-        data = _by_strength(
-            [(group.label, group.strength, group.score) for group in drawn],
-            strength,
-            result.metric.name,
-            "Accuracy by setting and strength",
-        )
-        alt = f"{axis_name(result.metric.name)} against {axis_name(strength)} on a logarithmic axis. {told}."
-        title = f"{axis_name(result.metric.name)} against strength"
-        blocks.append(source.figure(picture, title, alt, command=command, rows=data, caption=caption))
+            narrow=narrow,
+        ),
+        f"{axis_name(result.metric.name)} against {axis_name(strength)}",
+        f"{axis_name(result.metric.name)} against {axis_name(strength)} on a logarithmic axis. {told}.",
+        command=source.command("tipping_points", *_strength_flag(strength)),
+        rows=data,
+        caption=caption,
+    )
+
+
+def _names(result: TippingPoints) -> list[str]:
+    return [name or "all trials" for name in all_named([curve.group for curve in result.curves])]
+
+
+def _tipping(source: _Source, result: TippingPoints) -> Section:
+    strength, sign = result.strength, symbol(result.strength)
+    rows: list[Sequence[Entry]] = []
+    names = _names(result)
+    for curve, name in zip(result.curves, names, strict=True):
+        fit, rule = curve.fit, curve.rule
+        if fit is None:
+            found: list[Cell | str] = [Cell("not judged", tone="muted")]
+            found += [Cell("", reason=curve.reason.replace(f"{strength} =", f"{sign} =")) for _ in range(3)]
+        else:
+            tone: Any = "warn" if fit.status in ("inconclusive", "below range") else ""
+            reason = curve.reason
+            at = [10**value for value in (fit.log10_strength, fit.low, fit.high)]
+            found = [
+                Cell(fit.status, tone=tone),
+                Cell(f"{number(at[0], 3)} [{number(at[1], 3)}, {number(at[2], 3)}]", at[0])
+                if located(fit, strength)
+                else Cell("", reason=reason),
+                Cell(p_text(fit.p_value), fit.p_value),
+                _number(fit.plateau, "", ".4f"),
+            ]
+        paper = limit = Cell("", reason="the paper's rule does not apply")
+        if rule is not None:
+            paper = _strength_cell(rule.strength, "the paper's rule finds none in range")
+            limit = _strength_cell(rule.reference_below, "")
+        size = len(curve.trials)
+        rows.append((name, *found, paper, limit, Cell(str(size), size)))
+    columns = (
+        Column("setting"),
+        Column("decision", help="by a permutation test of which trials have collapsed"),
+        Column(
+            f"{sign} at the tipping point [95% interval]",
+            "number",
+            f"where accuracy falls to {100 * result.share:g}% of its plateau",
+        ),
+        Column("p", "number", "of the decision; 9999 permutations"),
+        Column("plateau", "number"),
+        Column("paper's rule", "number", "weakest strength whose mean lies below that share of the reference level"),
+        Column("its limit", "number", "the reference level is the mean of weaker ones; the paper's own is 1e5"),
+        Column("trials", "number"),
+    )
+    blocks: list[Block] = [fitted(Table(f"Tipping points by {sign}", columns, rows))]
+    flags = [
+        f"{name}: {'; '.join(curve.fit.flags)}"
+        for curve, name in zip(result.curves, names, strict=True)
+        if curve.fit is not None and curve.fit.flags
+    ]
+    if flags:
+        blocks.append(Bullets(flags))
     known = [entry for entry in result.differences if not entry[2].reason]
     if known:
+        name_of = {id(curve): name for curve, name in zip(result.curves, names, strict=True)}
         lines = []
         for first, second, difference in known:
             clear = not difference.low <= 0 <= difference.high
             lines.append(
                 (
-                    first.group.label(),
-                    second.group.label(),
-                    Cell(f"{difference.value:+.2f}", difference.value),
-                    _interval(difference.low, difference.high, "", "+.2f"),
+                    name_of.get(id(first), first.group.label()),
+                    name_of.get(id(second), second.group.label()),
+                    _spanned(difference.value, difference.low, difference.high, "", plus=True),
                     Cell("yes", tone="good") if clear else Cell("no", tone="muted"),
                 )
             )
         pair = (
             Column("first"),
             Column("second"),
-            Column("difference", "number", f"of log10 {strength}: how much later the first tips over"),
-            Column("95% interval", "number", "bootstrap over seeds and the gaps of the grid"),
+            Column(
+                "difference [95% interval]",
+                "number",
+                f"of log10 {sign}: how much later the first tips over; bootstrap over seeds and the gaps of the grid",
+            ),
             Column("leaves out 0"),
         )
         blocks.append(Table("Differences of tipping points", pair, lines, collapsed=len(lines) > 12))
     blocks += [Text(note + ".") for note in result.notes]
     return Section(
-        "Where accuracy tips over" if strength == "alpha" else f"Where accuracy tips over, by {strength}", blocks
+        "Where accuracy tips over" if strength == "alpha" else f"Where accuracy tips over, by {sign}", blocks
     )
 
 
-def _told(curve: Curve, strength: str) -> str:
+def _strength_cell(value: float, reason: str) -> Cell:
+    return Cell("", reason=reason) if math.isnan(value) else Cell(number(value), value)
+
+
+def _told(curve: Curve, name: str, strength: str) -> str:
     """A tipping point in plain words."""
-    start = f"{curve.group.label()}: " if curve.group.values else ""
+    start = f"{name}: " if curve.group.values else ""
     if curve.fit is None:
         return f"{start}{curve.reason}"
-    fit, symbol = curve.fit, _symbol(strength)
+    fit, sign = curve.fit, symbol(strength)
     rule = curve.rule.strength if curve.rule is not None else math.nan
-    paper = "none in range" if math.isnan(rule) else f"{symbol} = {rule:.3g}"
+    paper = "none in range" if math.isnan(rule) else f"{sign} = {number(rule)}"
     if fit.status == "tipping point":
-        where = f"{symbol} = {located(fit, strength)}"
+        where = f"{sign} = {located(fit, strength)}"
         return f"{start}accuracy tips at {where} (95% interval, p = {p_text(fit.p_value)}; the paper's rule: {paper})"
     if fit.status == "none in range":
         return f"{start}no tipping point is found in the range swept (the paper's rule: {paper})"
     numbers = f"p = {p_text(fit.p_value)}; the paper's rule: {paper}"
     if fit.status == "below range":
-        return f"{start}accuracy has collapsed from the weakest {symbol} on ({numbers})"
+        return f"{start}accuracy has collapsed from the weakest {sign} on ({numbers})"
     return f"{start}whether accuracy tips over is inconclusive ({numbers}): add seeds or strengths"
 
 
-def _correlated(test: Test, adjusted: float, result: Correlations) -> str:
-    """A correlation in plain words."""
-    where = "" if not test.group.values else f"{test.group.label()}: "
-    until = "" if math.isinf(test.limit) else f" until {_symbol(result.strength)} = {test.limit:.3g}"
-    numbers = f"ρ = {test.rho.rho:.2f}, p = {p_text(adjusted)}, {ADJUSTMENTS[result.adjustment]}, {test.kept} models"
-    numbers += f", the unit is {_symbol(result.strength)}" if test.unit == "strength" else ""
-    name = _axis(test.quantity) + (f" of {test.quantity.component}" if test.quantity.component else "")
-    name += "" if test.quantity.level is None else f" at {test.quantity.level:g}"
-    if adjusted >= 0.05:
-        return f"{where}{name}: no trend with {_symbol(result.strength)} could be shown{until} ({numbers})"
+def _counts(strength: float, limit: float, stronger: Stronger) -> bool:
+    """Whether a model is one of those up to the limit."""
+    rounding = 1 + 1e-12
+    return not math.isfinite(limit) or (
+        strength <= limit * rounding if stronger == "larger" else strength >= limit / rounding
+    )
+
+
+def _correlated(test: Test, name: str, adjusted: float, result: Correlations, plain: float) -> str:
+    """A correlation that was shown in plain words: between which values the metric goes, and what it is (`plain`)
+    without regularisation, which belongs to every statement about what strength changes."""
+    sign = symbol(result.strength)
+    kept = [
+        (float(row[result.strength]), value.value)
+        for row, value in zip(test.trials, test.values, strict=True)
+        if math.isfinite(value.value) and _counts(float(row[result.strength]), test.limit, result.stronger)
+    ]
+    ends = []
+    for end in (min(x for x, _ in kept), max(x for x, _ in kept)):
+        mean = float(np.mean([y for x, y in kept if x == end]))
+        ends.append(f"{number(mean, 3)} at {sign} = {number(end)}")
+    metric = _axis(test.quantity) + (f" of {test.quantity.component}" if test.quantity.component else "")
+    metric += "" if test.quantity.level is None else f" at {test.quantity.level:g}"
     way = "rises" if test.rho.rho > 0 else "falls"
-    tone = _tone(test.rho.rho, adjusted, test.quantity)
-    judged = {"": "", "good": ", for the better", "bad": ", for the worse"}[tone]
-    return f"{where}{name} {way} with {_symbol(result.strength)}{until}{judged} ({numbers})"
+    without = f"{number(plain, 3) if math.isfinite(plain) else 'not known'} without regularisation"
+    numbers = (
+        f"ρ = {number(test.rho.rho, 2)}, p = {p_text(adjusted)}, {ADJUSTMENTS[result.adjustment]}, {test.kept} models"
+        + (f", the unit is {sign}" if test.unit == "strength" else "")
+    )
+    start = f"{name}: " if test.group.values else ""
+    return f"{start}{metric} {way} with {sign}, from {ends[0]} to {ends[1]}; it is {without} ({numbers})"
 
 
-def _correlation_section(source: _Source, result: Correlations) -> Section:
+def _correlation_section(
+    source: _Source, result: Correlations, baselines: Mapping[tuple[Any, ...], Sequence[Row]]
+) -> Section:
+    """`baselines`: the unregularised trials of each group, by its values."""
     rows: list[Sequence[Entry]] = []
     single = any(not math.isnan(test.images[0]) for test in result.tests)  # values of single images are recorded
-    for test, adjusted in zip(result.tests, result.adjusted, strict=True):
-        reason = test.reason or "not testable"
+    names = [name or "all trials" for name in all_named([test.group for test in result.tests])]
+    shown, unshown = [], 0
+    values: dict[str, dict[str, float]] = {}
+    for test, name, adjusted in zip(result.tests, names, result.adjusted, strict=True):
+        if test.reason:
+            continue
+        if adjusted >= 0.05:
+            unshown += 1
+            continue
+        if test.quantity.name not in values:
+            values[test.quantity.name] = {t: v.value for t, v in values_of(source.sweep, test.quantity).items()}
+        known = values[test.quantity.name]
+        plain = baselines.get(tuple(test.group.values.values()), ())
+        own = [known[row["trial_id"]] for row in plain if row["trial_id"] in known]
+        shown.append(_correlated(test, name, float(adjusted), result, float(np.mean(own)) if own else math.nan))
+    for test, name, adjusted in zip(result.tests, names, result.adjusted, strict=True):
+        reason = (test.reason or "not testable").replace(f"one {result.strength} only", "one strength only")
         r = test.linear
         rows.append(
             (
-                test.group.label(),
-                test.quantity.name,
-                Cell(str(test.kept), test.kept),
-                Cell(str(test.dropped), test.dropped),
-                Cell(str(test.missing), test.missing),
+                *([name] if result.by else []),
+                short_name(test.quantity),
+                Cell(f"{test.kept} of {test.kept + test.dropped + test.missing}", test.kept),
                 _number(test.rho.rho, reason, ".3f"),
-                *(
-                    [_interval(test.images[0], test.images[1], test.reason or "not recorded of the same images", ".2f")]
-                    if single
-                    else []
-                ),
+                *([_interval_of(test.images, test.reason or "not recorded of the same images")] if single else []),
                 _p(test.rho.p_value, reason),
-                _p(float(adjusted), reason, _tone(test.rho.rho, float(adjusted), test.quantity)),
-                _number(r.r, reason, ".3f"),
-                _interval(r.low, r.high, reason, ".2f"),
+                _p(float(adjusted), reason),
+                _spanned(r.r, r.low, r.high, reason),
                 _p(r.p_value, reason),
             )
         )
     columns = (
-        Column("setting"),
+        *([Column("setting")] if result.by else []),
         Column("metric"),
-        Column("kept", "number", "models that count"),
-        Column("dropped", "number", "models beyond t80"),
-        Column("missing", "number", "models up to it without a finite value"),
+        Column("models", "number", "that count, of all; others are beyond the tipping point or have no finite value"),
         Column("ρ", "number", "Spearman's"),
         *(
             [Column("over images", "number", "95% interval of ρ when the images measured are resampled")]
@@ -193,32 +287,58 @@ def _correlation_section(source: _Source, result: Correlations) -> Section:
         ),
         Column("p", "number", "two-sided, by permutation, within seeds where these are crossed with strengths"),
         Column(f"p, {ADJUSTMENTS[result.adjustment]}", "number", "adjusted over all tests of this table"),
-        Column("r", "number", f"Pearson's, with log10 {result.strength}"),
-        Column("95% interval", "number"),
+        Column("r [95% interval]", "number", f"Pearson's, with log10 {symbol(result.strength)}"),
         Column("p of r", "number"),
     )
-    blocks: list[Block] = [Table("Correlation with strength", columns, rows)]
-    drawn = panels(result)
+    blocks: list[Block] = []
+    if shown:
+        blocks.append(Bullets(shown[:_MAX_TOLD]))
+        if len(shown) > _MAX_TOLD:
+            blocks.append(Text(f"… and {len(shown) - _MAX_TOLD} correlations more, in the table."))
+    if unshown:
+        tests = sum(not test.reason for test in result.tests)
+        words = f"Of {count(tests, 'test')} {unshown} {'shows' if unshown == 1 else 'show'} no trend"
+        blocks.append(Text(f"{words} (p ≥ .05, {ADJUSTMENTS[result.adjustment]})."))
+    table = fitted(Table("Correlation with strength", columns, rows))
+    blocks.append(dataclasses.replace(table, collapsed=len(rows) > 40))
+    testable = [test for test in result.tests if not test.reason]
+    drawn = panels(dataclasses.replace(result, tests=testable, adjusted=_of_those(result)))
     if drawn:
-        blocks.append(_metric_figure(source, drawn, result))
+        blocks.append(_metric_figure(source, drawn, names, result))
     blocks += [Text(note + ".") for note in result.notes]
-    return Section("What strength changes until then", blocks)
+    until = "" if result.strength == "alpha" else f", by {symbol(result.strength)}"
+    return Section(f"What strength changes until then{until}", blocks)
 
 
-def _metric_figure(source: _Source, drawn: Sequence[MetricPanel], result: Correlations) -> Figure:
-    picture = metric_figure(
-        drawn,
-        strength=result.strength,
-        stronger=result.stronger,
-        excluded=beyond(result),
-        columns=2 if len(drawn) <= 6 else 3,
-    )
+def _of_those(result: Correlations) -> Any:
+    """The adjusted p of the tests that could be made."""
+    return np.array([p for test, p in zip(result.tests, result.adjusted, strict=True) if not test.reason])
+
+
+def _interval_of(ends: tuple[float, float], reason: str) -> Cell:
+    low, high = ends
+    return Cell("", reason=reason) if math.isnan(low) else Cell(f"[{low:.2f}, {high:.2f}]", low)
+
+
+def _metric_figure(source: _Source, drawn: Sequence[MetricPanel], names: Sequence[str], result: Correlations) -> Figure:
+    titles = {}
+    for test, name in zip(result.tests, names, strict=True):
+        by = f"{test.quantity.name}, {test.group.label()}" if result.by else test.quantity.name
+        titles[by] = f"{short_name(test.quantity)}, {name}" if result.by else short_name(test.quantity)
+    drawn = [dataclasses.replace(panel, title=titles[panel.title]) for panel in drawn]
     told = "; ".join(f"{panel.title}: {panel.note}" for panel in drawn[:8])
     data = _by_strength(
         [(panel.title, panel.strength, panel.value) for panel in drawn], result.strength, "value", "Metrics by strength"
     )
+
+    def draw(narrow: bool) -> Picture:
+        columns = 1 if narrow else 2 if len(drawn) <= 6 else 3
+        return metric_figure(
+            drawn, strength=result.strength, stronger=result.stronger, excluded=beyond(result), columns=columns
+        )
+
     return source.figure(
-        picture,
+        draw if len(drawn) <= _MAX_PANELS_NARROW else draw(False),
         "What was measured, against strength",
         f"{count(len(drawn), 'panel')}, each a metric against {axis_name(result.strength)}, a point per trial. {told}.",
         command=source.command(
@@ -234,17 +354,20 @@ def _comparison_section(source: _Source, results: Sequence[Comparisons]) -> Sect
     blocks: list[Block | Subsection] = []
     for result in results:
         rows = []
-        for tested in result.tested:
+        names = [
+            name or tested.label
+            for name, tested in zip(all_named([one.group for one in result.tested]), result.tested, strict=True)
+        ]
+        for tested, name in zip(result.tested, names, strict=True):
             found = tested.comparison
             reason = tested.reason or "not testable"
             rows.append(
                 (
-                    tested.group.label(),
+                    name,
                     Cell(str(found.n), found.n),
                     _number(found.mean, reason),
-                    _number(found.sd, "one seed"),
-                    _number(found.difference, reason, "+.4g"),
-                    _interval(found.low, found.high, reason, "+.4g"),
+                    _number(found.sd, reason),
+                    _spanned(found.difference, found.low, found.high, reason, plus=True),
                     _p(found.p_value, reason),
                     _p(tested.p_adjusted, reason, _tone(found.difference, tested.p_adjusted, result.quantity)),
                     Cell(comparison_verdict(tested, result.quantity), tone="muted" if tested.reason else ""),
@@ -255,26 +378,31 @@ def _comparison_section(source: _Source, results: Sequence[Comparisons]) -> Sect
             Column("seeds", "number"),
             Column("mean", "number"),
             Column("sd", "number"),
-            Column("difference", "number", "from the unregularised trials"),
-            Column("95% interval", "number"),
+            Column("difference [95% interval]", "number", "from the unregularised trials"),
             Column("p", "number", "t-test, paired where seeds are shared, else Welch's"),
             Column("p, Holm", "number", "adjusted over this table"),
             Column("in words"),
         )
-        table = Table(f"{_axis(result.quantity)}: settings and the baseline", columns, rows, collapsed=len(rows) > 40)
+        table = fitted(Table(f"{_axis(result.quantity)}: settings and the baseline", columns, rows), said=True)
+        table = dataclasses.replace(table, collapsed=len(rows) > 12)
         command = source.command("comparisons", "--metric", result.quantity.name)
-        picture = forest(result)
         alt = (
             f"Differences in {_axis(result.quantity)} from the unregularised trials with 95% intervals, a "
             f"row for each of {count(min(len(rows), 40), 'setting')}. {_compared(result)}."
         )
         title = f"{_axis(result.quantity)}: difference from the baseline"
+        words = _compared(result)
+        blocks.append(Text(f"{words[:1].upper()}{words[1:]}."))
         blocks.append(table)
         if result.infinite:
             left_out = f"{count(result.infinite, 'trial')} with a value that is not finite"
             blocks.append(Text(f"Left out of {_axis(result.quantity)}: {left_out}."))
-        blocks.append(source.figure(picture, title, alt, command=command, rows=table))
+        blocks.append(source.figure(functools.partial(_forest, result), title, alt, command=command))
     return Section("Settings and the baseline", blocks, "Differences over seeds, with 95% t intervals.")
+
+
+def _forest(result: Comparisons, narrow: bool) -> Picture:
+    return forest(result, narrow=narrow)
 
 
 def _compared(result: Comparisons) -> str:

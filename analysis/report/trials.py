@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from analysis.changes import short_name
 from analysis.figures import axis_name
-from analysis.groups import Row, count, differing, grouped, replicate, replicates, short
+from analysis.groups import Quantity, Row, count, differing, grouped, key_order, replicate, replicates
 from analysis.records import read_file
 from analysis.report.cells import _digits, _distinct, _named, _number, _some, _Source, _text
 from analysis.report.page import Block, Bullets, Callout, Cell, Column, Facts, Section, Subsection, Table
+from analysis.report.tables import fitted
 from analysis.schema import SCHEMA_VERSION
+from analysis.symbols import all_named, method_name, symbol
 
 _MAX_TRIALS_IN_FULL = 10_000
 
@@ -38,7 +41,7 @@ def _run(source: _Source, rows: Sequence[Row]) -> Section:
         ("Record", source.path),
         ("Hash of the record", sweep.content_hash),
         ("Trials", f"{len(rows)}, of {replicates(rows)}"),
-        ("Methods", _text(_some(_distinct(rows, "method")))),
+        ("Methods", _text(_some([method_name(name) for name in _distinct(rows, "method")]))),
         ("Data sets", _text(_some(_distinct(rows, "dataset")))),
         ("Networks", _text(", ".join(sorted({f"{r['model']} (width {r['width']})" for r in rows if r["model"]})))),
         ("Epochs", _text(_some(_distinct(rows, "epochs")))),
@@ -52,7 +55,7 @@ def _run(source: _Source, rows: Sequence[Row]) -> Section:
             and not name.startswith("code.")
             and name not in ("dataset", "model", "width", "method", "epochs", "batch_size")
         ):
-            pairs.append((f"Swept: {short(name)}", _text(_some(_distinct(rows, name)), "not set anywhere")))
+            pairs.append((f"Swept: {symbol(name)}", _text(_some(_distinct(rows, name)), "not set anywhere")))
     pairs += [
         ("Started", _text(starts[0].strftime("%Y-%m-%d %H:%M UTC") if starts else "", "not recorded")),
         ("Finished", _text(ends[-1].strftime("%Y-%m-%d %H:%M UTC") if ends else "", "not recorded")),
@@ -106,7 +109,7 @@ def _commit(commit: str, dirty: bool | None, n: int) -> str:
 
 def _codes(rows: Sequence[Row]) -> list[str]:
     """By which code the trials of each method and network were trained."""
-    codes = Counter((row["method"], row["model"], row["code"] or "unknown") for row in rows)
+    codes = Counter((method_name(row["method"]), row["model"], row["code"] or "unknown") for row in rows)
     return [f"{method}, {model}: {code} ({count(n, 'trial')})" for (method, model, code), n in sorted(codes.items())][
         :12
     ]
@@ -146,7 +149,7 @@ def _status(rows: Sequence[Row], columns: Sequence[str]) -> Section:
     short = _short_of_seeds(rows, columns)
     if short:
         blocks.append(Callout(short, "warn"))
-    blocks.append(_all_trials(rows, columns))
+    blocks += _all_trials(rows, columns)
     return Section("The trials", blocks)
 
 
@@ -162,7 +165,8 @@ def _short_of_seeds(rows: Sequence[Row], columns: Sequence[str]) -> str:
     """Settings that lack seeds that others have, in a sentence; "" if there are none."""
     finished = [row for row in rows if row["status"] != "failed"]
     groups = grouped(finished, columns)
-    seeds = [(group.label(), len({replicate(row) for row in group.trials})) for group in groups]
+    names = [name or "all trials" for name in all_named(groups)]
+    seeds = [(name, len({replicate(row) for row in group.trials})) for group, name in zip(groups, names, strict=True)]
     most = max((n for _, n in seeds), default=0)
     fewer = [name for name, n in seeds if n < most]
     if not fewer:
@@ -174,30 +178,85 @@ def _short_of_seeds(rows: Sequence[Row], columns: Sequence[str]) -> str:
     )
 
 
-def _all_trials(rows: Sequence[Row], columns: Sequence[str]) -> Table:
+def _all_trials(rows: Sequence[Row], columns: Sequence[str]) -> list[Block]:
+    """Every trial by setting and seed, and the configuration of each: what all share, and what each has of its own."""
     metrics = ("top1", "top5", "loss", "total_variation")
     digits = _digits(rows, columns)
     measured = [name for name in metrics if any(row[name] is not None for row in rows)]
-    named = (Column("trial"), Column("setting"), Column("seed", "number"), Column("status"))
-    numbers = tuple(Column(axis_name(name), "number") for name in measured)
-    columns_of = (*named, *numbers, Column("minutes", "number", "training and measuring"), Column("attempts", "number"))
+    numbers = tuple(Column(short_name(Quantity(name)), "number", axis_name(name)) for name in measured)
+    statuses = {row["status"] for row in rows}
+    interrupted = any((row["attempts"] or 1) > 1 for row in rows)
+    columns_of = (
+        Column("setting"),
+        Column("seed", "number"),
+        *numbers,
+        *([Column("status")] if len(statuses) > 1 else []),
+        Column("minutes", "number", "training and measuring"),
+        *([Column("attempts", "number", "starts that it took")] if interrupted else []),
+        Column("trial"),
+    )
     tones: dict[str, Any] = {"completed": "", "diverged": "warn", "failed": "bad"}
     shown = []
-    for row in rows[:_MAX_TRIALS_IN_FULL]:
+    ordered = sorted(rows, key=lambda row: (row["method"] != "baseline", key_order(_place(row, columns))))
+    ordered = ordered[:_MAX_TRIALS_IN_FULL]
+    for row in ordered:
         reason = {"failed": "failed", "diverged": "diverged"}.get(row["status"], "not measured")
         minutes = ((row["train_seconds"] or 0.0) + (row["measure_seconds"] or 0.0)) / 60
         shown.append(
             (
+                _named(row, columns, digits),
+                _seed(row),
+                *(_number(row[name], reason) for name in measured),
+                *([Cell(row["status"], tone=tones[row["status"]])] if len(statuses) > 1 else []),
+                Cell(f"{minutes:.1f}", round(minutes, 2)),
+                *([Cell(str(row["attempts"] or 1), row["attempts"] or 1)] if interrupted else []),
+                row["trial_id"],
+            )
+        )
+    notes = [f"The first {len(shown)} of {len(rows)} trials."] if len(rows) > len(shown) else []
+    notes += [f"All {statuses.pop()}."] if len(statuses) == 1 else []
+    notes += [] if interrupted else ["No trial was interrupted."]
+    note = " ".join(notes)
+    every = Table("Every trial", columns_of, shown, note=note, collapsed=len(rows) > 40)
+    return [fitted(every), *_configurations(ordered, columns, digits)]
+
+
+def _place(row: Row, columns: Sequence[str]) -> list[Any]:
+    """Where a trial stands among the others: by the columns that tell settings apart, then by seed."""
+    return [*(str(row[name]) if isinstance(row[name], bool) else row[name] for name in columns), *replicate(row)]
+
+
+def _configurations(rows: Sequence[Row], columns: Sequence[str], digits: Mapping[str, int]) -> list[Block]:
+    flat = [_flat(json.loads(row["config"] or "{}")) for row in rows]
+    names = sorted({name for one in flat for name in one})
+    shared = [name for name in names if len({one.get(name) for one in flat}) == 1]
+    blocks: list[Block] = []
+    if shared:
+        table = [(name, flat[0][name]) for name in shared]
+        fields = (Column("field of the configuration"), Column("value"))
+        blocks.append(Table("What the configurations of all trials share", fields, table, collapsed=True))
+    own = [name for name in names if name not in shared]
+    if own:
+        entries = [
+            (
                 row["trial_id"],
                 _named(row, columns, digits),
                 _seed(row),
-                Cell(row["status"], tone=tones[row["status"]]),
-                *(_number(row[name], reason) for name in measured),
-                Cell(f"{minutes:.1f}", round(minutes, 2)),
-                Cell(str(row["attempts"] or 1), row["attempts"] or 1),
+                "; ".join(f"{name} = {one[name]}" for name in own if name in one) or "nothing",
             )
-        )
-    note = "All columns, hyperparameters and provenance among them, are in the record's trials table."
-    if len(rows) > len(shown):
-        note = f"The first {len(shown)} of {len(rows)} trials. {note}"
-    return Table("Every trial", columns_of, shown, note=note, collapsed=len(rows) > 40)
+            for row, one in zip(rows, flat, strict=True)
+        ]
+        those = (Column("trial"), Column("setting"), Column("seed", "number"), Column("its configuration beyond that"))
+        blocks.append(Table("The configuration of every trial", those, entries, collapsed=True))
+    return blocks
+
+
+def _flat(config: Mapping[str, Any], start: str = "") -> dict[str, str]:
+    """A configuration's fields by their names with dots, values as JSON."""
+    found: dict[str, str] = {}
+    for name, value in config.items():
+        if isinstance(value, dict):
+            found |= _flat(value, f"{start}{name}.")
+        else:
+            found[f"{start}{name}"] = json.dumps(value)
+    return found

@@ -105,7 +105,7 @@ def test_smoothed_initialisation(tmp_path: Path) -> None:
     found = by_suffix(drawn)
     assert set(found) == {f"-deformation_sensitivity-{pool}-initialisation" for pool in POOLS}
     assert found["-deformation_sensitivity-max-pool-initialisation"] == {
-        (f"sigma={sigma:g}", layer): pytest.approx(110 + 2 * sigma + 0.01 + 0.1 * number)
+        (f"σ = {sigma:g}", layer): pytest.approx(110 + 2 * sigma + 0.01 + 0.1 * number)
         for sigma, (number, layer) in itertools.product((0.0, 0.5, 1.0), enumerate(LAYERS, 1))
     }
     (axes,) = drawn[0].figure.axes
@@ -123,9 +123,7 @@ def test_smoothness_by_task(tmp_path: Path) -> None:
     )
     drawn = draw(sweep, "deform-5")
     profile = by_suffix(drawn[:1])["-filter_total_variation-trained"]
-    assert profile == {
-        (f"deformation_strength={c}", "conv1_1"): pytest.approx(110 + 0.01 + 0.2 + 1.0 + c) for c in (1, 2, 3)
-    }
+    assert profile == {(f"C = {c}", "conv1_1"): pytest.approx(110 + 0.01 + 0.2 + 1.0 + c) for c in (1, 2, 3)}
     (axes,) = drawn[0].figure.axes
     (reference,) = (line for line in axes.lines if line.get_color() == "black")
     assert reference.get_ydata() == pytest.approx([110 + 0.01 + 0.2 + 2])  # the mean over all at epoch 0

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from analysis.report.page import (
+    Answer,
     Callout,
     Cell,
     Column,
@@ -250,7 +251,8 @@ def test_nothing_is_wider_than_the_window(rich: Any, width: int) -> None:
         width,
     ]
     beyond = """return [...document.querySelectorAll('body *')].filter((each) =>
-        !each.closest('.scroll') && each.getBoundingClientRect().right > innerWidth + 0.5).map((each) => each.outerHTML)
+        !each.closest('.scroll, .card') && each.getBoundingClientRect().right > innerWidth + 0.5)
+        .map((each) => each.outerHTML)
     """
     assert rich.execute_script(beyond) == []
 
@@ -299,9 +301,15 @@ def test_follows_the_systems_colours_and_the_readers_choice(rich: Any) -> None:
     emulate(rich, scheme="dark")
     dark = background(rich)
     assert dark != light
-    assert rich.execute_script("return getComputedStyle(document.querySelector('.card')).backgroundColor") == (
-        "rgb(255, 255, 255)"
+    # drawings are dark, too, their black turned to white; pixels stay as they are
+    cards = rich.execute_script(
+        "return [...document.querySelectorAll('.card')].map((card) => [card.querySelector('img').src.slice(11, 14),"
+        " getComputedStyle(card).backgroundColor, getComputedStyle(card.querySelector('img')).filter])"
     )
+    assert {tuple(card) for card in cards} == {
+        ("svg", "rgb(26, 26, 26)", "invert(0.9) hue-rotate(180deg)"),
+        ("png", "rgb(255, 255, 255)", "none"),
+    }
     button = rich.find_element("css selector", "button.theme")
     seen = []
     for key in ("\ue007", " ", "\ue007"):
@@ -377,6 +385,67 @@ def test_on_paper_all_rows_are_there_and_no_buttons(rich: Any) -> None:
     assert rich.execute_script("return arguments[0].scrollHeight - arguments[0].clientHeight", region) == 0
     assert not rich.find_element("css selector", "nav").is_displayed()
     assert not rich.find_element("css selector", "button.theme").is_displayed()
+
+
+def test_on_paper_what_is_folded_away_is_there_and_folded_again_after(browser: Any, tmp_path: Path) -> None:
+    large = large_table()
+    folded = Table("Folded", NAMES, [["a", 1]], collapsed=True)
+    file = tmp_path / "page.html"
+    file.write_text(page(folded, large), encoding="utf-8")
+    open_page(browser, file)
+    states = "return [...document.querySelectorAll('details')].map((each) => each.open)"
+    rows = "return [...document.querySelectorAll('table')].map((each) => each.tBodies[0].rows.length)"
+    assert not any(browser.execute_script(states))
+    browser.execute_script("dispatchEvent(new Event('beforeprint'))")
+    assert all(browser.execute_script(states))
+    assert browser.execute_script(rows) == [1, 10_000]
+    browser.execute_script("dispatchEvent(new Event('afterprint'))")
+    assert not any(browser.execute_script(states))
+    assert browser.execute_script(rows) == [1, 100]
+
+
+def test_a_wide_table_fits_the_paper(browser: Any, tmp_path: Path) -> None:
+    """A4 with its margins is 186 mm wide, 703 pixels."""
+    columns = [
+        Column("setting"),
+        *(Column(f"a number {n} [95% interval]", "number") for n in range(6)),
+        Column("words"),
+    ]
+    cells = [Cell("−0.123 [−0.234, 0.345]", -0.123)] * 6
+    file = tmp_path / "page.html"
+    file.write_text(page(Table("Wide", columns, [["k = 128, λ = 1, no FPN", *cells, "x" * 60]])), encoding="utf-8")
+    open_page(browser, file)
+    resize(browser, 703)
+    emulate(browser, media="print")
+    width = "return [document.querySelector('.scroll').scrollWidth, document.querySelector('main').clientWidth]"
+    table, paper = browser.execute_script(width)
+    assert table <= paper
+
+
+def test_an_answer_stands_out_with_its_numbers(browser: Any, tmp_path: Path) -> None:
+    answer = Answer("A <method>", "It holds.", "There:", [Cell("+1 [0, 2]", tone="good"), Cell("−2")], "No more.")
+    file = tmp_path / "page.html"
+    file.write_text(page(answer), encoding="utf-8")
+    open_page(browser, file)
+    box = browser.find_element("css selector", ".answer")
+    assert box.find_element("css selector", "strong").text == "A <method>"
+    assert "It holds." in box.text
+    assert [each.text for each in box.find_elements("css selector", ".numbers > .number")] == ["+1 [0, 2]", "−2"]
+    assert box.find_elements("css selector", ".good")[0].text == "+1 [0, 2]"
+    resize(browser, 390)
+    assert browser.execute_script("return document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_a_narrow_screen_gets_the_narrow_picture(browser: Any, tmp_path: Path) -> None:
+    figure = Figure("Two", "A picture", svg=SVG, narrow=png(30, 20))
+    file = tmp_path / "page.html"
+    file.write_text(page(figure), encoding="utf-8")
+    open_page(browser, file)
+    shown = "return document.querySelector('.card img').currentSrc.slice(11, 14)"
+    assert browser.execute_script(shown) == "svg"
+    resize(browser, 390)
+    browser.execute_async_script("setTimeout(arguments[0], 200)")
+    assert browser.execute_script(shown) == "png"
 
 
 def test_without_javascript_the_tables_are_there(rich: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,10 @@ from typing import Any
 import pytest
 
 from analysis import report
+from analysis.groups import telling
 from analysis.records import read_sweep, write_trial
+from analysis.report.page import Table
+from analysis.report.trials import _all_trials
 from tests.analysis.browser import browser_fixture, chromium_fixture, emulate, open_page, resize  # noqa: F401
 from tests.analysis.conftest import make_trial
 
@@ -66,15 +70,28 @@ def page(sweep: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_words(page: Path) -> None:
     words = text_of(page.read_text())
-    # the bracket is [2.75, 3], the interval its union with those of the fit and of the bootstrap
-    assert re.search(r"curvature: accuracy tips at α = 10\^2\.88 \[2\.[567]\d, 3\.00\] \(95% interval", words)
-    assert "target: no tipping point is found in the range swept (the paper's rule: none in range)" in words
-    # t80 lies between the 12th and the 13th strength: 12 strengths of two seeds count
-    assert "curvature: Faithfulness Estimate of gradient rises with α until α = " in words
+    # it begins with the answer: of the strengths 10^(k/4) the 12th, 562, is the last before the tipping point
+    start = words.index("The answer PILCRO, curvature ")
+    assert "Where accuracy tips over" not in words[start:][:2000]
+    assert re.search(
+        r"Up to α = 562\.3( \[[\d., ]+\])? accuracy holds \(Top-1 within 0\.\d+ points of its plateau", words
+    )
+    # the bracket is [2.75, 3] in logarithms, the interval its union with those of the fit and of the bootstrap
+    assert re.search(r"it tips at α = 7\d\d \[\d\d\d, 1000\]", words)
+    # in both seeds .92 - .93 and .922 - .94: -1.4 points, half the interval 12.706205 · .0056569/√2
+    assert "There, against none (over 2 pairs of seeds): Top-1 −1.4 points [−6.5, 3.7]" in words
+    assert "PILCRO, target Accuracy holds up to the strongest strength swept, α = 5.623·10⁴" in words or (
+        "PILCRO, target Accuracy holds up to the strongest strength swept, α = 56230" in words
+    )
+    assert "Accuracy tips at the strength where it falls to 80% of its plateau" in words
+    # 12 strengths of two seeds count; what it is without regularisation belongs to the statement
+    rising = "curvature: Faithfulness Estimate of gradient rises with α, from 0.0005 at α = 1 to 0.55"
+    assert rising in words.replace("5·10⁻⁴", "0.0005")
+    assert "it is not known without regularisation" in words
     assert "24 models)" in words
     assert "1 trial failed and 2 trials diverged: see The trials." in words
     assert "last line" in words
-    assert "Beside the paper, pilcro-1:" in words
+    assert "pilcro-1, CIFAR-100, ResNet-50" in words
     assert "not comparable" in words
     assert " nan" not in words
     assert "None" not in words
@@ -86,14 +103,15 @@ def test_everything_in_one_file(page: Path) -> None:
     assert re.findall(r'(?:src|href)="(?!data:|#)', text) == []
     assert page.stat().st_size < 10_000_000
     for heading in (
-        "In short", "What was run", "The trials", "Where accuracy tips over", "What strength changes until then",
+        "The answer", "What was run", "The trials", "Where accuracy tips over", "What strength changes until then",
         "Settings and the baseline", "Accuracy, and what it costs", "Beside the papers",
     ):  # fmt: skip
         assert re.search(rf"<h2[^>]*>{heading}", text), heading
     figures = text.count("<figure")
     assert figures >= 6
-    # each with the command that draws it and the rows it shows
-    assert text.count("Rows and command behind this figure") == figures
+    # each with the command that draws it and the rows it shows, but where the table above it has them
+    assert text.count("ommand behind this figure") == figures
+    assert text.count("Command behind this figure") == 2
     assert text.count("python -m analysis.") >= figures
 
 
@@ -121,22 +139,22 @@ def test_bad_input(sweep: Path, command: Command, argv: list[str], message: str)
 @pytest.mark.parametrize(
     ("trials", "words"),
     [
-        ([{}], ["no hyperparameter with two values was swept"]),
-        ([{"status": "failed", "top1": None, "error": "boom"}] * 2, ["2 trials failed", "boom"]),
+        ([{}], ["PILCRO Whether accuracy tips is not judged: no strength with two values. Top-1 is 90.0% (1 seed)"]),
+        ([{"status": "failed", "top1": None, "error": "boom"}] * 2, ["Nothing is known: all 2 trials failed", "boom"]),
         (
             [{"alpha": a, "status": "diverged", "top1": 0.1} for a in (1.0, 10.0, 100.0)],
             ["all 3 trials diverged: sweep weaker strengths, or add the baseline"],
         ),
-        ([{"alpha": a, "top1": None} for a in (1.0, 10.0, 100.0)], ["no trial of", "has a value of it"]),
-        ([{"seed": seed} for seed in range(3)], ["no hyperparameter with two values was swept"]),
+        ([{"alpha": a, "top1": None} for a in (1.0, 10.0, 100.0)], ["not judged: no trial has an accuracy"]),
+        ([{"seed": seed} for seed in range(3)], ["no strength with two values. Top-1 is 90.0% (3 seeds)"]),
         (
             [{"alpha": a} for a in (1.0, 10.0)],
-            ["no tipping point is found in the range swept", "2 of 3 models needed"],
+            ["Accuracy holds up to the strongest strength swept, α = 10", "Correlations with α: "],
         ),
-        ([{"method": "baseline", "alpha": None, "variant": None}], ["no hyperparameter with two values was swept"]),
+        ([{"method": "baseline", "alpha": None, "variant": None}], ["there is nothing that could tip"]),
         (
             [{"alpha": a, "dataset": d, "top1": 0.9} for a in (1.0, 10.0, 100.0) for d in ("digits", "mnist")],
-            ["digits: no tipping point is found", "mnist: no tipping point is found"],
+            ["PILCRO, digits Accuracy holds up to", "PILCRO, mnist Accuracy holds up to"],
         ),
     ],
 )
@@ -180,6 +198,14 @@ def test_our_reproductions(name: str, browser: Any, tmp_path: Path) -> None:
     assert made.stat().st_size < 10_000_000
     open_page(browser, made)
     assert browser.get_log("browser") == []
+    # tables fit a screen and, A4 without its margins being 703 pixels wide, a printed page
+    wider = """return [...document.querySelectorAll('.scroll')].filter((box) => box.scrollWidth > box.clientWidth + 1)
+        .map((box) => box.getAttribute('aria-label'))"""
+    browser.execute_script("dispatchEvent(new Event('beforeprint'))")
+    assert browser.execute_script(wider) == []
+    resize(browser, 703)
+    emulate(browser, media="print")
+    assert browser.execute_script(wider) == []
 
 
 def test_in_a_browser(page: Path, browser: Any) -> None:
@@ -197,7 +223,7 @@ def test_in_a_browser(page: Path, browser: Any) -> None:
     for direction, first in (("ascending", 0.1), ("descending", 0.94)):
         browser.execute_script(
             """const tables = [...document.querySelectorAll('table')];
-            window.found = tables.find(table => table.rows[0].textContent.includes('attempts'));
+            window.found = tables.find(table => table.rows[0].textContent.includes('minutes'));
             const heads = [...window.found.tHead.rows[0].cells];
             heads.find(c => c.textContent.includes('Top-1')).querySelector('button').click();"""
         )
@@ -219,6 +245,36 @@ def test_in_a_browser(page: Path, browser: Any) -> None:
     emulate(browser, scheme="light")
     assert background != browser.execute_script("return getComputedStyle(document.body).backgroundColor")
     assert browser.get_log("browser") == []
+
+
+def test_every_trial_is_in_the_order_of_settings_with_its_configuration(tmp_path: Path, record: Record) -> None:
+    configurations = {}
+    for number, (alpha, seed, method) in enumerate(
+        [(100.0, 1, "pilcro"), (2.0, 0, "pilcro"), (None, 0, "baseline"), (100.0, 0, "pilcro"), (2.0, 1, "pilcro")]
+    ):
+        config = {"method": {"alpha": alpha, "name": method}, "seed": seed, "training": {"epochs": 2, "flips": [1, 2]}}
+        configurations[f"{number}"] = config
+        record(tmp_path / "demo", f"{number}", alpha=alpha, seed=seed, method=method, config=json.dumps(config))
+    rows = read_sweep(str(tmp_path / "demo")).settings.to_pylist()
+    columns = telling(rows)
+    every, shared, own = (block for block in _all_trials(rows, columns) if isinstance(block, Table))
+    texts = [[cell.text for cell in row] for row in every.rows]  # type: ignore[union-attr]
+    assert [(row[0], row[1]) for row in texts] == [
+        ("unregularised", "0"), ("PILCRO, α = 2", "0"), ("PILCRO, α = 2", "1"),
+        ("PILCRO, α = 100", "0"), ("PILCRO, α = 100", "1"),
+    ]  # fmt: skip
+    assert [row[-1] for row in texts] == ["2", "1", "4", "3", "0"]
+    # what all share and what each has of its own are all of each one's configuration
+    common = {row[0].text: row[1].text for row in shared.rows}  # type: ignore[union-attr]
+    assert common == {"training.epochs": "2", "training.flips": "[1, 2]"}
+    for row in own.rows:
+        trial, _, _, words = (cell.text for cell in row)  # type: ignore[union-attr]
+        fields = dict(field.split(" = ") for field in words.split("; "))
+        config = configurations[trial]
+        assert fields == {
+            "method.alpha": json.dumps(config["method"]["alpha"]), "method.name": json.dumps(config["method"]["name"]),
+            "seed": str(config["seed"]),
+        }  # fmt: skip
 
 
 def test_names_are_no_tags(tmp_path: Path, record: Callable[..., bool]) -> None:

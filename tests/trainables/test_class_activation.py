@@ -151,11 +151,12 @@ class TestAsAMetric:
         assert (row["component"], row["level"], row["n"], row["unit"]) == ("", None, 30, "fraction")
         assert row["direction"] == "min"
         shown = first_of_classes(labels, 3)
-        assert set(measured.maps) == {f"{name}/{index}" for name in ("cam", "image") for index in shown}
+        assert set(measured.maps) == {f"{name}/{index}" for name in ("cam", "image", "label") for index in shown}
         assert len({int(labels[index]) for index in shown}) == 3
         for index in shown:
             torch.testing.assert_close(measured.maps[f"cam/{index}"], maps[index], rtol=1e-4, atol=1e-5)
             torch.testing.assert_close(measured.maps[f"image/{index}"], images[index].mean(0))
+            assert measured.maps[f"label/{index}"].tolist() == [[int(labels[index])]]
         monkeypatch.setattr("trainables.metrics.chunks.chunk_size", lambda _model, _images: 4)
         again = ClassActivation(images=30, panels=0).measure(moment)
         assert again.measurements[0]["value"] == pytest.approx(row["value"], rel=1e-5)

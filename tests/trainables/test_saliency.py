@@ -583,10 +583,11 @@ class TestAsMetrics:
 
     def test_maps(self, measured: dict[str, Any], trained: Trained) -> None:
         maps = measured["saliency_maps"].maps
-        assert len(maps) == 2 + 2 * 3
+        assert len(maps) == 2 + 2 * 4
         first = next(int(name.split("/")[1]) for name in maps if name.startswith("image/"))
         image, label = trained.data.select("test", torch.tensor([first]), device=CPU)
         torch.testing.assert_close(maps[f"image/{first}"], image[0, 0])
+        assert maps[f"label/{first}"].tolist() == [[int(label)]]
         torch.testing.assert_close(
             maps[f"saliency/gradient/{first}"], input_gradient(trained.model, image, label)[0, 0]
         )

@@ -64,8 +64,8 @@ def first_of_classes(labels: Tensor, number: int) -> list[int]:
 @dataclass(frozen=True)
 class ClassActivation:
     """On the test split of the trained network: `cam_sparsity`, the mean over images, with its deviation, of the mean
-    |CAM| of the image's true class, in [0, 1] (Section 4.2). Maps: `cam/<index in the test split>` and the image, its
-    channels averaged, `image/<index>`."""
+    |CAM| of the image's true class, in [0, 1] (Section 4.2). Maps: `cam/<index in the test split>`, the image, its
+    channels averaged, `image/<index>`, and its class, 1 × 1, `label/<index>`."""
 
     images: int = 1000
     """The first so many test images, whose order is shuffled and fixed."""
@@ -102,6 +102,7 @@ class ClassActivation:
         if shown and len(values):
             images, labels = moment.data.select("test", torch.tensor(shown), device=moment.device)
             found = cams(moment.model, images, labels)
-            for index, image, cam in zip(shown, images, found, strict=True):
+            for index, image, label, cam in zip(shown, images, labels, found, strict=True):
                 measured.maps |= {f"image/{index}": image.mean(0), f"cam/{index}": cam}
+                measured.maps[f"label/{index}"] = label.float().reshape(1, 1)
         return measured

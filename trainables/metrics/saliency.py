@@ -440,8 +440,8 @@ class Entropy(_Saliency):
 class SaliencyMaps(_Saliency):
     """The measurement `completeness_gap` of the explainers that have one, by explainer: the mean over the images. Maps:
     the mean over the images of |a| (`saliency_mean/<explainer>`), and for the first images of the batch the
-    attributions (`saliency/<explainer>/<index in the test split>`) and the image (`image/<index>`); a over channels is
-    summed, |a| and the image are averaged over them."""
+    attributions (`saliency/<explainer>/<index in the test split>`), the image (`image/<index>`) and its class, 1 × 1
+    (`label/<index>`); a over channels is summed, |a| and the image are averaged over them."""
 
     panels: int = 4
 
@@ -456,6 +456,7 @@ class SaliencyMaps(_Saliency):
     def measure_batch(self, moment: Moment, indices: Tensor, images: Tensor, labels: Tensor) -> Measured:
         shown = list(enumerate(indices[: self.panels].tolist()))
         maps = {f"image/{index}": images[row].mean(0) for row, index in shown}
+        maps |= {f"label/{index}": labels[row].float().reshape(1, 1) for row, index in shown}
         rows: list[dict[str, Any]] = []
         for name in self.explainers:
             attributions = explain_in_chunks(EXPLAINERS[name], moment.model, images, labels)
