@@ -79,17 +79,17 @@ class TestWhatWouldDecide:
 
     @pytest.mark.parametrize(
         ("seeds", "more"),
-        # one of three strengths has fallen: p = (1/3)^n with n seeds, below .05 from n = 3 on
+        # one of four strengths has fallen: p = (1/4)^n with n seeds, below .05 from n = 3 on
         [(1, 2), (2, 1)],
     )
     def test_seeds(self, seeds: int, more: int) -> None:
-        assert seeds_to_decide(*self.sweep([0.9, 0.9, 0.1], seeds)) == more
+        assert seeds_to_decide(*self.sweep([0.9, 0.9, 0.9, 0.1], seeds)) == more
 
     def test_strengths(self) -> None:
-        # with one more two of four have fallen in each seed: p = (1/6)^2
-        assert strengths_to_decide(*self.sweep([0.9, 0.9, 0.1], 2)) == 1
-        # in one seed 1 of C(n, k) orders: with k fallen after two that hold C(k + 2, 2) > 20 from k = 5 on
-        assert strengths_to_decide(*self.sweep([0.9, 0.9, 0.1], 1)) == 4
+        # with one more two of five have fallen in each seed: p = (1/10)^2
+        assert strengths_to_decide(*self.sweep([0.9, 0.9, 0.9, 0.1], 2)) == 1
+        # in one seed 1 of C(n, k) orders: with k fallen after three that hold C(k + 3, 3) > 20 from k = 4 on
+        assert strengths_to_decide(*self.sweep([0.9, 0.9, 0.9, 0.1], 1)) == 3
 
     def test_what_would_not(self) -> None:
         flat = self.sweep([0.9, 0.1, 0.9], 2)
@@ -243,16 +243,28 @@ def test_one_seed_says_so(write: Callable[..., Path]) -> None:
 
 
 def test_too_few_to_tell_says_how_many_more(write: Callable[..., Path]) -> None:
-    """Three strengths and two seeds cannot decide (p = 1/9 at least); a third seed can (1/27)."""
+    """Four strengths and two seeds cannot decide (p = 1/16 at least); a third seed can (1/64)."""
     plain(write, 2, top1=0.9)
     for seed in range(2):
-        for alpha, top1 in ((1.0, 0.9), (10.0, 0.9), (100.0, 0.1)):
+        for alpha, top1 in ((1.0, 0.9), (10.0, 0.9), (100.0, 0.9), (1000.0, 0.1)):
             path = write(alpha=alpha, seed=seed, top1=top1, total_variation=None)
     (answer,) = said(path)
-    assert (answer.status, answer.at) == ("undecided", 10.0)
-    assert "Up to α = 10 accuracy holds (Top-1 within 0.0 points of its plateau, 90.0%); whether it tips" in str(answer)
+    assert (answer.status, answer.at) == ("undecided", 100.0)
+    assert "Up to α = 100 accuracy holds (Top-1 within 0.0 points of its plateau, 90.0%); whether it tips" in str(
+        answer
+    )
     assert "1 seed more, scoring as those seen, or 1 strength more beyond the strongest" in answer.holds
     assert "Top-1 0.0 points" in str(answer)
+
+
+def test_of_an_unknown_plateau_more_of_the_same_is_not_asked_for(write: Callable[..., Path]) -> None:
+    """With fewer than three strengths below the fall, and no baseline, no number of seeds decides."""
+    for seed in range(3):
+        for alpha, top1 in ((1.0, 0.9), (10.0, 0.9), (100.0, 0.1), (1000.0, 0.1)):
+            path = write(alpha=alpha, seed=seed, top1=top1, total_variation=None)
+    (answer,) = said(path)
+    assert answer.status == "undecided"
+    assert answer.holds.endswith("the plateau is not known: sweep weaker, or add the baseline")
 
 
 def test_up_to_the_strongest(write: Callable[..., Path]) -> None:
