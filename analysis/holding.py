@@ -66,6 +66,19 @@ def held_up_to(
     )
 
 
+def least_fallen(strengths: int, seeds: int, baselines: int = 0) -> int | None:
+    """How many of so many strengths, each with so many seeds, and beside so many unregularised trials, have to have
+    fallen, the strongest ones in every seed and wholly, for `fit_curve` to decide that scores tip over; None: no number
+    is enough."""
+    x = [10.0**number for number in range(strengths)] * seeds
+    seed = [number for number in range(seeds) for _ in range(strengths)]
+    for fallen in range(1, strengths):
+        y = ([1.0] * (strengths - fallen) + [0.1] * fallen) * seeds
+        if _decides(x, y, seed, {"baseline": [1.0] * baselines}):
+            return fallen
+    return None
+
+
 def seeds_to_decide(
     strength: Sequence[float],
     score: Sequence[float],

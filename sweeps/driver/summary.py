@@ -18,6 +18,7 @@ from analysis import records
 from analysis.command_line import make_console
 from analysis.options import Options, options_of
 from sweeps.driver.codes import named_by_code, told_of_codes
+from sweeps.driver.decisions import told_of_decisions
 from sweeps.driver.estimates import estimated_seconds, keep_steps, known_steps, step_name, time_steps
 from sweeps.driver.manifest import check_contents, contents, sweep_url
 from sweeps.driver.pending import kept_by_failed, selected, with_checkpoints
@@ -244,6 +245,8 @@ def print_plan(flags: SweepFlags, plan: Plan) -> None:
         where = "" if info.present else f" (not in {flags.data_root}; it {missing})"
         console.print(f"data {spec}: {_data_set(info, flags)}{parts}{where}", soft_wrap=True)
     print_notes(flags, plan, console)
+    for line in told_of_decisions(plan):
+        console.print(f"decision: {line}", soft_wrap=True)
     if not pending:
         console.print("estimated cost: none, everything is recorded")
         return

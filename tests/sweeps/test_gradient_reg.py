@@ -184,7 +184,7 @@ class TestSweep:
         assert {row["epoch"] for row in rows} == {2}
         assert {row["n"] for row in rows if row["metric"] == "entropy"} == {6}
         names = {name.split("/")[0] for name in record.maps["name"].to_pylist()}
-        assert names == {"image", "saliency", "saliency_mean"}
+        assert names == {"image", "label", "saliency", "saliency_mean"}
 
     def test_the_kept_networks_are_the_trained_ones(self, sweep: str) -> None:
         """Loaded, they have the recorded accuracy."""
@@ -259,7 +259,7 @@ class TestSweep:
         added = [row for row in after.measurements.to_pylist() if "on folder:shapes@" in row["component"]]
         assert {row["metric"] for row in added} == {"entropy", "total_variation", "completeness_gap"}
         assert len(added) == 5 * 4
-        assert (after.measurements.num_rows, after.maps.num_rows) == (before[0] + len(added), before[1] + 5 * 5)
+        assert (after.measurements.num_rows, after.maps.num_rows) == (before[0] + len(added), before[1] + 5 * 6)
         assert {row["height"] for row in after.maps.to_pylist()} == {8}
 
     @pytest.mark.parametrize(

@@ -1,0 +1,75 @@
+"""Which decisions a plan's numbers of strengths and seeds can reach, said before anything is run."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from analysis.groups import count
+from analysis.holding import least_fallen
+from analysis.schema import HYPERPARAMETERS
+from analysis.symbols import symbol
+from sweeps.plan import Plan
+
+_MOST_MORE = 6
+
+
+def told_of_decisions(plan: Plan) -> Iterator[str]:
+    """A line for each method and number of strengths and seeds: what it takes that a tipping point is found."""
+    baselines = sum(trial.config.method.name == "baseline" for trial in plan.trials)
+    settings = len(
+        {_key(trial.config.columns(), None) for trial in plan.trials if trial.config.method.name == "baseline"}
+    )
+    own = baselines // settings if settings else 0
+    by_method: dict[str, list[dict[str, Any]]] = {}
+    for trial in plan.trials:
+        if trial.config.method.name != "baseline":
+            by_method.setdefault(trial.config.method.name, []).append(trial.config.columns())
+    for method, rows in by_method.items():
+        strength = _strength(rows)
+        if strength is None:
+            continue
+        curves: dict[tuple[str, ...], dict[float, int]] = {}
+        for row in rows:
+            if row[strength] is not None and row[strength] > 0:
+                swept = curves.setdefault(_key(row, strength), {})
+                swept[row[strength]] = swept.get(row[strength], 0) + 1
+        for strengths, seeds in sorted({(len(swept), min(swept.values())) for swept in curves.values()}):
+            yield _told(method, symbol(strength), strengths, seeds, own)
+
+
+def _strength(rows: Sequence[dict[str, Any]]) -> str | None:
+    """The hyperparameter with the most values above zero, as in `analysis.answer`."""
+    counts = {}
+    for name in HYPERPARAMETERS:
+        values = {row.get(name) for row in rows}
+        numbers = {value for value in values if isinstance(value, int | float) and not isinstance(value, bool)}
+        counts[name] = len({value for value in numbers if value > 0})
+    best = max(counts, key=lambda name: counts[name])
+    return best if counts[best] > 1 else None
+
+
+def _key(row: dict[str, Any], strength: str | None) -> tuple[str, ...]:
+    """What a curve's trials have in common."""
+    return tuple(f"{name}={value}" for name, value in sorted(row.items()) if name not in ("seed", "fold", strength))
+
+
+@functools.cache
+def _told(method: str, sign: str, strengths: int, seeds: int, baselines: int) -> str:
+    plain = f", {count(baselines, 'unregularised trial')}" if baselines else ""
+    what = f"{method}, {count(strengths, 'value')} of {sign} × {count(seeds, 'seed')}{plain}"
+    fallen = least_fallen(strengths, seeds, baselines)
+    if fallen is not None:
+        where = "the strongest" if fallen == 1 else f"the strongest {fallen}"
+        return f"{what}: that accuracy tips over can be decided where it falls at {where} or more of them (p < .05)"
+    more = range(1, _MOST_MORE + 1)
+    ways = []
+    for name, found in (
+        ("seed", next((n for n in more if least_fallen(strengths, seeds + n, baselines) is not None), None)),
+        ("strength", next((n for n in more if least_fallen(strengths + n, seeds, baselines) is not None), None)),
+    ):
+        if found is not None:
+            ways.append(f"{count(found, name)} more")
+    cure = f": {' or '.join(ways)} would" if ways else ""
+    return f"{what}: too few to decide whether accuracy tips over, wherever it falls{cure}"
