@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from analysis.groups import count
-from analysis.records import read_table
+from analysis.records import Scan, read_table
 from sweeps.plan import Plan, PlannedTrial
 from trainables.fingerprint import code_of
 
@@ -18,12 +18,15 @@ def code_now(trial: PlannedTrial) -> str | None:
     return code_of(type(trial.config.method), trial.config.model.model)
 
 
-def told_of_codes(plan: Plan, url: str) -> str:
-    """A line on recorded trials of the plan's methods and networks that other code than today's trained; "" for none.
-    The record has a trial."""
+def told_of_codes(plan: Plan, url: str, scan: Scan) -> str:
+    """A line on recorded trials of the plan's methods and networks that other code than today's trained, but for damaged
+    ones; "" for none."""
+    if not scan.statuses:
+        return ""
     now = {(trial.config.method.name, trial.config.model.model): trial for trial in plan.trials}
     others: dict[str, int] = {}
-    for row in read_table(url, "trials", ["method", "model", "code", "status"]).to_pylist():
+    columns = ["method", "model", "code", "status"]
+    for row in read_table(url, "trials", columns, without=scan.corrupted).to_pylist():
         trial = now.get((row["method"], row["model"]))
         if trial is not None and row["status"] != "failed" and row["code"] != code_now(trial):
             others[row["code"] or UNKNOWN] = others.get(row["code"] or UNKNOWN, 0) + 1

@@ -209,7 +209,7 @@ def _digits(value: float) -> str:
 
 def tell_of_codes(plan: Plan, url: str, scan: records.Scan, console: Console) -> None:
     """That a part of the record is of other code, if it is."""
-    line = told_of_codes(plan, url) if scan.statuses else ""
+    line = told_of_codes(plan, url, scan)
     if line:
         console.print(line, soft_wrap=True)
 

@@ -61,7 +61,20 @@ def test_nothing_is_said_of_todays_code_of_failures_and_of_other_networks(tmp_pa
     write(flags, plan, {0: "now"})
     write(flags, plan, {1: None}, status="failed")
     write(flags, plan, {2: None}, model="lenet5")
-    assert told_of_codes(plan, sweep_url(flags)) == ""
+    assert told_of_codes(plan, sweep_url(flags), records.scan(sweep_url(flags))) == ""
+    assert told_of_codes(plan, f"{tmp_path}/none", records.scan(f"{tmp_path}/none")) == ""
+
+
+def test_a_damaged_trial_is_passed_over(tmp_path: Path) -> None:
+    flags, plan = planned(tmp_path)
+    write(flags, plan, {0: None, 1: None})
+    victim = next(iter((tmp_path / "pilcro" / "trials").iterdir()))
+    victim.write_bytes(victim.read_bytes()[:-20])
+    number = 2 * len(plan.trials) // 3 - 1
+    scan = records.scan(sweep_url(flags))
+    assert told_of_codes(plan, sweep_url(flags), scan).startswith(
+        f"{number} recorded trials of this sweep by other code"
+    )
 
 
 def test_no_mean_is_of_two_codes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
