@@ -19,8 +19,8 @@ def code_now(trial: PlannedTrial) -> str | None:
 
 
 def told_of_codes(plan: Plan, url: str, scan: Scan) -> str:
-    """A line on recorded trials of the plan's methods and networks that other code than today's trained, but for damaged
-    ones; "" for none."""
+    """A line on recorded trials of the plan's methods and networks that other code than today's trained, "" for none;
+    damaged trials are passed over."""
     if not scan.statuses:
         return ""
     now = {(trial.config.method.name, trial.config.model.model): trial for trial in plan.trials}
