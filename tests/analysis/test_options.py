@@ -131,9 +131,10 @@ def test_report(mixed: Path, command: Command) -> None:
     assert (code, err) == (0, "")
     page = (mixed / "analysis" / "report.html").read_text()
     for kind in ("images=100", "images=128"):
-        assert f"Accuracy against total_variation:{kind}" in page
+        assert f"Accuracy against TV ({kind})" in page
         assert f"total variation of the landscape, {kind}: difference from the baseline" in page
-    assert "Accuracy against total_variation<" not in page
+    assert "Accuracy against TV<" not in page
+    assert "Accuracy against TV." not in page
 
 
 def test_paper(mixed: Path, command: Command) -> None:
