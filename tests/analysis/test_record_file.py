@@ -80,7 +80,7 @@ def test_the_file_is_named_and_its_trial_can_be_run_again(tmp_path: Path, record
         with pytest.raises(InputError) as raised:
             records.read_table(str(tmp_path), table, ["trial_id"])
         assert str(raised.value).startswith(
-            f"{file}: damaged (its checksum is of another content); run the sweep again"
+            f"{file}: damaged (its checksum is of another content); --skip-damaged leaves"
         )
     assert record(tmp_path, "a")
     assert records.scan(str(tmp_path)).statuses == {"a": "completed", "b": "completed"}
