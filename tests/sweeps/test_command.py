@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import pytest
 from ray.exceptions import RayActorError, RayTaskError
 
-from analysis import records
+from analysis import records, tables
 from sweeps import launch
 from sweeps.driver import lease, pending
 from sweeps.driver.address import address_to_join
@@ -121,7 +121,7 @@ class TestRefusedBeforeAnythingRuns:
         self, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         identity = record_failed(tmp_path)
-        monkeypatch.setattr(records, "SCHEMA_VERSION", 2)
+        monkeypatch.setattr(tables, "SCHEMA_VERSION", 2)
         assert run("--storage", str(tmp_path), "--alpha", "1") == 2
         line = one_line(capsys)
         assert identity in line

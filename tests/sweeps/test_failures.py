@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import pickle
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import cloudpickle
@@ -14,7 +14,7 @@ import pytest
 from ray.exceptions import RayActorError, RayTaskError
 from rich.console import Console
 
-from analysis import records
+from analysis import records, tables
 from sweeps.driver import progress
 from sweeps.driver.failures import cause, told
 from sweeps.driver.gauges import Gauges
@@ -86,9 +86,9 @@ def test_a_storage_that_fails_is_not(method: str, tmp_path: Path, monkeypatch: p
     assert starts(one) == (1 if method == "save" else 0)
 
 
-@pytest.mark.parametrize("method", ["_bytes", "put_file"])
+@pytest.mark.parametrize(("module", "method"), [(tables, "_bytes"), (records, "put_file")], ids=["read", "write"])
 def test_a_storage_that_fails_when_the_trial_has_ended_is_not(
-    method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    module: ModuleType, method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def harmed(*_: object) -> None:
         raise OSError("the token has expired")
@@ -98,7 +98,7 @@ def test_a_storage_that_fails_when_the_trial_has_ended_is_not(
     while step["epoch"] < step["epochs"] - 1:
         step = one.step()
     with monkeypatch.context() as failing:
-        failing.setattr(records, method, harmed)
+        failing.setattr(module, method, harmed)
         with pytest.raises(StorageFailure, match="the token has expired"):
             one.step()
     assert not (tmp_path / "s" / "trials").exists()
