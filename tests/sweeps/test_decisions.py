@@ -26,7 +26,6 @@ from sweeps.top_gap import TopGapSweep
         (3, 9, 0, None),
         # 1/7, and 1 / C(7, 2) = 1/21
         (7, 1, 0, 2),
-        (20, 1, 0, 2),
         (21, 1, 0, 1),
         (2000, 3, 3, 1),
         (2, 1, 0, None),
