@@ -108,10 +108,11 @@ class _Logistic:
         _, _, k, middle = self.parameters
         return float(middle + math.log(part / (1 - part)) / k)
 
-    def profile(self, lowest: float, highest: float, inside: tuple[float, float]) -> list[float]:
+    def profile(self, y: Floats, lowest: float, highest: float, inside: tuple[float, float]) -> list[float]:
         """Ends of the 95% profile-likelihood interval of t80 within the sweep, linear loss, F(1, n − 4); no nearer than
         those of `inside`, which the interval is to contain anyway."""
         assert self.parameters is not None
+        self.y = y
         high, low, k, middle = (float(value) for value in self.parameters)
         full = self._best(
             [(high, low, k, middle), *((high, low, k, middle) for k in _STEEPNESS)], self._curve, "linear"
@@ -171,8 +172,18 @@ def noise_scale(x: Floats, y: Floats, group: NDArray[np.int64]) -> float:
 
 def _noise(x: Floats, y: Floats, group: NDArray[np.int64]) -> float:
     """MADσ of the differences of successive strengths within a seed: 1.4826 times their median absolute deviation."""
-    steps = np.concatenate([np.diff(y[group == one][np.argsort(x[group == one])]) for one in np.unique(group)])
+    if is_scattered(x):
+        group = np.zeros(len(x), int)
+    steps = np.concatenate(
+        [np.diff(y[group == one][np.argsort(x[group == one], kind="stable")]) for one in np.unique(group)]
+    )
     return float(1.4826 * np.median(np.abs(steps - np.median(steps)))) if len(steps) else 0.0
+
+
+def is_scattered(x: Floats) -> bool:
+    """Whether most strengths have one trial, as after a search: then seeds are spread over strengths, not crossed with
+    them, and what two trials differ in is told by neighbouring strengths, not by those of one seed."""
+    return bool(np.median(np.unique(x, return_counts=True)[1]) < 2)
 
 
 def medians_of(y: Floats, at: NDArray[np.int64]) -> Floats:
@@ -236,9 +247,13 @@ def _bootstrap(
 ) -> list[float]:
     """2.5% and 97.5% of where falling isotonic curves through resampled trials cross the share of the plateau."""
     at = np.searchsorted(swept, x)
-    found = []
+    begins, number = (
+        np.repeat(part, np.bincount(at)[np.unique(at)])
+        for part in np.unique(at, return_index=True, return_counts=True)[1:]
+    )
+    scattered, found = is_scattered(x), []
     for _ in range(BOOTSTRAPS):
-        rows = rng.integers(0, len(x), len(x))
+        rows = begins + rng.integers(0, number) if scattered else rng.integers(0, len(x), len(x))
         found.append(_isotonic_crossing(swept, at[rows], y[rows], np.ones(len(rows)), share * plateau))
     return [float(value) for value in np.quantile(found, [0.025, 0.975])]
 
