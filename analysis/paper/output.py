@@ -9,8 +9,9 @@ from analysis.figures import files
 from analysis.groups import count, out_folder
 from analysis.paper.figures import FIGURES, draw, missing
 from analysis.paper.items import ITEMS
+from analysis.paper.ours import _Ours
 from analysis.paper.printed import claims
-from analysis.paper.verdicts import Table, _check, _Ours, rows_of, summary
+from analysis.paper.verdicts import Table, _check, rows_of, summary
 from analysis.records import Sweep, write_file
 from analysis.results import parquet
 

@@ -9,8 +9,9 @@ from typing import Any
 
 from analysis.figures import axis_name
 from analysis.paper.figures import FIGURES, draw, missing
-from analysis.paper.verdicts import Line, summary
+from analysis.paper.lines import Line
 from analysis.paper.verdicts import Table as PaperTable
+from analysis.paper.verdicts import summary
 from analysis.records import Sweep
 from analysis.report.cells import _behind, _distinct, _number, _some, _Source, _spanned, _text
 from analysis.report.page import Block, Cell, Column, Figure, Section, Subsection, Table, Text

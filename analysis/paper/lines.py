@@ -1,0 +1,33 @@
+"""A line of a paper's table: what is printed beside what a record has, and the verdict."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Judgement = Literal["agrees", "differs", "too wide to tell", "not comparable", "computed"]
+SIGNIFICANCE = 0.05
+
+
+@dataclass(frozen=True)
+class Line:
+    """A number of the paper, or something it says, beside ours. nan: there is none, `why` says the reason."""
+
+    row: str
+    column: str
+    paper: str
+    """As printed, with its deviation; or the statement."""
+    value: float
+    unit: str
+    setting: str
+    """Which trials of ours, where several settings of the record are candidates."""
+    n: int
+    ours: float
+    low: float
+    high: float
+    difference: float
+    order: str
+    """What the paper's order of this number and the one it compares it with comes to in ours."""
+    order_p: float
+    verdict: Judgement | Literal[""]
+    why: str
