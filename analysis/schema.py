@@ -88,6 +88,7 @@ TABLES: dict[str, pa.Schema] = {
             "sweep": pa.string(),
             "method": pa.string(),
             "dataset": pa.string(),
+            "declared": pa.string(),  # the paper's data set that a folder or Parquet set is said to be
             "model": pa.string(),
             "width": pa.int64(),
             "pretrained": pa.bool_(),  # true: it began with ImageNet's weights; else null

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+Finding = Literal["holds", "does not hold", "the opposite holds", "not shown", "too few models to tell"]
+"""What comes of an order or a trend in ours, also where the verdict is that it is not comparable."""
 Judgement = Literal["agrees", "differs", "too wide to tell", "not comparable", "computed"]
 SIGNIFICANCE = 0.05
 
@@ -31,3 +33,6 @@ class Line:
     order_p: float
     verdict: Judgement | Literal[""]
     why: str
+    declared: str = ""
+    """That the data are the paper's because somebody has said so; it is told in `why`."""
+    finding: Finding | Literal[""] = ""

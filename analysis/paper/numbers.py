@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 
 from analysis.comparisons import compare
-from analysis.groups import Group, Quantity, Row, label, replicate, training
+from analysis.groups import Group, Quantity, Row, Value, label, replicate, training
 from analysis.lazily import lazily
 from analysis.multiplicity import adjust
 from analysis.paper.lines import SIGNIFICANCE, Judgement, Line
 from analysis.paper.ours import _Ours
 from analysis.paper.printed import Claim, claims
+from analysis.paper.protocol import _unlike_measured, told_of_declared
 from analysis.theorems import theorem_quantities
 
 stats = lazily("scipy.stats")
@@ -33,8 +34,8 @@ def _comparable(one: Row, other: Row, settings: Collection[str]) -> bool:
     return first == second and (one["method"] != other["method"] or one.get("code.method") == other.get("code.method"))
 
 
-def _by_run(group: Group, values: dict[str, float]) -> dict[Run, float]:
-    return {replicate(row): values[row["trial_id"]] for row in group.trials if row["trial_id"] in values}
+def _by_run(group: Group, values: Mapping[str, Value]) -> dict[Run, float]:
+    return {replicate(row): values[row["trial_id"]].value for row in group.trials if row["trial_id"] in values}
 
 
 def _scaled(values: dict[Run, float], claim: Claim, scale: float, shift: float) -> dict[Run, float]:
@@ -97,29 +98,38 @@ def _quality(own: Mapping[Run, float], claim: Claim) -> float:
 
 def _numbers(ours: _Ours, table: str) -> list[Line]:
     """The numbers of a table of which the record has something."""
-    drafts: list[tuple[Claim, str, list[str], dict[Run, float], _Order]] = []
+    drafts: list[tuple[Claim, str, list[str], dict[Run, float], _Order, str]] = []
     for claim in claims():
         if claim.table != table or not claim.quantity or not claim.settings:
             continue
         for quantity, scale, shift, level in ours.quantity(claim.quantity):
             found = []
             for group, unlike in ours.closest(claim):
-                own = _scaled(_by_run(group, ours.values(quantity)), claim, scale, shift)
+                values = ours.values(quantity)
+                own = _scaled(_by_run(group, values), claim, scale, shift)
                 if own:
-                    found.append((group, [*unlike, level] if level else unlike, own))
+                    first = next(row for row in group.trials if row["trial_id"] in values)
+                    measured = _unlike_measured(first, claim, values[first["trial_id"]].n)
+                    found.append((group, [*unlike, *([level] if level else []), *measured], own))
+                else:
+                    ours.pass_over(group, f"no value of {claim.quantity}")
             if _BEST in claim.note and found:
-                found = [max(found, key=lambda it: _quality(it[-1], claim))]
+                best = max(found, key=lambda it: _quality(it[-1], claim))
+                for group, _, _ in found:
+                    ours.pass_over(group, f"another is the {_BEST}")
+                found = [best]
             for group, unlike, own in found:
+                ours.take(group)
                 order = _order(claim, own, group, ours, quantity) if claim.against else _Order("", math.nan)
                 setting = ", ".join(part for part in (_setting(group, claim), quantity.with_options) if part)
-                drafts.append((claim, setting, unlike, own, order))
+                drafts.append((claim, setting, unlike, own, order, told_of_declared(group.trials[0], claim)))
     # a family of tests is what the verdicts rest on; those of another protocol are one of their own
     adjusted = np.full(len(drafts), math.nan)
     for comparable in (True, False):
         own_family = [index for index, draft in enumerate(drafts) if (not draft[2]) == comparable]
-        adjusted[own_family] = adjust([drafts[index][-1].p_value for index in own_family])
+        adjusted[own_family] = adjust([drafts[index][4].p_value for index in own_family])
     lines = []
-    for (claim, setting, unlike, own, order), p_value in zip(drafts, adjusted, strict=True):
+    for (claim, setting, unlike, own, order, declared), p_value in zip(drafts, adjusted, strict=True):
         mean, low, high = _interval(list(own.values()))
         holds = p_value < SIGNIFICANCE
         effect, what = _effect(claim)
@@ -161,6 +171,8 @@ def _numbers(ours: _Ours, table: str) -> list[Line]:
                 float(p_value),
                 verdict,
                 why,
+                declared,
+                "" if math.isnan(p_value) else "holds" if holds else "not shown",
             )
         )
     return lines

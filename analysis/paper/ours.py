@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Any
 
 from analysis.groups import (
     Group,
     Quantity,
     Row,
+    Value,
     by_options,
     check_finished,
     check_rows,
@@ -17,6 +19,8 @@ from analysis.groups import (
     quantities,
     values_of,
 )
+from analysis.paper.choice import Profiles, _by_layer
+from analysis.paper.declared import declared
 from analysis.paper.items import METHODS
 from analysis.paper.printed import Claim
 from analysis.paper.protocol import _LEVEL_ROUNDED, _configuration, _same, _unlike
@@ -32,11 +36,17 @@ class _Ours:
 
     def __init__(self, sweep: Sweep, reference_below: float | None = None) -> None:
         check_finished(sweep)
+        sweep = declared(sweep)
         self.sweep, self.reference_below = sweep, reference_below
         self.rows = [row for row in sweep.settings.to_pylist() if row["status"] != "failed"]
         check_rows(self.rows)
         self.known = quantities(sweep)
-        self._values: dict[Quantity, dict[str, float]] = {}
+        self.taken: set[str] = set()
+        """The trials that a line of a table is about."""
+        self.passed: dict[str, str] = {}
+        """Why other trials, of settings that a claim could have taken, are in none."""
+        self._values: dict[Quantity, dict[str, Value]] = {}
+        self._layers: dict[str, Profiles] = {}
         self._groups: dict[tuple[tuple[str, Any], ...], list[Group]] = {}
 
     def quantity(self, name: str) -> list[tuple[Quantity, float, float, str]]:
@@ -44,7 +54,8 @@ class _Ours:
         and in what it is unlike.
 
         "error" is 1 − top1; "metric#0" is measured at initialisation. Levels match within 2%, since printed ones are
-        rounded (8/255 as 0.0314); at another level than the paper's a quantity is not comparable.
+        rounded (8/255 as 0.0314); at another level than the paper's, or by an attack of another number of steps or
+        queries, a quantity is not comparable.
         """
         if name == "error":
             return [] if "top1" not in self.known else [(self.known["top1"], -1.0, 1.0, "")]
@@ -56,18 +67,31 @@ class _Ours:
             return [(quantity, 1.0, 0.0, "") for quantity in by_options(self.sweep, initial)]
         if not level:
             return [(quantity, 1.0, 0.0, "") for quantity in self.known.values() if quantity.stem == name]
-        same = [
-            quantity
-            for quantity in self.known.values()
-            if quantity.measured
-            and stem == f"{quantity.metric}{f':{quantity.component}' if quantity.component else ''}"
-        ]
+        same, unlike = self._of_steps(stem)
         exact = [it for it in same if it.at is not None and math.isclose(it.at, float(level), rel_tol=_LEVEL_ROUNDED)]
         if exact:
-            return [(quantity, 1.0, 0.0, "") for quantity in exact]
+            return [(quantity, 1.0, 0.0, unlike) for quantity in exact]
         at = same[0].at if same else None
-        unlike = f"level is {'not recorded' if at is None else f'{at:.4g}'} (paper: {level})"
+        told = f"level is {'not recorded' if at is None else f'{at:.4g}'} (paper: {level})"
+        unlike = "; ".join(part for part in (unlike, told) if part)
         return [(quantity, 1.0, 0.0, unlike) for quantity in same if quantity.at == at]
+
+    def _of_steps(self, stem: str) -> tuple[list[Quantity], str]:
+        """The quantities of an attack, "robust_accuracy:pgd40", at every level; of the nearest number of steps or
+        queries where the record has not the paper's, and that it is another."""
+        name, number = re.fullmatch(r"(.*?)(\d*)", stem).groups()  # type: ignore[union-attr]
+        found: dict[int, list[Quantity]] = {}
+        for quantity in self.known.values():
+            own = f"{quantity.metric}:{quantity.component}" if quantity.component else quantity.metric
+            match = re.fullmatch(re.escape(name) + (r"(\d+)" if number else "()"), own)
+            if match and quantity.measured:
+                found.setdefault(int(match[1] or 0), []).append(quantity)
+        if not found:
+            return [], ""
+        wanted = int(number or 0)
+        nearest = min(found, key=lambda it: (abs(it - wanted), it))
+        what = "queries" if name.endswith("square") else "steps"
+        return found[nearest], "" if nearest == wanted else f"{nearest} {what} (paper: {wanted})"
 
     def limit(self, table: str) -> float | None:
         """Of the paper's rule for a table; None: the default of `paper_threshold`."""
@@ -78,11 +102,18 @@ class _Ours:
         method = METHODS[table.partition("-")[0]]
         return any(row["method"] == method for row in self.rows)
 
-    def values(self, quantity: Quantity) -> dict[str, float]:
+    def values(self, quantity: Quantity) -> dict[str, Value]:
+        """By trial, those that are finite."""
         if quantity not in self._values:
-            found = {trial: value.value for trial, value in values_of(self.sweep, quantity).items()}
-            self._values[quantity] = {trial: value for trial, value in found.items() if math.isfinite(value)}
+            found = values_of(self.sweep, quantity)
+            self._values[quantity] = {trial: value for trial, value in found.items() if math.isfinite(value.value)}
         return self._values[quantity]
+
+    def by_layer(self, metric: str) -> Profiles:
+        """Values of a measurement by trial, epoch and layer."""
+        if metric not in self._layers:
+            self._layers[metric] = _by_layer(self.sweep, self.rows, metric)
+        return self._layers[metric]
 
     def candidates(self, settings: dict[str, Any]) -> list[Group]:
         """The settings of the record that a claim's settings leave open, each with its seeds."""
@@ -105,4 +136,14 @@ class _Ours:
         """The settings that are least unlike the paper's, and in what."""
         found = [(group, _unlike(group.trials[0], claim)) for group in self.candidates(claim.settings)]
         least = min((len(unlike) for _, unlike in found), default=0)
+        for group, unlike in found:
+            if len(unlike) > least:
+                self.pass_over(group, f"another is more like the paper's: {'; '.join(unlike)}")
         return [(group, unlike) for group, unlike in found if len(unlike) == least]
+
+    def take(self, group: Group) -> None:
+        self.taken.update(row["trial_id"] for row in group.trials)
+
+    def pass_over(self, group: Group, why: str) -> None:
+        for row in group.trials:
+            self.passed.setdefault(row["trial_id"], why)

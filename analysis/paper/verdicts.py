@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
@@ -12,8 +12,9 @@ from analysis.command_line import InputError
 from analysis.paper.items import ITEMS, Item
 from analysis.paper.lines import Line
 from analysis.paper.numbers import _computed, _numbers
+from analysis.paper.orders import _orders
 from analysis.paper.ours import _Ours
-from analysis.paper.printed import Claim, Trend, claims, trends
+from analysis.paper.printed import Said, claims, orders, trends
 from analysis.paper.statements import _statements
 from analysis.records import Sweep
 from analysis.results import arrow
@@ -47,8 +48,10 @@ def _check(ours: _Ours, table: str) -> Table:
     item = ITEMS[table]
     computed = _computed(table)
     checkable = [claim for claim in claims() if claim.table == table and claim.quantity and claim.settings]
-    told = [trend for trend in trends() if trend.table == table]
-    lines = [*_numbers(ours, table), *_statements(ours, table), *computed]
+    told: list[Said] = [said for said in (*trends(), *orders()) if said.table == table]
+    found = [*_numbers(ours, table), *_statements(ours, table), *_orders(ours, table), *computed]
+    # what is comparable because somebody has said so is not told without it
+    lines = [replace(line, why="; ".join(part for part in (line.why, line.declared) if part)) for line in found]
     why = ""
     if not lines and (checkable or told):
         why = _lacking(ours, [*checkable, *told])
@@ -57,7 +60,7 @@ def _check(ours: _Ours, table: str) -> Table:
     return Table(item, lines, len(checkable) + len(told) + len(computed), why)
 
 
-def _lacking(ours: _Ours, wanted: Sequence[Claim | Trend]) -> str:
+def _lacking(ours: _Ours, wanted: Sequence[Said]) -> str:
     if not any(ours.candidates(entry.settings) for entry in wanted):
         some = wanted[-1].settings
         return f"no trial with {', '.join(f'{name}={value}' for name, value in some.items())}"
