@@ -140,6 +140,9 @@ def _why_no_pair(ours: _Ours, those: Sequence[Order]) -> str:
                 lacking.setdefault(name, {})[_shown(value)] = None
     if lacking:
         return "no trial with " + ", or ".join(f"{name}={' or '.join(values)}" for name, values in lacking.items())
+    known = {it.protocol["dataset"] for it in those}
+    if not any(_same("dataset", row["declared"] or row["dataset"], name) for row in ours.rows for name in known):
+        return f"of {_few(sorted(known))}, and the record is more like another of the paper's data sets"
     quantities = " and ".join(sorted({name for it in those for name in (it.quantity, it.than_quantity) if name}))
     along = next((it.along for it in those if it.along), "")
     return f"no trials of it with {quantities}" + (f" and more than one {along}" if along else " in pairs of a seed")
