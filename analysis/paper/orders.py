@@ -90,7 +90,10 @@ def _line(draft: _Draft, p_value: float, opposite_p: float) -> Line:
     if draft.unlike:
         return Line(**{**columns, "verdict": "not comparable", "why": "; ".join(draft.unlike)})
     verdict = {"holds": "agrees", "not shown": "too wide to tell"}.get(finding, "differs")
-    return Line(**{**columns, "verdict": verdict, "why": "not shown: add --seeds" if finding == "not shown" else told})
+    why = "not shown: add --seeds" if finding == "not shown" else f"what the paper says {finding}"
+    if finding == "the opposite holds":
+        why = "the opposite of what the paper says holds"
+    return Line(**{**columns, "verdict": verdict, "why": why})
 
 
 def _values(ours: _Ours, quantity: str, trials: Sequence[Row]) -> Layers:

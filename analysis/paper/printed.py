@@ -228,6 +228,6 @@ def check_declared(name: str, dataset: str, classes: int | None = None) -> None:
         raise InputError(f"as: {name!r}, allowed are {', '.join(data_sets())}")
     if not dataset.startswith(("folder:", "parquet:")):
         if dataset != name:
-            raise InputError(f"as: {name}, allowed is none for {dataset}, which is known to be no other")
+            raise InputError(f"as: {name}, allowed is none for {dataset}, which is known to be that")
     elif classes is not None and classes != CLASSES[name]:
         raise InputError(f"as: {name}, allowed are data sets of {CLASSES[name]} classes; {dataset} has {classes}")

@@ -79,12 +79,22 @@ def _unlike_training(row: Row, claim: Said) -> list[str]:
         ours = row.get(name)
         if ours is None and name == "labels":
             ours = "real"
+        if name in ("data.image_size", "data.evaluation_size"):
+            ours = _size(row, name)
         # a record from before there was such a choice
         if ours is None or _is_as(ours, theirs):
             continue
         paper = "above 0" if theirs == ">0" else theirs
         found.append(f"{short(name)} is {_shown(ours)} (paper: {paper})")
     return found
+
+
+def _size(row: Row, name: str) -> Any:
+    """Pixels a side of a trial's images; None: not known, as they are a folder's own."""
+    ours = row.get(name)
+    if ours in (None, "none") and name == "data.evaluation_size" and name in row:
+        ours = row.get("data.image_size")
+    return _WHOLE_SIZE.get(_short(_data_set(row) or "")) if ours in (None, "none") and name in row else ours
 
 
 def _is_as(ours: Any, theirs: str) -> bool:
@@ -105,6 +115,8 @@ _OWN_SIZE = {
     **dict.fromkeys(("mnist", "mnist-tasks", "fashion-mnist", "kmnist"), 28),
     **dict.fromkeys(("cifar10", "cifar100"), 32),
 }
+# of those that have no size of their own what they are resized to where nobody says otherwise
+_WHOLE_SIZE = {"imagenette": 320, "oxford-pets": 224, "imagenet": 224}
 _RESIZED = {("loco", "fashion-mnist"): 32}
 _LARGE = 224
 

@@ -10,7 +10,7 @@ What the text may call besides:
     {{ quote("20 runs for each") }}   words of the paper of this folder's method; a test looks for them in its text
     {{ was("0.018") }}                what the page said before it was corrected
     {% call so(condition) %}falls first{% endcall %}     words that follow from the record; where they do not, an error
-    {{ finding("deform-4", "are more stable", "max-pool") }}  what `python -m analysis.paper` finds of a statement, with p
+    {{ finding("deform-4", "are more stable", "max-pool") }}  what `python -m analysis.paper` finds of it, with p
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -13,6 +14,18 @@ from analysis.symbols import symbol
 from sweeps.plan import Plan
 
 _MOST_MORE = 6
+
+
+def told_of_seeds(plan: Plan) -> Iterator[str]:
+    """That settings that are trained once have no interval, if some are."""
+    trials = Counter(trial.setting for trial in plan.trials)
+    once = sum(number == 1 for number in trials.values())
+    if once:
+        which = "each setting is" if once == len(trials) else f"{count(once, 'setting')} of {len(trials)} are"
+        yield (
+            f"{which} trained once, which gives no interval: no number that training decides can agree with a paper's; "
+            "--seeds 5 gives one"
+        )
 
 
 def told_of_decisions(plan: Plan) -> Iterator[str]:
