@@ -110,7 +110,7 @@ def _numbers(ours: _Ours, table: str) -> list[Line]:
                 if own:
                     first = next(row for row in group.trials if row["trial_id"] in values)
                     measured = _unlike_measured(first, claim, values[first["trial_id"]].n)
-                    found.append((group, [*unlike, *([level] if level else []), *measured], own))
+                    found.append((group, list(dict.fromkeys([*unlike, *([level] if level else []), *measured])), own))
                 else:
                     ours.pass_over(group, f"no value of {claim.quantity}")
             if _BEST in claim.note and found:

@@ -90,8 +90,11 @@ class _Ours:
             return [], ""
         wanted = int(number or 0)
         nearest = min(found, key=lambda it: (abs(it - wanted), it))
-        what = "queries" if name.endswith("square") else "steps"
-        return found[nearest], "" if nearest == wanted else f"{nearest} {what} (paper: {wanted})"
+        if nearest == wanted:
+            return found[nearest], ""
+        # queries are an option of the metric, too
+        what = f"measured with queries={nearest}" if name.endswith("square") else f"{nearest} steps"
+        return found[nearest], f"{what} (paper: {wanted})"
 
     def limit(self, table: str) -> float | None:
         """Of the paper's rule for a table; None: the default of `paper_threshold`."""

@@ -9,11 +9,12 @@ from typing import Any, Literal
 import pyarrow as pa
 
 from analysis.groups import Row, count, differing, grouped
-from analysis.paper.items import METHODS
+from analysis.paper.items import ITEMS, METHODS
 from analysis.paper.ours import _Ours
 from analysis.paper.printed import Claim, Order, Said, Trend, claims, orders, trends
 from analysis.paper.protocol import _configuration, _same, _shown
-from analysis.paper.verdicts import Table
+from analysis.paper.verdicts import Table, _check
+from analysis.records import Sweep
 from analysis.results import arrow
 
 _MOST_NAMED = 3
@@ -40,6 +41,13 @@ def unmatched(ours: _Ours, tables: Sequence[Table]) -> list[Unmatched]:
     """After these tables have been checked: the settings that none of their lines is about, and the numbers and
     statements that have no line."""
     return [*_settings(ours, [table.item.id for table in tables]), *_numbers(ours, tables)]
+
+
+def checked(sweep: Sweep) -> tuple[list[Table], list[Unmatched]]:
+    """Every table of the papers whose methods the sweep has, beside ours, and what is in none of them."""
+    ours = _Ours(sweep)
+    tables = [_check(ours, table) for table in ITEMS if ours.is_of(table)]
+    return tables, unmatched(ours, tables)
 
 
 def _settings(ours: _Ours, tables: Sequence[str]) -> list[Unmatched]:

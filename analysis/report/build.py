@@ -12,7 +12,7 @@ from analysis.comparisons import comparisons
 from analysis.correlations import OF_THE_TASK, Until, correlations
 from analysis.groups import about_folds, check_strength, count, quantities, replicates, telling
 from analysis.paper.items import METHODS
-from analysis.paper.verdicts import check_all
+from analysis.paper.unmatched import checked
 from analysis.records import Sweep
 from analysis.report.cells import _distinct, _Source
 from analysis.report.costs import _epochs, _pareto
@@ -89,7 +89,7 @@ def report(sweep: Sweep, *, strength: str | None = None, seed: int = 0) -> str:
         attempt(f"Correlations with {symbol(result.strength)}", functools.partial(correlated, result))
     attempt("Curves and fronts", bought)
     if any(row["method"] in METHODS.values() for row in rows):
-        attempt("The papers", lambda: _papers(source, check_all(sweep)))
+        attempt("The papers", lambda: _papers(source, *checked(sweep)))
     sections += [_status(rows, columns), _run(source, rows)]
 
     nothing = [] if regular else [Text("Only unregularised trials are recorded: there is nothing that could tip.")]

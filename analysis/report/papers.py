@@ -10,6 +10,7 @@ from typing import Any
 from analysis.figures import axis_name
 from analysis.paper.figures import FIGURES, draw, missing
 from analysis.paper.lines import Line
+from analysis.paper.unmatched import Unmatched
 from analysis.paper.verdicts import Table as PaperTable
 from analysis.paper.verdicts import summary
 from analysis.records import Sweep
@@ -18,7 +19,7 @@ from analysis.report.page import Block, Cell, Column, Figure, Section, Subsectio
 from analysis.report.tables import fitted
 
 
-def _papers(source: _Source, tables: Sequence[PaperTable]) -> Section | None:
+def _papers(source: _Source, tables: Sequence[PaperTable], left: Sequence[Unmatched]) -> Section | None:
     blocks: list[Block | Subsection] = []
     others: list[Block] = []
     drawable = [
@@ -44,6 +45,7 @@ def _papers(source: _Source, tables: Sequence[PaperTable]) -> Section | None:
         ]
         columns = (Column("ID"), Column("table or figure"), Column("needs"), Column("what is missing"))
         blocks.append(Table("What this sweep has nothing of", columns, rows, collapsed=True))
+    blocks += [_left(kind, left) for kind in ("setting", "number") if any(it.kind == kind for it in left)]
     if not blocks:
         return None
     counts = Counter(line.verdict or "not judged" for table in tables for line in table.lines)
@@ -51,9 +53,26 @@ def _papers(source: _Source, tables: Sequence[PaperTable]) -> Section | None:
         blocks.insert(0, Text(f"In all, {', '.join(f'{n} {verdict}' for verdict, n in sorted(counts.items()))}."))
     intro = (
         "The papers' numbers beside ours. agrees: the paper's value lies in our 95% interval over seeds, or the order "
-        "of settings that it claims holds (p < .05, Holm); not comparable: data, network or protocol differ."
+        "of settings that it claims holds (p < .05, Holm); not comparable: data, network, training or measuring differ."
     )
     return Section("Beside the papers", blocks, intro)
+
+
+def _left(kind: str, left: Sequence[Unmatched]) -> Table:
+    """The settings, or the numbers and statements, that are in no line, by reason."""
+    own = [entry for entry in left if entry.kind == kind]
+    number = sum(len(entry.names) for entry in own)
+    rows: list[Sequence[Any]] = []
+    for entry in own:
+        cells = [str(entry), Cell(str(len(entry.names)), len(entry.names))]
+        rows.append([entry.table or "several", *cells] if kind == "number" else cells)
+    if kind == "setting":
+        caption = f"Settings of this sweep that no number of the papers is about: {number}"
+        columns = [Column("settings, and why"), Column("how many", "number")]
+    else:
+        caption = f"Numbers and statements of the papers that no trial matches: {number}"
+        columns = [Column("table"), Column("numbers and statements, and why"), Column("how many", "number")]
+    return Table(caption, columns, rows, collapsed=True)
 
 
 def _lacking(sweep: Sweep, table: PaperTable) -> str:
