@@ -145,7 +145,8 @@ def orders() -> tuple[Order, ...]:
     for row in _read("orders.csv"):
         columns = ("settings", "than")
         for settings, than in itertools.product(*(_alternatives(row[name]) for name in columns)):
-            found.append(Order(**{**row, "settings": settings, "than": than, "protocol": _typed(row["protocol"])}))
+            typed: dict[str, Any] = {"settings": settings, "than": than, "protocol": _typed(row["protocol"])}
+            found.append(Order(**{**row, **typed}))
     return tuple(found)
 
 
@@ -153,6 +154,11 @@ def _alternatives(words: str) -> list[dict[str, Any]]:
     pairs = [word.partition("=") for word in words.split()]
     choices = [[f"{name}={value}" for value in values.split("|")] for name, _, values in pairs]
     return [_typed(" ".join(chosen)) for chosen in itertools.product(*choices)]
+
+
+def everything_said() -> tuple[Said, ...]:
+    """Numbers, and statements of strengths and of layers."""
+    return (*claims(), *trends(), *orders())
 
 
 @functools.cache

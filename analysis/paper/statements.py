@@ -106,7 +106,7 @@ def _tips(ours: _Ours, trend: Trend, points: TippingPoints | None, problem: str)
             lines.append(_draft(trend, curve.group, verdict="not comparable", why=curve.reason))
             continue
         where = f"{located(curve.fit, trend.strength) or curve.fit.status}; {_rule(curve.rule)}"
-        numbers = {"ours": curve.fit.log10_strength, "low": curve.fit.low, "high": curve.fit.high}
+        numbers: dict[str, Any] = {"ours": curve.fit.log10_strength, "low": curve.fit.low, "high": curve.fit.high}
         lines.append(_draft(trend, curve.group, **numbers, order=where, order_p=curve.fit.p_value))
     return lines
 

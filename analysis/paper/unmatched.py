@@ -11,7 +11,7 @@ import pyarrow as pa
 from analysis.groups import Row, count, differing, grouped
 from analysis.paper.items import ITEMS, METHODS
 from analysis.paper.ours import _Ours
-from analysis.paper.printed import Claim, Order, Said, Trend, claims, orders, trends
+from analysis.paper.printed import Claim, Order, Said, Trend, claims, everything_said, orders, trends
 from analysis.paper.protocol import _configuration, _same, _shown
 from analysis.paper.verdicts import Table, _check
 from analysis.records import Sweep
@@ -52,7 +52,7 @@ def checked(sweep: Sweep) -> tuple[list[Table], list[Unmatched]]:
 
 def _settings(ours: _Ours, tables: Sequence[str]) -> list[Unmatched]:
     papers = list(dict.fromkeys(table.partition("-")[0] for table in tables))
-    said = [it for it in (*claims(), *trends(), *orders()) if it.table in tables and it.settings and it.quantity]
+    said = [it for it in everything_said() if it.table in tables and it.settings and it.quantity]
     left = [row for row in ours.rows if row["trial_id"] not in ours.taken]
     by_reason: dict[str, list[str]] = {}
     for group in grouped(left, differing(ours.rows)):

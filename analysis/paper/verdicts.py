@@ -14,7 +14,7 @@ from analysis.paper.lines import Line
 from analysis.paper.numbers import _computed, _numbers
 from analysis.paper.orders import _orders
 from analysis.paper.ours import _Ours
-from analysis.paper.printed import Said, claims, orders, trends
+from analysis.paper.printed import Claim, Said, claims, everything_said
 from analysis.paper.statements import _statements
 from analysis.records import Sweep
 from analysis.results import arrow
@@ -48,7 +48,7 @@ def _check(ours: _Ours, table: str) -> Table:
     item = ITEMS[table]
     computed = _computed(table)
     checkable = [claim for claim in claims() if claim.table == table and claim.quantity and claim.settings]
-    told: list[Said] = [said for said in (*trends(), *orders()) if said.table == table]
+    told = [said for said in everything_said() if said.table == table and not isinstance(said, Claim)]
     found = [*_numbers(ours, table), *_statements(ours, table), *_orders(ours, table), *computed]
     # what is comparable because somebody has said so is not told without it
     lines = [replace(line, why="; ".join(part for part in (line.why, line.declared) if part)) for line in found]

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from analysis.paper.items import METHODS
-from analysis.paper.printed import Said, claims, orders, trends
+from analysis.paper.printed import Said, everything_said
 from analysis.paper.protocol import _same, _unlike, _unlike_measured
 from analysis.schema import TABLES
 from analysis.settings import settings_of
@@ -75,7 +75,7 @@ def deviations(script: str, flags: SweepFlags) -> tuple[int, set[str]]:
     """Against how many numbers and statements a preset is held, and in what it deviates."""
     rows = planned(flags)
     held, found = 0, set()
-    for said in (*claims(), *trends(), *orders()):
+    for said in everything_said():
         if said.paper != PAPERS[script] or not said.settings or not said.quantity:
             continue
         own = [row for row in rows if about(row, said)]
