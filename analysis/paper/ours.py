@@ -83,9 +83,10 @@ class _Ours:
         found: dict[int, list[Quantity]] = {}
         for quantity in self.known.values():
             own = f"{quantity.metric}:{quantity.component}" if quantity.component else quantity.metric
-            match = re.fullmatch(re.escape(name) + (r"(\d+)" if number else "()"), own)
+            match = re.fullmatch(re.escape(name) + (r"(\d*)" if number else "()"), own)
             if match and quantity.measured:
-                found.setdefault(int(match[1] or 0), []).append(quantity)
+                # older records have the queries of Square in its options alone
+                found.setdefault(int(match[1] or number or 0), []).append(quantity)
         if not found:
             return [], ""
         wanted = int(number or 0)

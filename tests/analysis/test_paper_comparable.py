@@ -53,6 +53,8 @@ def line_of(path: Path, table: str, column: str, row: str = "") -> paper.Line:
     [
         ("square5000", "Square Attack", {}, ""),
         ("square500", "Square Attack", {"queries": 500}, "measured with queries=500 (paper: 5000)"),
+        ("square", "Square Attack", {}, ""),  # as older records have it
+        ("square", "Square Attack", {"queries": 500}, "measured with queries=500 (paper: 5000)"),
         ("square5000", "Square Attack", {"restarts": 3}, "measured with restarts=3 (paper: 1)"),
         ("square5000", "Square Attack", {"images": 100}, "measured with images=100 (paper: all)"),
         ("square5000", "Square Attack", {"step_size": "eps/4"}, ""),  # Square has no steps
