@@ -11,8 +11,10 @@ is known instead. Every number in it is computed from the record; what cannot be
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -34,12 +36,22 @@ from analysis.groups import (
     telling,
     values_of,
 )
-from analysis.holding import MOST_MORE, Held, held_up_to, seeds_to_decide, strengths_to_decide
+from analysis.holding import (
+    MOST_MORE,
+    Held,
+    held_up_to,
+    mean_interval,
+    seeds_to_decide,
+    seeds_to_exclude,
+    strengths_to_decide,
+)
 from analysis.records import Sweep
-from analysis.schema import CONVERTED_STRENGTHS
+from analysis.schema import CONVERTED_STRENGTHS, STRONGEST
 from analysis.symbols import all_named, method_name, number, symbol
 from analysis.tipping_fit import TippingPoint
 from analysis.tipping_points import Curve, NothingToJudge, TippingPoints, tipping_points
+
+_MOST_NAMED = 4
 
 Status = Literal["tips", "holds", "undecided", "collapsed", "not judged"]
 
@@ -206,11 +218,18 @@ def of_points(sweep: Sweep, found: Sequence[TippingPoints], reasons: Mapping[str
     for points in found:
         names = _names([curve.group for curve in points.curves])
         for curve, name in zip(points.curves, names, strict=True):
-            status, held, at, holds = _held(curve, points, smaller_is_stronger=points.stronger == "smaller")
+            judged = None if curve.fit is None else _Judged(curve, curve.fit, points)
+            status, held, at = _unjudged(curve, points) if judged is None else _place(judged)
             trials = [row for row in curve.trials if row[points.strength] == at]
             zero = [row for row in curve.group.trials if row[points.strength] == 0]
             asked = [points.metric, *measures_of(curve.group.trials[0]["method"], known)]
             changes, of_zero, absent = _changes(asked, curve.group, trials, baseline, zero, values)
+            if judged is None:
+                reason = curve.reason.replace(f"{points.strength} =", f"{symbol(points.strength)} =")
+                holds = f"Whether accuracy tips is not judged: {reason}"
+            else:
+                status, holds = _said(judged, status, held, at, changes[0] if changes else None)
+            holds += _without_score(curve, points.strength, every)
             method = " and ".join(sorted({row["method"] for row in curve.group.trials}))
             reference = f"{symbol(points.strength)} = 0" if of_zero else "none"
             where = (name, points.strength, status, held, at, holds)
@@ -232,6 +251,32 @@ def of_points(sweep: Sweep, found: Sequence[TippingPoints], reasons: Mapping[str
         holds = f"Nothing is known: all {failed} failed"
         said.append(Answer(method, "", "", "not judged", nowhere, math.nan, holds, "none", (), "", False, None))
     return said
+
+
+def _unjudged(curve: Curve, points: TippingPoints) -> tuple[Status, Held, float]:
+    """Of a curve that was not judged; it is compared at its strongest strength."""
+    swept = [float(row[points.strength]) for row in curve.trials]
+    strongest = (min if points.stronger == "smaller" else max)(swept, default=math.nan)
+    return "not judged", Held(math.nan, math.nan, math.nan), strongest
+
+
+def _without_score(curve: Curve, strength: str, rows: Sequence[Row]) -> str:
+    """Which of the strengths swept no trial has a score of, and why, in words; "" where all have."""
+    own = [
+        row
+        for row in rows
+        if row["method"] in {trial["method"] for trial in curve.group.trials}
+        and all(row[name] == value for name, value in curve.group.values.items())
+        and row[strength] is not None
+        and row[strength] > 0
+    ]
+    without = sorted({row[strength] for row in own} - {row[strength] for row in curve.trials})
+    if not without:
+        return ""
+    status = Counter(row["status"] for row in own if row[strength] in without)
+    why = ", ".join(f"{n} {name}" for name, n in sorted(status.items()))
+    named = ", ".join(number(value) for value in without[:_MOST_NAMED]) + ", …" * (len(without) > _MOST_NAMED)
+    return f"; at {symbol(strength)} = {named} no trial has a score ({why})"
 
 
 def _has_folds(group: Group) -> bool:
@@ -277,76 +322,209 @@ def _changes(
     return tuple(found[: MOST_SAID + 1]), of_zero, ""
 
 
-def _held(curve: Curve, points: TippingPoints, *, smaller_is_stronger: bool = False) -> tuple[Status, Held, float, str]:
-    """What is known of how strong it may be: the status, the strengths, where to compare, and the words."""
-    strength, metric, share = points.strength, points.metric, points.share
-    sign, nowhere = symbol(strength), Held(math.nan, math.nan, math.nan)
-    # from weak to strong, as the means by strength
-    swept = sorted({float(row[strength]) for row in curve.trials}, reverse=smaller_is_stronger)
-    digits = digits_of(swept, 4)
-    accuracy = "accuracy" if metric.metric == "top1" else short_name(metric)
-    capital = f"{accuracy[:1].upper()}{accuracy[1:]}"
-    fit = curve.fit
-    if fit is None:
-        reason = curve.reason.replace(f"{strength} =", f"{sign} =")
-        return "not judged", nowhere, swept[-1] if swept else math.nan, f"Whether accuracy tips is not judged: {reason}"
-    level = share * fit.plateau
-    means = {
-        x: _mean([y for row, y in zip(curve.trials, curve.scores, strict=True) if row[strength] == x]) for x in swept
-    }
-    percent, plateau = f"{100 * share:g}%", _score(fit.plateau, metric)
+@dataclass(frozen=True)
+class _Judged:
+    """A curve that was judged, from weak strengths to strong ones, and what its sentence is made of."""
+
+    curve: Curve
+    fit: TippingPoint
+    points: TippingPoints
+
+    @property
+    def up(self) -> float:
+        """1 where more is better, -1 where less is."""
+        return 1.0 if self.points.direction == "max" else -1.0
+
+    @property
+    def level(self) -> float:
+        """Where it has tipped."""
+        return self.fit.plateau * (self.points.share if self.up > 0 else 1 / self.points.share)
+
+    @property
+    def fall(self) -> float:
+        """How far that is from the plateau."""
+        return abs(self.fit.plateau - self.level)
+
+    @functools.cached_property
+    def scores(self) -> dict[float, list[float]]:
+        """By strength, from weak to strong."""
+        found: dict[float, list[float]] = {}
+        for row, score in zip(self.curve.trials, self.curve.scores, strict=True):
+            found.setdefault(float(row[self.points.strength]), []).append(score)
+        return dict(sorted(found.items(), reverse=self.points.stronger == "smaller"))
+
+    @property
+    def swept(self) -> list[float]:
+        return list(self.scores)
+
+    def has_fallen(self, score: float) -> bool:
+        return self.up * score < self.up * self.level - 1e-12 * abs(self.level)
+
+    @property
+    def fallen(self) -> list[float]:
+        """The strengths whose mean has."""
+        return [x for x, own in self.scores.items() if self.has_fallen(_mean(own))]
+
+    @property
+    def accuracy(self) -> str:
+        return "accuracy" if self.points.metric.metric == "top1" else short_name(self.points.metric)
+
+    @property
+    def plateau(self) -> str:
+        return _score(self.fit.plateau, self.points.metric)
+
+    def at(self, strength: float) -> str:
+        """ "α = 10"."""
+        return f"{symbol(self.points.strength)} = {number(strength, digits_of(self.swept, 4))}"
+
+    def beyond(self, plateau: str) -> str:
+        """ "below 80% of its plateau"."""
+        share = self.points.share
+        return f"below {100 * share:g}% of {plateau}" if self.up > 0 else f"above {plateau} / {share:g}"
+
+    def size(self, value: float) -> str:
+        """ "7.7 points"."""
+        if self.points.metric.unit == "fraction":
+            return f"{signed(100 * value, form(100 * value))} points"
+        return number(value, 3)
+
+
+def _place(judged: _Judged) -> tuple[Status, Held, float]:
+    """What is known of how strong it may be: the status, the strengths, and where to compare."""
+    fit, swept = judged.fit, judged.swept
+    nowhere = Held(math.nan, math.nan, math.nan)
     if fit.plateau <= 0:
-        words = f"{capital} is {plateau} at the weak strengths: there is nothing that could tip"
-        return "not judged", nowhere, swept[0], words
+        return "not judged", nowhere, swept[0]
     if fit.status == "tipping point":
-        fallen = (min if smaller_is_stronger else max)(fit.bracket)
-        where_known = fit.log10_strength, fit.low, fit.high, fallen
-        held = held_up_to(swept, *where_known, smaller_is_stronger=smaller_is_stronger)
-        where = f"{sign} = {_located(fit)}"
-        if math.isnan(held.strength):
-            words = f"{capital} tips before the weakest strength swept, at {where}"
-            return "collapsed", held, swept[0], words
-        interval = _grid_interval(held, swept)
-        within = _within(means, held.strength, fit.plateau, level, metric, sign)
-        words = (
-            f"Up to {sign} = {number(held.strength, digits)}{interval} {accuracy} holds ({within}); it tips at {where}"
-        )
-        return "tips", held, held.strength, words
+        smaller = judged.points.stronger == "smaller"
+        closing = (min if smaller else max)(fit.bracket)
+        where_known = fit.log10_strength, fit.low, fit.high, closing
+        held = held_up_to(swept, *where_known, smaller_is_stronger=smaller)
+        return ("collapsed", held, swept[0]) if math.isnan(held.strength) else ("tips", held, held.strength)
     if fit.status == "below range":
-        words = (
-            f"{capital} holds at no strength swept: from the weakest, {sign} = {number(swept[0], digits)}, on it is "
-            f"below {percent} of its plateau, {plateau}: sweep weaker"
-        )
-        return "collapsed", nowhere, swept[0], words
-    upto = _prefix(means, level)
-    if fit.status == "none in range" and upto == swept[-1]:
-        within = _within(means, upto, fit.plateau, level, metric, sign)
-        words = f"{capital} holds up to the strongest strength swept, {sign} = {number(upto, digits)} ({within})"
-        return "holds", Held(upto, math.nan, math.nan), upto, f"{words}: sweep stronger"
-    if math.isnan(upto):
-        start = (
-            f"At the weakest strength swept, {sign} = {number(swept[0], digits)}, {accuracy} is below {percent} of its "
-            f"plateau, {plateau}"
-        )
-        held, at = nowhere, swept[0]
-    else:
-        within = _within(means, upto, fit.plateau, level, metric, sign)
-        start = f"Up to {sign} = {number(upto, digits)} {accuracy} holds ({within})"
-        held, at = Held(upto, math.nan, math.nan), upto
-    if fit.status == "none in range":
-        below = [x for x in swept if means[x] < level]
-        those = f"at {sign} = {', '.join(number(x, digits) for x in below[:4])}" if below else "in single trials"
-        words = f"{start}; it is below {percent} of its plateau {those}, but no tipping point is found"
-        return "undecided", held, at, words
-    words = f"{start}; whether it tips beyond is inconclusive (p = {_p(fit.p_value)}): "
+        return "collapsed", nowhere, swept[0]
+    before = list(itertools.takewhile(lambda x: x not in judged.fallen, swept))
+    if not before:
+        return "undecided", nowhere, swept[0]
+    status: Status = "holds" if fit.status == "none in range" and len(before) == len(swept) else "undecided"
+    return status, Held(before[-1], math.nan, math.nan), before[-1]
+
+
+@dataclass(frozen=True)
+class _Shift:
+    """How much better than its plateau a metric is at a strength, and how much worse that may be as far as the seeds
+    tell: the lower end of its 95% interval, nan where there is one seed."""
+
+    value: float
+    low: float
+    n: int
+
+
+def _shift(judged: _Judged, strength: float, change: Change | None) -> _Shift:
+    """Against the unregularised trials where there are some, else against the plateau."""
+    own = judged.scores[strength]
+    if change is not None and min(change.n, change.n if change.paired else change.n_reference) > 1:
+        scale = judged.up * (judged.fit.plateau if change.relative else 1.0)
+        ends = [scale * end for end in (change.low, change.high) if not math.isnan(end)]
+        return _Shift(scale * change.value, min([*ends, scale * change.value]), change.n)
+    low, high = mean_interval(own)
+    value = judged.up * (_mean(own) - judged.fit.plateau)
+    return _Shift(value, value - (high - low) / 2, len(own))
+
+
+def _said(judged: _Judged, status: Status, held: Held, at: float, change: Change | None) -> tuple[Status, str]:
+    """Up to where accuracy holds in words, and the status: "undecided" where the seeds cannot tell."""
+    fit, points, swept = judged.fit, judged.points, judged.swept
+    accuracy = judged.accuracy
+    capital = f"{accuracy[:1].upper()}{accuracy[1:]}"
+    beyond = judged.beyond("its plateau")
+    weaker = "weaker" if points.stronger == "larger" else "weaker (larger)"
+    if fit.plateau <= 0:
+        return status, f"{capital} is {judged.plateau} at the weak strengths: there is nothing that could tip"
+    tips = f"{symbol(points.strength)} = {_located(fit)}" if fit.status == "tipping point" else ""
+    if status == "collapsed" and tips:
+        return status, f"{capital} tips before the weakest strength swept, at {tips}"
+    if status == "collapsed":
+        where = f"{judged.at(swept[0])}, on it is {beyond}, {judged.plateau}"
+        return status, f"{capital} holds at no strength swept: from the weakest, {where}: sweep {weaker}"
+    if math.isnan(held.strength):
+        start = f"At the weakest strength swept, {judged.at(swept[0])}, {accuracy} is {beyond}, {judged.plateau}"
+        if fit.status == "none in range":
+            return status, f"{start}, but not at most of those beyond: no tipping point is found"
+        return status, f"{start}; {_open(judged)}"
+    shift = _shift(judged, at, change)
+    verb, within, certain = _holding(judged, at, shift)
+    upto = "Up to" if points.stronger == "larger" else "Down to"
+    start = f"{upto} {judged.at(held.strength)}"
+    if status == "tips":
+        return status, f"{start}{_grid_interval(held, swept)} {accuracy} {verb} ({within}); it tips at {tips}"
+    if status == "holds":
+        seed = " in the one seed there is" if fit.seeds == 1 else ""
+        end = f"{capital} {verb} up to the strongest strength swept, {judged.at(at)},{seed} ({within})"
+        words = end.replace(", (", " (")
+        if not certain:
+            return "undecided", words
+        return status, words if at == STRONGEST.get(points.strength) else f"{words}: {_stronger(points)}"
+    start = f"{start} {accuracy} {verb} ({within})"
+    if fit.status != "none in range":
+        return status, f"{start}; {_open(judged)}"
+    those = [x for x in judged.fallen if swept.index(x) > swept.index(at)]
+    parts = []
+    for x in those[:_MOST_NAMED]:
+        own = judged.scores[x]
+        trials = f", {sum(map(judged.has_fallen, own))} of {count(len(own), 'trial')}" if len(own) > 1 else ""
+        parts.append(f"{judged.at(x)} ({_score(_mean(own), points.metric)}{trials})")
+    more = ", …" if len(those) > _MOST_NAMED else ""
+    start = f"{start}; {judged.beyond('it')} is its mean at {', '.join(parts)}{more}"
+    if those[-1] != swept[-1]:
+        return status, f"{start}, but not at most of those beyond: no tipping point is found"
+    return status, f"{start}, too few trials to tell that it tips: {_needed(judged)}"
+
+
+def _holding(judged: _Judged, upto: float, shift: _Shift) -> tuple[str, str, bool]:
+    """What accuracy does up to a strength: the verb, how near the plateau it is, and whether the seeds can tell."""
+    metric, plateau = judged.points.metric, judged.fit.plateau
+    those = judged.swept[: judged.swept.index(upto) + 1]
+    means = {x: _mean(judged.scores[x]) for x in those}
+    dips = [x for x in those if x in judged.fallen]
+    fall = max([0.0, *(judged.up * (plateau - means[x]) for x in those if x not in dips)])
+    certain = not shift.low <= -judged.fall
+    falls = max(fall, -shift.value) > judged.fall / 2
+    verb = "holds" if certain else "seems to hold"
+    if falls:
+        level = judged.beyond("its plateau").split(" ", 1)[1]
+        side, way = ("above", "falls") if judged.up > 0 else ("below", "rises")
+        verb = f"{way}, but {'stays' if certain else 'seems to stay'} {side} {level}"
+    baseline = "" if judged.curve.baseline else ", that of the weak strengths"
+    words = [f"{short_name(metric)} within {judged.size(fall)} of its plateau, {judged.plateau}{baseline}"]
+    if dips:
+        named = ", ".join(f"to {_score(means[x], metric)} at {judged.at(x)}" for x in dips[:_MOST_NAMED])
+        words.append(f"but for {'a dip' if len(dips) == 1 else 'dips'} {named}{', …' * (len(dips) > _MOST_NAMED)}")
+    kept = [score for x in those if x not in dips for score in judged.scores[x]]
+    single = sum(map(judged.has_fallen, kept))
+    if single:
+        words.append(f"but for {single} of {count(len(kept), 'trial')}, {judged.beyond('it')}")
+    doubt = ""
+    if not certain:
+        more = seeds_to_exclude(shift.value, shift.value - shift.low, shift.n, judged.fall)
+        would = f"{more or MOST_MORE} more, differing as they do, would {'tell' if more else 'not tell'}"
+        room = f"a {'fall' if judged.up > 0 else 'rise'} of {judged.size(judged.fall)} or more"
+        doubt = f"; {count(shift.n, 'seed')} leave room for {room}: {would}"
+    return verb, ", ".join(words) + doubt, certain
+
+
+def _open(judged: _Judged) -> str:
+    """What would decide an inconclusive curve."""
+    fit = judged.fit
     # what more of the same cannot decide, the fit says itself
     elsewhere = fit.reason.startswith(("the plateau", "most of the range"))
-    words += fit.reason if elsewhere else _needed(curve, points, smaller_is_stronger)
-    return "undecided", held, at, words
+    cure = fit.reason if elsewhere else _needed(judged)
+    return f"whether it tips beyond is inconclusive (p = {_p(fit.p_value)}): {cure}"
 
 
-def _needed(curve: Curve, points: TippingPoints, smaller_is_stronger: bool) -> str:
-    """What would decide an inconclusive curve."""
+def _needed(judged: _Judged) -> str:
+    """What more of the same would decide whether a curve tips."""
+    curve, points = judged.curve, judged.points
     x = [float(row[points.strength]) for row in curve.trials]
     every = sorted({replicate(row) for row in curve.trials})
     seed = [every.index(replicate(row)) for row in curve.trials]
@@ -358,43 +536,23 @@ def _needed(curve: Curve, points: TippingPoints, smaller_is_stronger: bool) -> s
         "direction": points.direction,
     }
     seeds = seeds_to_decide(x, curve.scores, seed, **asked)
-    assert curve.fit is not None
-    strongest = min(x) if smaller_is_stronger else max(x)
     more = None
-    if _mean([y for value, y in zip(x, curve.scores, strict=True) if value == strongest]) < (
-        points.share * curve.fit.plateau
-    ):
-        more = strengths_to_decide(x, curve.scores, seed, smaller_is_stronger=smaller_is_stronger, **asked)
+    if judged.swept[-1] in judged.fallen:
+        smaller = points.stronger == "smaller"
+        more = strengths_to_decide(x, curve.scores, seed, smaller_is_stronger=smaller, **asked)
     ways = []
     if seeds is not None:
         ways.append(f"{count(seeds, 'seed')} more, scoring as those seen,")
-    if more is not None:
+    if more is not None and judged.swept[-1] != STRONGEST.get(points.strength):
         ways.append(f"{count(more, 'strength')} more beyond the strongest, scoring as it does,")
     if ways:
         return f"{' or '.join(ways)} would decide"
-    return f"{MOST_MORE} seeds more, scoring as those seen, would not decide: sweep stronger"
+    return f"{MOST_MORE} seeds more, scoring as those seen, would not decide: {_stronger(points)}"
 
 
-def _prefix(means: Mapping[float, float], level: float) -> float:
-    """The strongest strength up to which every mean (from weak to strong) is at least this level; nan: the weakest is
-    below."""
-    held = list(itertools.takewhile(lambda x: means[x] >= level * (1 - 1e-12), means))
-    return held[-1] if held else math.nan
-
-
-def _within(
-    means: Mapping[float, float], upto: float, plateau: float, level: float, metric: Quantity, sign: str
-) -> str:
-    """How far the means (from weak to strong) up to a strength fall below the plateau."""
-    order = list(means)
-    those = {x: means[x] for x in order[: order.index(upto) + 1]}
-    lowest = min(those, key=lambda x: those[x])
-    fall = max(plateau - those[lowest], 0.0)
-    text = f"{signed(100 * fall, form(100 * fall))} points" if metric.unit == "fraction" else number(fall, 3)
-    words = f"{short_name(metric)} within {text} of its plateau, {_score(plateau, metric)}"
-    if those[lowest] < level * (1 - 1e-12):
-        words += f", the furthest at {sign} = {number(lowest)}, a dip to {_score(those[lowest], metric)}"
-    return words
+def _stronger(points: TippingPoints) -> str:
+    """What to sweep beyond the strongest."""
+    return "sweep stronger" if points.stronger == "larger" else "sweep stronger (smaller)"
 
 
 def _grid_interval(held: Held, swept: Sequence[float]) -> str:
@@ -425,9 +583,11 @@ def explained(share: float = 0.8) -> str:
     """What the words of the answers mean, once."""
     return (
         f"Accuracy tips at the strength where it falls to {100 * share:g}% of its plateau, which is what it has "
-        "at weak strengths. Brackets are 95% intervals: of the tipping point; of the strongest swept strength before "
-        "it, as the grid sees the tipping point's (none where that lies between two neighbours); and of what is "
-        "different from the unregularised trials (none), over seeds, each by itself."
+        "at weak strengths, and where these are few without regularisation. It holds where it is nearer to the plateau "
+        "than half that fall, and seems to where the seeds leave room for all of it. Brackets are 95% intervals: of "
+        "the tipping point; of the strongest swept strength before it, as the grid sees the tipping point's (none "
+        "where that lies between two neighbours); and of what is different from the unregularised trials (none), over "
+        "seeds, each by itself."
     )
 
 
