@@ -142,20 +142,24 @@ def _score(value: float, quantity: Quantity) -> str:
     return f"{100 * value:.1f}%" if quantity.unit == "fraction" else number(value, 3)
 
 
-def answers(sweep: Sweep, *, strength: str | None = None, seed: int = 0) -> list[Answer]:
-    """The answer for each curve of a sweep: of each method by its own strength (`main_strengths`), or by `strength`.
+def answers(
+    sweep: Sweep, *, strength: str | None = None, reference_below: float | None = None, seed: int = 0
+) -> list[Answer]:
+    """The answer for each curve of a sweep: of each method by its own strength (`main_strengths`), or by `strength`;
+    the plateau is that of the strengths weaker than `reference_below` (see `fit_curve`).
 
     Where no curve can be judged there is one for each setting. Raises `InputError` for an unknown strength, and as
     `tipping_points` does.
     """
-    return of_points(sweep, *all_points(sweep, strength=strength, seed=seed))
+    return of_points(sweep, *all_points(sweep, strength=strength, reference_below=reference_below, seed=seed))
 
 
 def all_points(
-    sweep: Sweep, *, strength: str | None = None, seed: int = 0
+    sweep: Sweep, *, strength: str | None = None, reference_below: float | None = None, seed: int = 0
 ) -> tuple[list[TippingPoints], dict[str, str]]:
     """The tipping points of each method by its own strength, or by `strength`; and for each method that has none the
-    reason. Raises `InputError` as `tipping_points` does, but not where nothing can be judged."""
+    reason. Raises `InputError` as `tipping_points` does, but not where nothing can be judged, and not for a
+    `reference_below` of one strength that is none of another."""
     rows = [row for row in sweep.settings.to_pylist() if row["method"] != "baseline"]
     methods = sorted({row["method"] for row in rows})
     if "top1" not in quantities(sweep):
@@ -168,8 +172,11 @@ def all_points(
     for name in dict.fromkeys(main.values()):
         assert name is not None
         try:
-            result = tipping_points(sweep, strength=name, seed=seed)
-        except NothingToJudge as error:
+            result = tipping_points(sweep, strength=name, reference_below=reference_below, seed=seed)
+        except InputError as error:
+            several = reference_below is not None and len(set(main.values())) > 1
+            if not isinstance(error, NothingToJudge) and not several:
+                raise
             said = str(error).removeprefix(f"{sweep.path}: ").removeprefix("no tipping point can be looked for: ")
             said = said.split("; ")[0].replace(f"{name} =", f"{symbol(name)} =")
             reasons |= {method: said for method, own in main.items() if own == name}

@@ -19,6 +19,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from analysis.changes import short_name
 from analysis.command_line import InputError, parse, print_table, run
 from analysis.groups import (
     Group,
@@ -62,6 +63,7 @@ from analysis.records import Sweep
 from analysis.results import StrengthFlags, arrow, finish, read
 from analysis.schema import HYPERPARAMETERS, Stronger
 from analysis.schema import stronger as stronger_of
+from analysis.symbols import all_named
 from analysis.tipping_points import Curve, NothingToJudge, TippingPoints, tipping_points
 
 if TYPE_CHECKING:
@@ -187,7 +189,7 @@ def correlations(
         )
     if not chosen:
         raise InputError(f"{sweep.path}: no metric has a value in this record; measure something, see --measure")
-    columns = list(by) if by is not None else differing(rows, strength)
+    columns = list(by) if by is not None else settings_of(sweep, strength)
     groups = grouped(rows, columns)
     check_pure(groups, columns, strength)
     curves: list[Curve] = []
@@ -269,6 +271,12 @@ def correlations(
         notes,
         permutations,
     )
+
+
+def settings_of(sweep: Sweep, strength: str) -> list[str]:
+    """The columns that tell the settings of the trials apart that have a strength above zero."""
+    finished = [row for row in sweep.settings.to_pylist() if row["status"] != "failed" and row["method"] != "baseline"]
+    return differing([row for row in finished if row[strength] is not None and row[strength] > 0], strength)
 
 
 def _is_coefficient(quantity: Quantity, sweep: Sweep) -> bool:
@@ -423,8 +431,8 @@ class Flags(StrengthFlags):
 
 def _print(result: Correlations) -> None:
     rows = []
-    for test, adjusted in zip(result.tests, result.adjusted, strict=True):
-        setting = test.group.label()
+    names = [name or "all trials" for name in all_named([test.group for test in result.tests])]
+    for test, adjusted, setting in zip(result.tests, result.adjusted, names, strict=True):
         size = f"{test.kept}/{test.dropped}"
         if test.reason:
             rows.append((setting, test.quantity.name, size, f"not testable: {test.reason}", "", "", "", ""))
@@ -520,6 +528,7 @@ def panels(result: Correlations) -> list[MetricPanel]:
         key=lambda index: np.nan_to_num(result.tests[index].rho.p_value, nan=2.0),
     )[:_MAX_PANELS]
     drawn = []
+    names = all_named([test.group for test in result.tests])
     for index in sorted(order):
         test = result.tests[index]
         error = [
@@ -527,7 +536,7 @@ def panels(result: Correlations) -> list[MetricPanel]:
             else float(stats.t.ppf(0.975, value.n - 1)) * value.std / math.sqrt(value.n)
             for value in test.values
         ]  # fmt: skip
-        title = test.quantity.name if not result.by else f"{test.quantity.name}, {test.group.label()}"
+        title = ", ".join(part for part in (short_name(test.quantity), names[index]) if part)
         drawn.append(
             MetricPanel(
                 title=title,
@@ -564,7 +573,8 @@ def main() -> None:
     flags = parse(Flags, prog="python -m analysis.correlations")
     from analysis.figures import metric_figure  # after what is wrong with the flags
 
-    sweep = read(flags.sweep, pool_code=flags.pool_code, skip_damaged=flags.skip_damaged)
+    how = {"pool_code": flags.pool_code, "skip_damaged": flags.skip_damaged}
+    sweep = read(flags.sweep, **how, convention=flags.convention)
     result = correlations(
         sweep,
         strength=flags.strength,

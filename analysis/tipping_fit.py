@@ -184,7 +184,9 @@ def fit_curve(
         if up * plateau <= 0:
             flags.append("plateau not above zero")
             return answer("none in range", 1.0, "the plateau is not above zero: judge by another metric", most & False)
-        never = f"does not stay {what.beyond}" if most.any() else what.never
+        single = int(collapsed[before:].sum())
+        never = f"{what.beyond} in {single} of {len(x)} trials, most of no strength" if single else what.never
+        never = f"does not stay {what.beyond}" if most.any() else never
         return answer("none in range", 1.0, f"{never}: sweep {what.stronger}")
     p_value = _permutation_p(collapsed, np.zeros(len(collapsed), int) if before else group, begins, greatest, rng)
     best = np.flatnonzero(excess == greatest) - bool(before)

@@ -33,6 +33,11 @@ class _Source:
     """What figures and commands need to know of the sweep."""
 
     sweep: Sweep
+    strength: str | None = None
+    """What the report was told to look at."""
+    reference_below: float | None = None
+    convention: str | None = None
+    seed: int = 0
 
     @property
     def path(self) -> str:
@@ -44,7 +49,18 @@ class _Source:
         return path if relative.startswith("..") else relative
 
     def command(self, module: str, *flags: str) -> str:
-        return " ".join(["python -m", f"analysis.{module}", shlex.quote(self.path), *flags])
+        """A command that gives what the report shows: told what the report was told, and how the record was read."""
+        said = [*flags]
+        said += ["--pool-code"] if self.sweep.pool_code else []
+        said += ["--skip-damaged"] if self.sweep.damaged else []
+        said += [f"--convention {self.convention}"] if self.convention else []
+        if module == "report" and self.strength is not None:
+            said.append(f"--strength {shlex.quote(self.strength)}")
+        if module != "comparisons" and self.reference_below is not None:
+            said.append(f"--reference-below {self.reference_below!r}")
+        if module in ("tipping_points", "correlations", "report") and self.seed:
+            said.append(f"--seed {self.seed}")
+        return " ".join(["python -m", f"analysis.{module}", shlex.quote(self.path), *said])
 
     def figure(
         self,
@@ -85,7 +101,7 @@ def _is_drawing(picture: Picture) -> bool:
 
 
 def _strength_flag(strength: str) -> tuple[str, ...]:
-    return () if strength == "alpha" else (f"--strength {strength}",)
+    return () if strength == "alpha" else (f"--strength {shlex.quote(strength)}",)
 
 
 def _interval(low: float, high: float, reason: str, form: str) -> Cell:

@@ -358,7 +358,7 @@ def test_less_is_better(write: Callable[..., Path]) -> None:
     (answer,) = of_points(sweep, [tipping_points(sweep, metric="loss")], {})
     assert answer.status == "tips"
     assert answer.holds.startswith(
-        "Up to α = 1000 [100, 1000] cross-entropy holds (cross-entropy within 0.02 of its plateau, 0.401, that of the weak"
+        "Up to α = 1000 [100, 1000] cross-entropy holds (cross-entropy within 0.02 of its plateau, 0.401, that of"
     )
     # 2.0 is beyond half of the way to .401 / .15
     (up,) = of_points(sweep, [tipping_points(sweep, metric="loss", share=0.15)], {})
