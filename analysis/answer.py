@@ -52,6 +52,7 @@ from analysis.tipping_fit import TippingPoint
 from analysis.tipping_points import Curve, NothingToJudge, TippingPoints, tipping_points
 
 _MOST_NAMED = 4
+_UNKNOWN = "the plateau is not known"
 
 Status = Literal["tips", "holds", "undecided", "collapsed", "not judged"]
 
@@ -179,6 +180,7 @@ def all_points(
                 raise
             said = str(error).removeprefix(f"{sweep.path}: ").removeprefix("no tipping point can be looked for: ")
             said = said.split("; ")[0].replace(f"{name} =", f"{symbol(name)} =")
+            said = said.replace(f"with {name}", f"with {symbol(name)}").replace("a finite top1", "a finite Top-1")
             reasons |= {method: said for method, own in main.items() if own == name}
             continue
         own = [curve for curve in result.curves if main.get(curve.group.trials[0]["method"]) == name]
@@ -364,6 +366,11 @@ class _Judged:
     def swept(self) -> list[float]:
         return list(self.scores)
 
+    @property
+    def unit(self) -> str:
+        """What its sample is of."""
+        return "run" if _has_folds(self.curve.group) else "seed"
+
     def has_fallen(self, score: float) -> bool:
         return self.up * score < self.up * self.level - 1e-12 * abs(self.level)
 
@@ -459,6 +466,11 @@ def _said(judged: _Judged, status: Status, held: Held, at: float, change: Change
         if fit.status == "none in range":
             return status, f"{start}, but not at most of those beyond: no tipping point is found"
         return status, f"{start}; {_open(judged)}"
+    if fit.reason.startswith(_UNKNOWN):
+        return (
+            status,
+            f"Whether {accuracy} holds up to {judged.at(at)} is not known (p = {_p(fit.p_value)}): {fit.reason}",
+        )
     shift = _shift(judged, at, change)
     verb, within, certain = _holding(judged, at, shift)
     upto = "Up to" if points.stronger == "larger" else "Down to"
@@ -466,7 +478,7 @@ def _said(judged: _Judged, status: Status, held: Held, at: float, change: Change
     if status == "tips":
         return status, f"{start}{_grid_interval(held, swept)} {accuracy} {verb} ({within}); it tips at {tips}"
     if status == "holds":
-        seed = " in the one seed there is" if fit.seeds == 1 else ""
+        seed = f" in the one {judged.unit} there is" if fit.seeds == 1 else ""
         end = f"{capital} {verb} up to the strongest strength swept, {judged.at(at)},{seed} ({within})"
         words = end.replace(", (", " (")
         if not certain:
@@ -482,7 +494,7 @@ def _said(judged: _Judged, status: Status, held: Held, at: float, change: Change
         trials = f", {sum(map(judged.has_fallen, own))} of {count(len(own), 'trial')}" if len(own) > 1 else ""
         parts.append(f"{judged.at(x)} ({_score(_mean(own), points.metric)}{trials})")
     more = ", …" if len(those) > _MOST_NAMED else ""
-    start = f"{start}; {judged.beyond('it')} is its mean at {', '.join(parts)}{more}"
+    start = f"{start}; its mean is {judged.beyond('that')} at {', '.join(parts)}{more}"
     if those[-1] != swept[-1]:
         return status, f"{start}, but not at most of those beyond: no tipping point is found"
     return status, f"{start}, too few trials to tell that it tips: {_needed(judged)}"
@@ -516,7 +528,7 @@ def _holding(judged: _Judged, upto: float, shift: _Shift) -> tuple[str, str, boo
         more = seeds_to_exclude(shift.value, shift.value - shift.low, shift.n, judged.fall)
         would = f"{more or MOST_MORE} more, differing as they do, would {'tell' if more else 'not tell'}"
         room = f"a {'fall' if judged.up > 0 else 'rise'} of {judged.size(judged.fall)} or more"
-        doubt = f"; {count(shift.n, 'seed')} leave room for {room}: {would}"
+        doubt = f"; {count(shift.n, judged.unit)} leave room for {room}: {would}"
     return verb, ", ".join(words) + doubt, certain
 
 
@@ -524,7 +536,7 @@ def _open(judged: _Judged) -> str:
     """What would decide an inconclusive curve."""
     fit = judged.fit
     # what more of the same cannot decide, the fit says itself
-    elsewhere = fit.reason.startswith(("the plateau", "most of the range"))
+    elsewhere = fit.reason.startswith((_UNKNOWN, "most of the range"))
     cure = fit.reason if elsewhere else _needed(judged)
     return f"whether it tips beyond is inconclusive (p = {_p(fit.p_value)}): {cure}"
 
@@ -549,12 +561,12 @@ def _needed(judged: _Judged) -> str:
         more = strengths_to_decide(x, curve.scores, seed, smaller_is_stronger=smaller, **asked)
     ways = []
     if seeds is not None:
-        ways.append(f"{count(seeds, 'seed')} more, scoring as those seen,")
+        ways.append(f"{count(seeds, judged.unit)} more, scoring as those seen,")
     if more is not None and judged.swept[-1] != STRONGEST.get(points.strength):
         ways.append(f"{count(more, 'strength')} more beyond the strongest, scoring as it does,")
     if ways:
         return f"{' or '.join(ways)} would decide"
-    return f"{MOST_MORE} seeds more, scoring as those seen, would not decide: {_stronger(points)}"
+    return f"{count(MOST_MORE, judged.unit)} more, scoring as those seen, would not decide: {_stronger(points)}"
 
 
 def _stronger(points: TippingPoints) -> str:

@@ -63,7 +63,7 @@ from analysis.records import Sweep
 from analysis.results import StrengthFlags, arrow, finish, read
 from analysis.schema import HYPERPARAMETERS, Stronger
 from analysis.schema import stronger as stronger_of
-from analysis.symbols import all_named
+from analysis.symbols import all_named, symbol
 from analysis.tipping_points import Curve, NothingToJudge, TippingPoints, tipping_points
 
 if TYPE_CHECKING:
@@ -192,6 +192,8 @@ def correlations(
     columns = list(by) if by is not None else settings_of(sweep, strength)
     groups = grouped(rows, columns)
     check_pure(groups, columns, strength)
+    named = zip(groups, all_named(groups), strict=True)
+    name_of = {tuple(group.values.values()): name or "all trials" for group, name in named}
     curves: list[Curve] = []
     notes = pooled(groups, strength)
     if metrics is None and len(tested) < len(known):
@@ -214,9 +216,10 @@ def correlations(
             notes.append(f"all models count, as none can be left out by --until {until}: {error}")
     limits = {tuple(curve.group.values.values()): _limit(curve, until, strength, stronger) for curve in curves}
     for curve in curves:
-        _, why = limits[tuple(curve.group.values.values())]
+        key = tuple(curve.group.values.values())
+        _, why = limits[key]
         if why:
-            notes.append(f"{curve.group.label()}: {why}")
+            notes.append(f"{name_of.get(key) or curve.group.label()}: {why}")
     measured = [
         _Measured(
             quantity,
@@ -237,14 +240,16 @@ def correlations(
         notes.append(f"{number} tests: p below {2 * number / (permutations + 1):.2g} (Holm) cannot be told apart")
     for test in tests:
         if test.unit == "strength":
+            sign = symbol(strength)
             notes.append(
-                f"{test.group.label()}, {test.quantity.name}: trials of one {strength} share more than the trend "
-                f"(p < .05): the unit is the {strength}, with the mean of its trials"
+                f"{name_of[tuple(test.group.values.values())]}, {short_name(test.quantity)}: trials of one {sign} share "
+                f"more than the trend (p < .05): the unit is {sign}, with the mean of its trials"
             )
     for test in tests:
         if test.missing and not test.reason:
             without = count(test.missing, "model")
-            notes.append(f"{test.group.label()}, {test.quantity.name}: {without} without a finite value left out")
+            name = name_of[tuple(test.group.values.values())]
+            notes.append(f"{name}, {short_name(test.quantity)}: {without} without a finite value left out")
     if all(test.reason for test in tests):
         raise InputError(
             f"{sweep.path}: nothing can be correlated: {tests[0].group.label()}, {tests[0].quantity.name}: "

@@ -196,14 +196,14 @@ def fit_curve(
         return answer("inconclusive", p_value, f"most of the range has collapsed: sweep {what.weaker}", weaker)
     if best[0] <= 0:
         return answer("below range", p_value, f"collapsed from the weakest strength on: sweep {what.weaker}", weaker)
-    if p_value >= SIGNIFICANCE:
-        return answer("inconclusive", p_value, "too few trials collapse to tell: add seeds or strengths", weaker)
     if best[0] < _KNOWN_FROM and not before:
         flags.append(
             f"plateau not known: fewer than {_KNOWN_FROM} strengths lie below the fall, and there is no baseline"
         )
         reason = f"the plateau is not known: sweep {what.weaker}, or add the baseline"
         return answer("inconclusive", p_value, reason, weaker)
+    if p_value >= SIGNIFICANCE:
+        return answer("inconclusive", p_value, "too few trials collapse to tell: add seeds or strengths", weaker)
     bracket = float(swept[best[0] - 1]), float(swept[best[-1]])
     # a unit in which the plateau is about 1, as the noise's least scale is of accuracies
     unit = 1.0 if direction == "max" and 0.05 <= plateau <= 1 else abs(plateau)

@@ -315,9 +315,9 @@ def test_two_seeds_that_differ_cannot_tell(write: Callable[..., Path]) -> None:
     assert curvature.differences[0][0] == "Top-1 −13 points [−50, 24]"
     assert target.holds == (
         "Up to α = 10 accuracy seems to hold (Top-1 within 6.8 points of its plateau, 99.0%; 2 seeds leave room for a "
-        "fall of 20 points or more: 1 more, differing as they do, would tell); below 80% of it is its mean at α = 100 "
-        "(77.1%, 1 of 2 trials), too few trials to tell that it tips: 20 seeds more, scoring as those seen, would not "
-        "decide: sweep stronger"
+        "fall of 20 points or more: 1 more, differing as they do, would tell); its mean is below 80% of that at "
+        "α = 100 (77.1%, 1 of 2 trials), too few trials to tell that it tips: 20 seeds more, scoring as those seen, "
+        "would not decide: sweep stronger"
     )
 
 

@@ -257,7 +257,7 @@ def test_many_groups_get_a_panel_each(tmp_path: Path, record: Record, command: C
         record(tmp_path / "demo", f"{number:03}", width=width, alpha=alpha, top1=0.9 / alpha)
     code, out, err = command(tipping_points.main, tmp_path / "demo")
     assert (code, err) == (0, "")
-    assert sum(line.startswith("| width=") for line in out.splitlines()) == 5
+    assert sum(line.startswith("| width ") for line in out.splitlines()) == 5
 
 
 def _swept(path: Path, record: Record, settings: dict[str, tuple[float, int]], **columns: Any) -> None:
