@@ -242,8 +242,8 @@ def correlations(
         if test.unit == "strength":
             sign = symbol(strength)
             notes.append(
-                f"{name_of[tuple(test.group.values.values())]}, {short_name(test.quantity)}: trials of one {sign} share "
-                f"more than the trend (p < .05): the unit is {sign}, with the mean of its trials"
+                f"{name_of[tuple(test.group.values.values())]}, {short_name(test.quantity)}: trials of one {sign} "
+                f"share more than the trend (p < .05): the unit is {sign}, with the mean of its trials"
             )
     for test in tests:
         if test.missing and not test.reason:
