@@ -48,8 +48,13 @@ def main() -> None:
     how = {"pool_code": flags.pool_code, "skip_damaged": flags.skip_damaged}
     sweep = read(flags.sweep, **how, convention=flags.convention)
     check_rows(sweep.settings.to_pylist())
-    asked = {"strength": flags.strength, "reference_below": flags.reference_below, "convention": flags.convention}
-    page = report(sweep, **asked, seed=flags.seed)
+    page = report(
+        sweep,
+        strength=flags.strength,
+        reference_below=flags.reference_below,
+        convention=flags.convention,
+        seed=flags.seed,
+    )
     print(write_file(flags.out or f"{sweep.path}/analysis/report.html", page.encode()))
 
 
