@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -98,6 +99,11 @@ class _Source:
 def _is_drawing(picture: Picture) -> bool:
     """Whether it shows lines and marks alone: no image and no colour scale."""
     return not any(axes.images or axes.findobj(QuadMesh) for axes in picture.axes)
+
+
+def _together(text: str) -> str:
+    """The text with its intervals ("[1, 10]") and settings ("α = 10") on one line each."""
+    return re.sub(r"\[[^\]]*\]|\S+ = \S+", lambda found: found[0].replace(" ", "\u00a0"), text)
 
 
 def _strength_flag(strength: str) -> tuple[str, ...]:

@@ -21,7 +21,7 @@ from analysis.correlations import OF_THE_TASK, Correlations, Test, beyond, image
 from analysis.figures import MetricPanel, axis_name, metric_figure, strength_figure
 from analysis.groups import Quantity, Row, count, values_of
 from analysis.multiplicity import ADJUSTMENTS
-from analysis.report.cells import _by_strength, _number, _p, _Source, _spanned, _strength_flag, _tone
+from analysis.report.cells import _by_strength, _number, _p, _Source, _spanned, _strength_flag, _together, _tone
 from analysis.report.page import Answer, Block, Bullets, Cell, Column, Entry, Figure, Section, Subsection, Table, Text
 from analysis.report.tables import fitted
 from analysis.schema import Stronger
@@ -43,10 +43,10 @@ def _answers(said: Sequence[Said]) -> list[Block]:
     """The answers, as the page begins with them."""
     blocks: list[Block] = []
     for one in said[:_MAX_TOLD]:
-        items = [Cell(words, tone=tone) for words, tone in one.differences]
+        items = [Cell(_together(words), tone=tone) for words, tone in one.differences]
         lead = f"{one.lead[:1].upper()}{one.lead[1:]}:" if items else ""
-        note = f"{one.missing[:1].upper()}{one.missing[1:]}." if one.missing else ""
-        blocks.append(Answer(one.name, f"{one.holds}.", lead, items, note))
+        note = " ".join(f"{part[:1].upper()}{part[1:]}." for part in (one.doubt, one.missing) if part)
+        blocks.append(Answer(one.name, _together(f"{one.holds}."), lead, items, note))
     if len(said) > _MAX_TOLD:
         blocks.append(Text(f"… and {len(said) - _MAX_TOLD} settings more, in the tables below."))
     return blocks

@@ -309,15 +309,16 @@ def test_two_seeds_that_differ_cannot_tell(write: Callable[..., Path]) -> None:
     assert (curvature.status, target.status) == ("undecided", "undecided")
     assert curvature.holds == (
         "Accuracy falls, but seems to stay above 80% of its plateau up to the strongest strength swept, α = 100 "
-        "(Top-1 within 13 points of its plateau, 99.0%; 2 seeds leave room for a fall of 20 points or more: 2 more, "
-        "differing as they do, would tell)"
+        "(Top-1 within 13 points of its plateau, 99.0%)"
     )
+    room = "2 seeds leave room for a fall of 20 points or more there: {} more, differing as they do, would tell"
+    assert (curvature.doubt, target.doubt) == (room.format(2), room.format(1))
+    assert curvature.doubt in str(curvature)
     assert curvature.differences[0][0] == "Top-1 −13 points [−50, 24]"
     assert target.holds == (
-        "Up to α = 10 accuracy seems to hold (Top-1 within 6.8 points of its plateau, 99.0%; 2 seeds leave room for a "
-        "fall of 20 points or more: 1 more, differing as they do, would tell); its mean is below 80% of that at "
-        "α = 100 (77.1%, 1 of 2 trials), too few trials to tell that it tips: 20 seeds more, scoring as those seen, "
-        "would not decide: sweep stronger"
+        "Up to α = 10 accuracy seems to hold (Top-1 within 6.8 points of its plateau, 99.0%); its mean is below 80% of "
+        "that at α = 100 (77.1%, 1 of 2 trials), too few trials to tell that it tips: 20 seeds more, scoring as those "
+        "seen, would not decide: sweep stronger"
     )
 
 
@@ -346,7 +347,8 @@ def test_single_trials_are_told(write: Callable[..., Path]) -> None:
             path = write(alpha=10.0**index, seed=seed, top1=0.4 if (index, seed) == (5, 2) else 0.9)
     (answer,) = said(path)
     assert answer.status == "undecided"
-    assert "but for 1 of 18 trials, below 80% of it; 3 seeds leave room for a fall of 18 points or more" in answer.holds
+    assert "but for 1 of 18 trials, below 80% of it)" in answer.holds
+    assert answer.doubt.startswith("3 seeds leave room for a fall of 18 points or more there: ")
 
 
 def test_less_is_better(write: Callable[..., Path]) -> None:
