@@ -33,7 +33,6 @@ from analysis.groups import (
     check_rows,
     check_strength,
     count,
-    differing,
     find_quantity,
     finite,
     grouped,
@@ -41,6 +40,7 @@ from analysis.groups import (
     pooled,
     quantities,
     replicate,
+    swept_settings,
     values_of,
 )
 from analysis.lazily import lazily
@@ -189,7 +189,7 @@ def correlations(
         )
     if not chosen:
         raise InputError(f"{sweep.path}: no metric has a value in this record; measure something, see --measure")
-    columns = list(by) if by is not None else settings_of(sweep, strength)
+    columns = list(by) if by is not None else swept_settings(sweep, strength)
     groups = grouped(rows, columns)
     check_pure(groups, columns, strength)
     named = zip(groups, all_named(groups), strict=True)
@@ -276,12 +276,6 @@ def correlations(
         notes,
         permutations,
     )
-
-
-def settings_of(sweep: Sweep, strength: str) -> list[str]:
-    """The columns that tell the settings of the trials apart that have a strength above zero."""
-    finished = [row for row in sweep.settings.to_pylist() if row["status"] != "failed" and row["method"] != "baseline"]
-    return differing([row for row in finished if row[strength] is not None and row[strength] > 0], strength)
 
 
 def _is_coefficient(quantity: Quantity, sweep: Sweep) -> bool:
@@ -457,26 +451,11 @@ def _print(result: Correlations) -> None:
                 p_text(r.p_value),
             )
         )
-    print_table(
-        (
-            "group",
-            "metric",
-            "kept/dropped",
-            "Spearman's ρ",
-            "p",
-            f"p, {ADJUSTMENTS[result.adjustment]}",
-            "Pearson's r",
-            "p",
-        ),
-        rows,
-        wrap=(0, 1, 3),
-    )
+    names = ["group", "metric", "kept/dropped", "Spearman's ρ", "p", f"p, {ADJUSTMENTS[result.adjustment]}"]
+    print_table([*names, "Pearson's r", "p"], rows, wrap=(0, 1, 3))
     number = sum(not test.reason for test in result.tests)
-    kept = {
-        "paper": "up to the paper's threshold (a model at it is kept)",
-        "t80": "up to t80",
-        "all": "all",
-    }[result.until]
+    words = {"paper": "up to the paper's threshold (a model at it is kept)", "t80": "up to t80", "all": "all"}
+    kept = words[result.until]
     print(
         f"{count(number, 'test')}; models kept: {kept}; p of ρ by up to {result.permutations} permutations"
         f"{' within seeds' if any(test.within_seed for test in result.tests) else ''} (exact up to {EXACT_UP_TO}! "
@@ -578,8 +557,7 @@ def main() -> None:
     flags = parse(Flags, prog="python -m analysis.correlations")
     from analysis.figures import metric_figure  # after what is wrong with the flags
 
-    how = {"pool_code": flags.pool_code, "skip_damaged": flags.skip_damaged}
-    sweep = read(flags.sweep, **how, convention=flags.convention)
+    sweep = read(flags.sweep, pool_code=flags.pool_code, skip_damaged=flags.skip_damaged, convention=flags.convention)
     result = correlations(
         sweep,
         strength=flags.strength,

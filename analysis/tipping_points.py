@@ -518,8 +518,7 @@ def main() -> None:
     flags = parse(Flags, prog="python -m analysis.tipping_points")
     from analysis.figures import strength_figure  # after what is wrong with the flags
 
-    how = {"pool_code": flags.pool_code, "skip_damaged": flags.skip_damaged}
-    sweep = read(flags.sweep, **how, convention=flags.convention)
+    sweep = read(flags.sweep, pool_code=flags.pool_code, skip_damaged=flags.skip_damaged, convention=flags.convention)
     result = tipping_points(
         sweep,
         metric=flags.metric,

@@ -17,9 +17,9 @@ from analysis.answer import Answer as Said
 from analysis.changes import short_name
 from analysis.comparisons import Comparisons, forest
 from analysis.comparisons import verdict as comparison_verdict
-from analysis.correlations import OF_THE_TASK, Correlations, Test, beyond, images_of, p_text, panels, settings_of
+from analysis.correlations import OF_THE_TASK, Correlations, Test, beyond, images_of, p_text, panels
 from analysis.figures import MetricPanel, axis_name, metric_figure, strength_figure
-from analysis.groups import Quantity, Row, count, values_of
+from analysis.groups import Quantity, Row, count, swept_settings, values_of
 from analysis.multiplicity import ADJUSTMENTS
 from analysis.report.cells import _by_strength, _number, _p, _Source, _spanned, _strength_flag, _together, _tone
 from analysis.report.page import Answer, Block, Bullets, Cell, Column, Entry, Figure, Section, Subsection, Table, Text
@@ -319,7 +319,7 @@ def _correlation_flags(source: _Source, result: Correlations) -> Iterator[str]:
     """What the command has to be told to count the same models in the same groups."""
     if result.until != ("all" if result.strength in OF_THE_TASK else "paper"):
         yield f"--until {result.until}"
-    if list(result.by) != settings_of(source.sweep, result.strength):
+    if list(result.by) != swept_settings(source.sweep, result.strength):
         yield " ".join(["--by", *map(shlex.quote, result.by)])
 
 
