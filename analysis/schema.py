@@ -55,6 +55,9 @@ _HYPERPARAMETERS: dict[str, pa.DataType] = {
 
 # hyperparameters that regularise more strongly where they are smaller: fewer pixels pooled, a penalty computed more
 # often, a filter's centre that is penalised less than what is around it; of all others larger ones are stronger
+STRONGEST = {"pixels": 1, "interval": 1}
+"""The strongest that there can be, of those that have such."""
+
 _SMALLER_IS_STRONGER = ("pixels", "interval", "gamma")
 
 HYPERPARAMETERS: tuple[str, ...] = tuple(_HYPERPARAMETERS)

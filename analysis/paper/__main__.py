@@ -49,15 +49,12 @@ def main() -> None:
     if flags.sweep is None and not flags.list:
         raise InputError("no sweep is given: give the folder or s3:// prefix of one, or --list")
     # what follows needs numpy, pyarrow and matplotlib, which a wrong flag does not
-    from analysis.conventions import converted
     from analysis.paper.declared import declared
     from analysis.paper.output import print_list, write_tables
     from analysis.results import read
 
     how = {"pool_code": flags.pool_code, "skip_damaged": flags.skip_damaged}
-    sweep = None if flags.sweep is None else read(flags.sweep, **how)
-    if sweep is not None and flags.convention is not None:
-        sweep = converted(sweep, flags.convention)
+    sweep = None if flags.sweep is None else read(flags.sweep, **how, convention=flags.convention)
     if sweep is not None and flags.as_ is not None:
         sweep = declared(sweep, flags.as_)
     if flags.list or sweep is None:

@@ -43,9 +43,9 @@ def unmatched(ours: _Ours, tables: Sequence[Table]) -> list[Unmatched]:
     return [*_settings(ours, [table.item.id for table in tables]), *_numbers(ours, tables)]
 
 
-def checked(sweep: Sweep) -> tuple[list[Table], list[Unmatched]]:
+def checked(sweep: Sweep, *, reference_below: float | None = None) -> tuple[list[Table], list[Unmatched]]:
     """Every table of the papers whose methods the sweep has, beside ours, and what is in none of them."""
-    ours = _Ours(sweep)
+    ours = _Ours(sweep, reference_below)
     tables = [_check(ours, table) for table in ITEMS if ours.is_of(table)]
     return tables, unmatched(ours, tables)
 

@@ -36,9 +36,9 @@ def check(sweep: Sweep, table: str, *, reference_below: float | None = None) -> 
     return _check(_Ours(sweep, reference_below), table)
 
 
-def check_all(sweep: Sweep) -> list[Table]:
-    """Every table of the papers whose methods the sweep has, beside ours."""
-    ours = _Ours(sweep)
+def check_all(sweep: Sweep, *, reference_below: float | None = None) -> list[Table]:
+    """Every table of the papers whose methods the sweep has, beside ours; as `check`."""
+    ours = _Ours(sweep, reference_below)
     return [_check(ours, table) for table in ITEMS if ours.is_of(table)]
 
 

@@ -138,7 +138,7 @@ def _paper_figures(source: _Source, table: PaperTable) -> list[Block]:
     blocks: list[Block] = []
     rows_of = source.sweep.settings.to_pylist()
     ours = f"{_some(_distinct(rows_of, 'dataset'))}; {_some(_distinct(rows_of, 'model'))}"
-    for drawn in draw(source.sweep, table.item.id):
+    for drawn in draw(source.sweep, table.item.id, source.reference_below):
         what = axis_name(drawn.suffix.lstrip("-"))
         name = f"As the paper's {table.item.id}{f': {what}' if what else ''}, of this record"
         rows = _behind(
@@ -152,7 +152,7 @@ def _paper_figures(source: _Source, table: PaperTable) -> list[Block]:
                 name,
                 f"{what[:1].upper()}{what[1:] or 'Panels'} of this record ({ours}), drawn as the paper's "
                 f"{table.item.id} is, which is of: {table.item.title}.",
-                command=source.command("paper", "--table", table.item.id),
+                command=source.command("paper", f"--table {table.item.id}"),
                 rows=rows,
                 images=drawn.images,
                 caption=f"Data and network here: {ours}; in the paper: {table.item.title}.",
