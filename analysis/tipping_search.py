@@ -57,8 +57,8 @@ _NEAR = 1.0
 _UPPER = 2.5
 """The curve is fitted to the trials up to where scores have fallen so many times as far as to the level: what they do
 beyond tells of a logistic curve alone where it falls to."""
-_ON_PLATEAU = 0.95
-"""A strength with a lower part of the best of the weaker ones does not lie on the plateau."""
+_OFF_PLATEAU = 0.05
+"""A strength that has lost more than this part of the best of the weaker ones does not lie on the plateau."""
 _INNER = 0.6
 """Part of the width to which the bracket is divided, before trials are put anywhere."""
 _STEPS = 0.02
@@ -243,14 +243,14 @@ class _Search:
                 return None if self._here(place) else self.another(place)
             return self._end(self.first, float(places[0]), int(fallen[0] - held[0]))
         weak, strong = float(places[split - 1]), float(places[split])
-        curve = _Curve.fitted(self.x, self.y, plateau, (weak, strong), self.fall)
+        curve = self._curve(plateau, (weak, strong))
         wide = strong - weak > self.width and self._between(weak, strong)
         if wide and strong - weak > _NEAR:
             return self._divided(weak, strong, curve)
         beyond = self.y[self.x > strong + self.width]
         if trials[split] == 1 and len(beyond) and not self._here(strong):
             lone = float(self.y[self.x.round(9) == places[split]][0])
-            if lone < float(beyond.max()) - 0.15 * plateau:
+            if lone < float(beyond.max()) - 0.15 * abs(plateau):
                 return self.another(strong)  # lower than stronger ones: it may have diverged
         further = None if len(self.baseline) else self._plateau_strength(places, weak, curve)
         if further is not None:
@@ -282,9 +282,11 @@ class _Search:
         """As in `fit_curve`; while fewer strengths than it is known from hold, the best of the weakest."""
         number = max(_KNOWN_FROM, math.ceil(len(places) / 4))
         medians = np.array([np.median(self.y[at == index]) for index in range(min(number, len(places)))])
+        own = float(np.median(medians))
+        unregularised = float(np.median(self.up * self.baseline)) if len(self.baseline) else -math.inf
         if (medians >= self.fall * medians.max()).all() and len(medians) >= _KNOWN_FROM:
-            return float(np.median(medians))
-        return float(np.median(self.up * self.baseline)) if len(self.baseline) else float(medians.max())
+            return own if own >= self.fall * unregularised else unregularised
+        return unregularised if len(self.baseline) else float(medians.max())
 
     def _fit(self) -> TippingPoint:
         return fit_curve(
@@ -297,6 +299,12 @@ class _Search:
             direction="max" if self.up > 0 else "min",
             rng=self.rng,
         )
+
+    def _curve(self, plateau: float, bracket: tuple[float, float]) -> _Curve | None:
+        """Of scores of which less is better, the curve of what is left to twice the plateau, which falls likewise."""
+        if plateau >= 0:
+            return _Curve.fitted(self.x, self.y, plateau, bracket, self.fall)
+        return _Curve.fitted(self.x, self.y - 2 * plateau, -plateau, bracket, 2 - self.fall)
 
     def _between(self, weak: float, strong: float) -> bool:
         """Whether there are strengths between these."""
@@ -329,7 +337,8 @@ class _Search:
         edge = weak if curve is None else min(curve.flat, weak)
         weaker = places[places <= weak + _SAME]
         medians = np.array([np.median(self.y[abs(self.x - at) < _SAME]) for at in weaker])
-        lower = np.flatnonzero(medians < _ON_PLATEAU * np.maximum.accumulate(medians))
+        best = np.maximum.accumulate(medians)
+        lower = np.flatnonzero(medians < best - _OFF_PLATEAU * abs(best))
         if len(lower):
             edge = min(edge, float(weaker[lower[0] - 1 : lower[0] + 1].mean()))
         # a curve that falls all the way has its plateau where it is weakest
