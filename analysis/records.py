@@ -87,6 +87,7 @@ __all__ = [
     "read_file",
     "read_sweep",
     "read_table",
+    "read_trial",
     "remove_folder",
     "scan",
     "write_file",
@@ -342,6 +343,18 @@ def read_sweep(path: str, *, pool_code: bool = False, skip_damaged: bool = False
     fs, inner = open_place(path)
     damaged = scan(path, compacted=False).corrupted if skip_damaged else {}
     return Sweep(_shown(fs, inner), read_table(path, "trials", without=damaged), pool_code, damaged)
+
+
+def read_trial(sweep: str, trial_id: str) -> dict[str, Any] | None:
+    """The row of the trials table of a trial that has a file of its own there; None where it has none.
+
+    Raises `InputError` if the file is damaged.
+    """
+    fs, path = open_place(sweep)
+    if not fs.exists(f"{path}/trials/{trial_id}.parquet"):
+        return None
+    row: dict[str, Any] = _single(fs, path, "trials", trial_id).to_pylist()[0]
+    return row
 
 
 def content_hash(path: str) -> str:

@@ -36,6 +36,7 @@ class DeformationSweep(SweepFlags):
     """The sweep over smoothed initialisation, downsampling layers, labels and tasks."""
 
     NAME: ClassVar[str] = "deformation"
+    STRENGTH: ClassVar[str] = "sigma"
 
     sigma: tuple[float, ...] = (0.0, 0.5, 1.0, 2.0)
     """σ of the Gaussian that filters are smoothed with at initialisation, in pixels; 0: as they are."""

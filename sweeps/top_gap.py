@@ -34,6 +34,7 @@ class TopGapSweep(SweepFlags):
     """The sweep over Top-GAP."""
 
     NAME: ClassVar[str] = "top_gap"
+    STRENGTH: ClassVar[str] = "pixels"
 
     pixels: tuple[str, ...] = ("1", "2", "4", "8", "all")
     """k, how many pixels of the feature pyramid's class maps count; all: their h·w, global average pooling. Without the

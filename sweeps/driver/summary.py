@@ -25,6 +25,7 @@ from sweeps.driver.pending import kept_by_failed, selected, with_checkpoints
 from sweeps.driver.usage import Used, of_all_runs
 from sweeps.flags import SweepFlags
 from sweeps.plan import Plan
+from sweeps.proposers import Known, Proposer
 from trainables.data import DataInfo
 from trainables.metrics import METRICS
 
@@ -214,18 +215,28 @@ def tell_of_codes(plan: Plan, url: str, scan: records.Scan, console: Console) ->
         console.print(line, soft_wrap=True)
 
 
-def print_plan(flags: SweepFlags, plan: Plan) -> None:
-    """--dry-run: how many trials, how many of them recorded, what they are and about how long they take."""
+def print_plan(flags: SweepFlags, plan: Plan, proposer: Proposer | None = None, known: Known | None = None) -> None:
+    """--dry-run: how many trials, how many of them recorded, what they are and about how long they take; of a search
+    what it may come to at most."""
+    search = proposer is not None and bool(proposer.described())
     url = records.location(sweep_url(flags))
     scan = records.scan(url)
     if scan.statuses or scan.corrupted or with_checkpoints(url):
-        check_contents(url, contents(flags, plan))
+        check_contents(url, contents(flags, plan if proposer is None else proposer.space))
     pending = selected(flags, plan, scan)
     console = make_console()
-    console.print(
-        f"{len(plan.trials)} trials planned, {len(plan.trials) - len(pending)} of them recorded in {sweep_url(flags)}",
-        soft_wrap=True,
-    )
+    done, where = len(plan.trials) - len(pending), sweep_url(flags)
+    if search:
+        assert proposer is not None
+        assert known is not None
+        pending = proposer.at_most(known)
+        console.print(f"{flags.search}: {done} trials recorded in {where}, at most {len(pending)} more", soft_wrap=True)
+        for line in proposer.described():
+            console.print(f"  {line}", soft_wrap=True)
+    else:
+        console.print(f"{len(plan.trials)} trials planned, {done} of them recorded in {where}", soft_wrap=True)
+    if proposer is not None and known is not None and proposer.told(known):
+        console.print(proposer.told(known), soft_wrap=True)
     tell_of_codes(plan, url, scan, console)
     kept = kept_by_failed(plan, url, scan) if flags.forget_failed else set()
     if kept:
@@ -234,10 +245,10 @@ def print_plan(flags: SweepFlags, plan: Plan) -> None:
     for trial in plan.trials:
         settings[trial.setting] = settings.get(trial.setting, 0) + 1
     folds = flags.folds or 1
-    for setting, trials in itertools.islice(settings.items(), MOST_SHOWN):
+    for setting, trials in itertools.islice(settings.items(), 0 if search else MOST_SHOWN):
         seeds = f"{trials // folds} seed{'s' if trials > folds else ''}"
         console.print(f"  {setting}: {seeds}{f' × {folds} folds' if flags.folds else ''}")
-    if len(settings) > MOST_SHOWN:
+    if len(settings) > MOST_SHOWN and not search:
         console.print(f"  … and {len(settings) - MOST_SHOWN} settings more")
     parts = f" in {flags.folds} folds" if flags.folds else ""
     for spec, info in plan.data.items():
@@ -245,10 +256,10 @@ def print_plan(flags: SweepFlags, plan: Plan) -> None:
         where = "" if info.present else f" (not in {flags.data_root}; it {missing})"
         console.print(f"data {spec}: {_data_set(info, flags)}{parts}{where}", soft_wrap=True)
     print_notes(flags, plan, console)
-    for line in told_of_decisions(plan):
+    for line in () if search else told_of_decisions(plan):
         console.print(f"decision: {line}", soft_wrap=True)
     if not pending:
-        console.print("estimated cost: none, everything is recorded")
+        console.print(f"estimated cost: none, {'the search has ended' if search else 'everything is recorded'}")
         return
     steps = known_steps()
     if flags.estimate:
@@ -269,8 +280,9 @@ def print_plan(flags: SweepFlags, plan: Plan) -> None:
     measure = flags.metrics()  # once, as each method of the sweep is made for it
     seconds = sum(estimated_seconds(measure, plan, trial, steps) for trial in pending)
     cores = len(os.sched_getaffinity(0))
+    most = "at most " if search else ""
     console.print(
-        f"estimated cost: {seconds / 3600:.2g} core-hours at this machine's speed with one core a trial "
+        f"estimated cost: {most}{seconds / 3600:.2g} core-hours at this machine's speed with one core a trial "
         f"(about {_duration(seconds / cores)} on its {cores} cores)"
     )
 
