@@ -36,7 +36,7 @@ from analysis.groups import (
 )
 from analysis.holding import MOST_MORE, Held, held_up_to, seeds_to_decide, strengths_to_decide
 from analysis.records import Sweep
-from analysis.schema import CONVERTED_STRENGTHS
+from analysis.schema import CONVERTED_STRENGTHS, stronger
 from analysis.symbols import all_named, method_name, number, symbol
 from analysis.tipping_fit import TippingPoint
 from analysis.tipping_points import Curve, NothingToJudge, TippingPoints, tipping_points
@@ -74,6 +74,27 @@ class Answer:
     def name(self) -> str:
         """The method and its setting."""
         return ", ".join(part for part in (method_name(self.method), self.setting) if part)
+
+    @property
+    def tipping(self) -> str:
+        """The tipping point with its interval, or why there is none, in a few words."""
+        fit = self.curve.fit if self.curve is not None else None
+        sign = symbol(self.strength) if self.strength else ""
+        if fit is None:
+            return self.holds[:1].lower() + self.holds[1:]
+        if fit.status == "tipping point":
+            return f"tips at {sign} = {_located(fit)}"
+        if fit.status == "none in range":
+            return f"none in range: no tipping point up to the strongest, {sign} = {number(self._end(strong=True), 4)}"
+        if fit.status == "below range":
+            return f"below range: accuracy has fallen at the weakest, {sign} = {number(self._end(strong=False), 4)}"
+        return f"inconclusive (p = {_p(fit.p_value)}): {fit.reason}"
+
+    def _end(self, *, strong: bool) -> float:
+        """The strongest or weakest strength swept."""
+        assert self.curve is not None
+        swept = [float(row[self.strength]) for row in self.curve.trials]
+        return max(swept) if strong == (stronger(self.strength) == "larger") else min(swept)
 
     @property
     def lead(self) -> str:

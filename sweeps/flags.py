@@ -34,6 +34,8 @@ ASKS_FROM = 100_000
 
 
 Search = Literal["grid", "tipping"]
+Range = Annotated[tuple[float | str, ...], tyro.conf.Fixed, tyro.conf.Suppress]
+"""The two ends of a range of strengths, as its flag has them."""
 
 MOST_PIXELS = 2**14
 """Of an image's side."""
@@ -136,7 +138,7 @@ class SweepFlags(MetricFlags, ABC):
     budget_hours: float | None = None
     """Hours that trials may have GPUs, or where they have none processors, with those of what is recorded; what has
     begun ends, and nothing begins beyond."""
-    strength_range: Annotated[tuple[float | str, ...], tyro.conf.Fixed, tyro.conf.Suppress] = (1e-2, 1e4)
+    strength_range: Range = (1e-2, 1e4)
     """The preset's range of strengths for a search; LOW..HIGH after the strength's flag is another."""
 
     measure: tuple[str, ...] | None = None
@@ -239,6 +241,9 @@ class SweepFlags(MetricFlags, ABC):
         """The same with the two ends of the range of strengths that a search looks in. Raises `InputError`."""
         if not self.STRENGTH:
             raise InputError(f"search: {self.search}, allowed for {self.NAME}, which has no one strength, is grid")
+        low, high = self.strength_range
+        if isinstance(low, float) and isinstance(high, float) and not 0 < low < high:
+            raise InputError(f"{self.STRENGTH}: {low:g}..{high:g}, allowed for a search are two rising numbers above 0")
         ends: dict[str, Any] = {self.STRENGTH: self.strength_range}
         return dataclasses.replace(self, **ends)
 
@@ -358,6 +363,8 @@ def _searched(flags: SweepFlags, given: set[str], ends: tuple[float | str, ...])
     if ends:
         if flags.search == "grid":
             raise InputError(f"{flag}: {shown}, allowed with --search tipping alone is a range")
+        if isinstance(flags, StrengthFlags):
+            flags = dataclasses.replace(flags, alpha_range=())
         return dataclasses.replace(flags, strength_range=ends)
     lists = [name for name in (flags.STRENGTH, "alpha_range") if name and f"--{name.replace('_', '-')}" in given]
     only = flags.only_grid() or ", ".join(f"--{name.replace('_', '-')}" for name in lists)

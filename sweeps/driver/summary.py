@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from analysis import records
-from analysis.command_line import make_console
+from analysis.command_line import InputError, make_console
 from analysis.options import Options, options_of
 from sweeps.driver.codes import named_by_code, told_of_codes
 from sweeps.driver.decisions import told_of_decisions
@@ -73,6 +73,8 @@ def summarise(flags: SweepFlags, plan: Plan, url: str, console: Console) -> int:
         rows = {
             row["trial_id"]: row for row in records.read_table(url, "trials").to_pylist() if row["trial_id"] in plan.ids
         }
+    if rows and flags.STRENGTH:
+        _print_answers(flags, url, console)
     over = _replicates(flags)
     table = Table(title=f"{flags.name or flags.NAME}: mean ± standard deviation over {over}, test split")
     table.add_column("setting", overflow="fold")
@@ -124,6 +126,26 @@ def summarise(flags: SweepFlags, plan: Plan, url: str, console: Console) -> int:
     runner = "uv run python" if "UV_RUN_RECURSION_DEPTH" in os.environ else "python"
     console.print(f"next:   {runner} -m analysis.report {shlex.quote(shown)}", soft_wrap=True)
     return len(failed) + missing
+
+
+MOST_ANSWERS = 12
+
+
+def _print_answers(flags: SweepFlags, url: str, console: Console) -> None:
+    """Where accuracy tips, in a line for each curve of the record."""
+    from analysis.answer import answers  # scipy, which no plan needs
+
+    try:
+        strength = flags.STRENGTH if flags.search != "grid" else None
+        found = answers(records.read_sweep(url, skip_damaged=True), strength=strength)
+    except InputError as error:
+        print(f"no tipping point can be said: {error}", file=sys.stderr)
+        return
+    judged = [answer for answer in found if answer.curve is not None]
+    for answer in judged[:MOST_ANSWERS]:
+        console.print(f"{answer.name}: {answer.tipping}", soft_wrap=True)
+    if len(judged) > MOST_ANSWERS:
+        console.print(f"… and {len(judged) - MOST_ANSWERS} more: python -m analysis.tipping_points", soft_wrap=True)
 
 
 def cost_line(what: str, used: Used) -> str:

@@ -190,28 +190,32 @@ class Tipping(Proposer):
     def _next(self, curve: _Curve, trials: _Trials, slots: int) -> list[TrialConfig] | None:
         if trials.failed >= MOST_FAILED:
             return None
-        for low, high in self._ranges(curve, trials):
+        for low, high, new in self._ranges(curve, trials):
+            if new is not None and not any(at == new for at, _ in {*trials.scores, *trials.useless}):
+                # the search goes on from what the new end says
+                return [] if any(at == new for at, _ in trials.running) else [curve.trial(new, 0)]
             pairs = self._pairs(curve, trials, low, high, slots)
             if pairs is not None:
                 return [curve.trial(*pair) for pair in pairs]
         return None
 
-    def _ranges(self, curve: _Curve, trials: _Trials) -> Iterator[tuple[float, float]]:
-        """The range, and where the search in it has ended without a tipping point, and may be extended, wider ones."""
+    def _ranges(self, curve: _Curve, trials: _Trials) -> Iterator[tuple[float, float, float | None]]:
+        """The range, and where the search in it has ended without a tipping point, and may be extended, wider ones,
+        each with its new end."""
         low, high = curve.low, curve.high
-        yield low, high
+        yield low, high, None
         weak_is_low = stronger(self.strength) == "larger"
         for _ in range(MOST_EXTENSIONS if self.extend and not curve.whole else 0):
             status = _status(self.strength, trials, low, high)
             if status not in ("none in range", "below range"):
                 return
-            if (status == "none in range") == weak_is_low:
-                high *= 10**EXTENDED_BY
-                if self.bound is not None and self.bound.problem(high):
-                    return
-            else:
-                low /= 10**EXTENDED_BY
-            yield low, high
+            new = float(f"{high * 10**EXTENDED_BY:.{_DIGITS}g}")
+            if (status == "none in range") != weak_is_low:
+                new = float(f"{low / 10**EXTENDED_BY:.{_DIGITS}g}")
+            if self.bound is not None and self.bound.problem(new):
+                return
+            low, high = min(low, new), max(high, new)
+            yield low, high, new
 
     def _pairs(
         self, curve: _Curve, trials: _Trials, low: float, high: float, slots: int
@@ -292,9 +296,9 @@ class Tipping(Proposer):
 
     def described(self) -> list[str]:
         sign = symbol(self.strength)
-        # at one strength, so that no name has any
-        configs = [dataclasses.replace(curve.like, method=curve.trial(curve.low, 0).method) for curve in self.curves]
-        names = settings_in_words(configs)
+        # all at their weak ends, whose strength is no part of their name
+        ends = settings_in_words([curve.trial(curve.low, 0) for curve in self.curves])
+        names = [" ".join(word for word in name.split() if not word.startswith(f"{sign}=")) for name in ends]
         return [f"{n}: {sign} from {c.low:g} to {c.high:g}" for n, c in zip(names, self.curves, strict=True)]
 
     def told(self, known: Known) -> str:
