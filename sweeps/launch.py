@@ -36,7 +36,8 @@ from sweeps.driver.summary import cost_line, print_notes, print_plan, print_tota
 from sweeps.driver.termination import terminate, terminated
 from sweeps.flags import SweepFlags, read_flags
 from sweeps.plan import Plan, PlannedTrial
-from sweeps.proposers import Known, Proposer, proposer_of
+from sweeps.proposers import proposer_of
+from sweeps.proposers.proposer import Known, Proposer
 
 if TYPE_CHECKING:
     from concurrent.futures import Future

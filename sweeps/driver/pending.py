@@ -10,7 +10,7 @@ from analysis import records
 from analysis.command_line import InputError
 from sweeps.flags import SweepFlags
 from sweeps.plan import Plan, PlannedTrial
-from sweeps.proposers import Known, Proposer
+from sweeps.proposers.proposer import Known, Proposer
 from trainables.checkpoints import CheckpointError, checkpoints_of
 from trainables.configuration import TrialConfig
 

@@ -13,7 +13,7 @@ from ray.tune.search import Searcher
 from analysis.records import read_trial
 from sweeps.driver.pending import keep_proposal
 from sweeps.plan import PlannedTrial
-from sweeps.proposers import Known, Proposer
+from sweeps.proposers.proposer import Known, Proposer
 
 LOOKED_EVERY = 2.0
 """Seconds between looks at whether the cluster has grown, while all its places are taken."""

@@ -25,7 +25,7 @@ from sweeps.driver.pending import kept_by_failed, selected, with_checkpoints
 from sweeps.driver.usage import Used, of_all_runs
 from sweeps.flags import SweepFlags
 from sweeps.plan import Plan
-from sweeps.proposers import Known, Proposer
+from sweeps.proposers.proposer import Known, Proposer
 from trainables.data import DataInfo
 from trainables.metrics import METRICS
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from sweeps.plan import Plan, PlannedTrial
-from sweeps.proposers import Known, Proposer
+from sweeps.proposers.proposer import Known, Proposer
 
 _COSTS = ("train_seconds", "measure_seconds", "cpus", "gpus")
 

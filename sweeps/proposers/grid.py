@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sweeps.flags import SweepFlags
 from sweeps.plan import Plan, PlannedTrial, make_plan
-from sweeps.proposers import Known, Proposer
+from sweeps.proposers.proposer import Known, Proposer
 
 
 class Grid(Proposer):

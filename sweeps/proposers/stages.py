@@ -8,8 +8,8 @@ from functools import cached_property
 
 from sweeps.flags import SweepFlags
 from sweeps.plan import Plan, PlannedTrial
-from sweeps.proposers import Known, Proposer
 from sweeps.proposers.grid import Grid
+from sweeps.proposers.proposer import Known, Proposer
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from analysis.tipping_search import MOST, next_trials
 from sweeps.flags import SweepFlags
 from sweeps.labels import settings_in_words
 from sweeps.plan import Plan, PlannedTrial, make_plan, trial_id
-from sweeps.proposers import Known, Proposer
+from sweeps.proposers.proposer import Known, Proposer
 from trainables.configuration import TrialConfig
 from trainables.fingerprint import code_of
 from trainables.method import Method

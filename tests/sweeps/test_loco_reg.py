@@ -18,7 +18,8 @@ from sweeps.flags import read_flags
 from sweeps.launch import main
 from sweeps.loco_reg import PRESETS, LocoSweep, _SecondStage
 from sweeps.plan import make_plan
-from sweeps.proposers import Known, proposer_of
+from sweeps.proposers import proposer_of
+from sweeps.proposers.proposer import Known
 from tests.sweeps.driving import ONE_BY_ONE, ROOT, finish, kill, processes_below, results, start, wait_for
 from trainables.loco_reg import LocoReg
 

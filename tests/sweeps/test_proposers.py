@@ -16,7 +16,8 @@ from analysis.tipping_fit import fit_curve
 from analysis.tipping_search import MOST
 from sweeps.flags import SweepFlags, read_flags
 from sweeps.plan import PlannedTrial, make_plan, trial_id
-from sweeps.proposers import Known, Proposer, proposer_of
+from sweeps.proposers import proposer_of
+from sweeps.proposers.proposer import Known, Proposer
 from sweeps.proposers.tipping import MOST_FAILED
 from tests.sweeps.test_help import script
 from trainables.configuration import TrialConfig

@@ -43,7 +43,7 @@ def test_a_search_that_has_ended_runs_nothing_and_a_larger_budget_goes_on(whole:
 
 @pytest.mark.long
 def test_killed_at_any_moment_it_ends_with_the_same_trials(whole: Path, tmp_path: Path) -> None:
-    """One at a time, killed with -9 in training, between trials, and as the next begins: the same record, bit for bit."""
+    """One at a time, killed with -9 in training, between trials, as the next begins: the same record, bit for bit."""
     folder = tmp_path / "pilcro"
 
     def recorded() -> int:
