@@ -130,6 +130,7 @@ PRESETS = {
         epochs=(15,),
         learning_rate=(0.05,),
         seeds=5,
+        search="tipping",
     ),
     "cifar10": dataclasses.replace(PAPER, preset="cifar10", sigma=(0.0, 0.35, 0.5, 1.0, 2.0)),
     "mnist-tasks": dataclasses.replace(

@@ -228,6 +228,7 @@ PRESETS = {
         eta=(1.0, 4.0),
         statistic=("absolute",),
         seeds=3,
+        search="tipping",
     ),
     "cifar10": dataclasses.replace(PAPER, preset="cifar10", dataset=("cifar10",)),
     "cifar100": dataclasses.replace(PAPER, preset="cifar100"),

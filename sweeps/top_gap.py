@@ -166,6 +166,7 @@ PRESETS = {
         epsilon=("0.1",),
         attack_steps=(20,),
         seeds=2,
+        search="tipping",
     ),
     "cifar10": CIFAR,
     "oxford-pets": dataclasses.replace(

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from analysis.records import read_sweep
-from tests.sweeps.driving import ONE_BY_ONE, finish, kill, processes_below, results, same, start, wait_for
+from tests.sweeps.driving import ONE_BY_ONE, finish, kill, processes_below, same, start, wait_for
 
 pytestmark = pytest.mark.ray
 
@@ -67,9 +67,8 @@ def test_killed_at_any_moment_it_ends_with_the_same_trials(whole: Path, tmp_path
 
 
 @pytest.mark.long
-def test_killed_with_two_at_a_time_what_had_begun_goes_on(whole: Path, tmp_path: Path) -> None:
-    """Both that were in training are among those recorded, from their checkpoints; what one trial at a time has
-    recorded, too, is equal bit for bit."""
+def test_killed_with_two_at_a_time_what_had_begun_goes_on(tmp_path: Path) -> None:
+    """Both that were in training are among those recorded, and went on from their checkpoints."""
     process = start(tmp_path, *SEARCH, "--cpus-per-trial", "1")
     folder = tmp_path / "pilcro"
     wait_for(lambda: len(list((folder / "checkpoints").glob("*/*.pt"))) >= 2, "two trials in training")
@@ -85,10 +84,6 @@ def test_killed_with_two_at_a_time_what_had_begun_goes_on(whole: Path, tmp_path:
     assert begun <= trials.keys()
     assert len(trials) == 7
     assert max(trials[name]["attempts"] for name in begun) == 2
-    alone = {row["trial_id"]: row for row in results(whole)["trials"].to_pylist()}
-    both = [row for row in results(tmp_path)["trials"].to_pylist() if row["trial_id"] in alone]
-    assert len(both) >= 4
-    assert all(row == alone[row["trial_id"]] for row in both)
 
 
 def test_a_search_on_the_record_of_a_grid(tmp_path: Path) -> None:
