@@ -10,6 +10,7 @@ from tyro.conf import Positional
 
 from analysis.bounds import POSITIVE, Bound
 from analysis.command_line import InputError, parse, run
+from analysis.formats import Format
 from analysis.paper.items import ITEMS
 
 
@@ -34,6 +35,9 @@ class Flags:
     """Leave out trials of which a file is damaged or missing, and say which."""
     out: str | None = None
     """Folder or s3:// prefix for the tables and figures; default: analysis/ in the sweep's folder."""
+    format: Format | None = None
+    """Print the tables, or the list, as CSV (numbers in full), Markdown or LaTeX (for booktabs), and all else on
+    standard error."""
 
     BOUNDS: ClassVar[Mapping[str, Bound]] = {"reference_below": POSITIVE}
 
@@ -54,9 +58,9 @@ def main() -> None:
     if sweep is not None and flags.convention is not None:
         sweep = converted(sweep, flags.convention)
     if flags.list or sweep is None:
-        print_list(sweep)
+        print_list(sweep, flags.format)
     else:
-        write_tables(sweep, flags.table, flags.out, flags.reference_below)
+        write_tables(sweep, flags.table, flags.out, flags.reference_below, flags.format)
 
 
 if __name__ == "__main__":

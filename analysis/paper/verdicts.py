@@ -6,11 +6,12 @@ import math
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pyarrow as pa
 
+from analysis import formats
 from analysis.command_line import InputError
 from analysis.comparisons import compare
 from analysis.correlations import Correlations, correlations
@@ -34,10 +35,15 @@ from analysis.multiplicity import adjust
 from analysis.paper.items import ITEMS, METHODS, Item
 from analysis.paper.printed import Claim, Trend, claims, trends
 from analysis.paper.protocol import _LEVEL_ROUNDED, _configuration, _same, _unlike
+from analysis.paper.words import differences, printed
 from analysis.records import Sweep
 from analysis.results import arrow
+from analysis.tabular import Place, Tabular, opened
 from analysis.theorems import theorem_quantities
 from analysis.tipping_points import PaperThreshold, TippingPoints, located, tipping_points
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 stats = lazily("scipy.stats")
 
@@ -517,9 +523,9 @@ def _judged(trend: Trend, line: Line, p_value: float) -> Line:
     return Line(**columns)
 
 
-@dataclass(frozen=True)
-class Table:
-    """A table of a paper beside ours; where the sweep has nothing of it, `lines` is empty and `why` says why."""
+@dataclass(frozen=True, repr=False)
+class Table(Tabular[Line]):
+    """A paper's table beside ours, a sequence of lines; where the sweep has nothing of it, `why` says why."""
 
     item: Item
     lines: list[Line]
@@ -527,15 +533,29 @@ class Table:
     """How many numbers and statements of the paper there are to check."""
     why: str
 
+    @property
+    def _items(self) -> list[Line]:
+        return self.lines
 
-def check(sweep: Sweep, table: str, *, reference_below: float | None = None) -> Table:
-    """A table of a paper beside ours. Raises `InputError` for an unknown ID."""
-    return _check(_Ours(sweep, reference_below), table)
+    def shown(self) -> formats.Table:
+        return printed(self)
+
+    def to_arrow(self) -> pa.Table:
+        return rows_of(self)
+
+    def figure(self) -> Figure:
+        """Our numbers minus the paper's; what the paper drew is drawn by `draw`."""
+        return differences(self)
 
 
-def check_all(sweep: Sweep) -> list[Table]:
+def check(sweep: Sweep | Place, table: str, *, reference_below: float | None = None) -> Table:
+    """A table of a paper beside a sweep's (its record, folder or s3:// address). Raises `InputError` for another ID."""
+    return _check(_Ours(opened(sweep), reference_below), table)
+
+
+def check_all(sweep: Sweep | Place) -> list[Table]:
     """Every table of the papers whose methods the sweep has, beside ours."""
-    ours = _Ours(sweep)
+    ours = _Ours(opened(sweep))
     return [_check(ours, table) for table in ITEMS if ours.is_of(table)]
 
 

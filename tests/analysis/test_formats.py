@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from analysis import comparisons, correlations, theorems, tipping_points
+from analysis import comparisons, correlations, paper, theorems, tipping_points
 from analysis.formats import Table, in_latex, written
 
 Command = Callable[..., tuple[int, str, str]]
@@ -107,6 +107,39 @@ def test_a_command_prints_the_table_and_nothing_else(name: str, form: str, comma
     else:
         assert out.startswith("% \\usepackage{booktabs}\n\\begin{tabular}")
         assert out.count("\\\\\n") == len(data) + 1
+
+
+@pytest.mark.parametrize("form", ["csv", "markdown", "latex"])
+def test_tables_of_the_papers(form: str, command: Command, tmp_path: Path) -> None:
+    """CSV is one table of them all, the others one each, with what the numbers behind verdicts stand for."""
+    code, out, err = command(paper.main, RECORD, "--out", tmp_path, "--format", form)
+    assert code == 0, err
+    assert str(tmp_path) not in out
+    known = paper.check_all(RECORD)
+    number = sum(len(table) for table in known)
+    reason = "epochs is 12 (paper: 200)"
+    if form == "csv":
+        rows = list(csv.DictReader(io.StringIO(out)))
+        assert [row["table"] for row in rows] == [table.item.id for table in known for _ in table]
+        assert any(reason in row["why"] for row in rows)
+    elif form == "markdown":
+        assert out.count("\n**") + out.startswith("**") == sum(bool(table.lines) for table in known)
+        assert out.count("\n|") >= number
+        assert "| (1) | dataset is parquet:cifar10-jpeg@8df278cd (paper: cifar100)" in out
+        assert reason in out
+    else:
+        assert out.count(r"\begin{tabular}") == out.count(r"\end{tabular}") >= sum(bool(t.lines) for t in known)
+        assert reason in out
+
+
+@pytest.mark.parametrize("form", ["csv", "markdown", "latex"])
+def test_lists_of_the_papers(form: str, command: Command) -> None:
+    code, out, err = command(paper.main, "--list", "--format", form)
+    assert (code, err) == (0, "")
+    assert sum("pilcro-1" in line for line in out.splitlines()) == 1
+    code, out, err = command(theorems.main, "--format", form)
+    assert (code, err) == (0, "")
+    assert "c-n" in out
 
 
 def test_another_format_is_refused(command: Command) -> None:

@@ -16,6 +16,7 @@ from analysis import comparisons as comparisons_command
 from analysis.command_line import InputError
 from analysis.comparisons import comparisons
 from analysis.correlations import correlations
+from analysis.paper import check, check_all, draw, missing
 from analysis.records import read_sweep
 from analysis.storage import location
 from analysis.tabular import Tabular
@@ -109,6 +110,22 @@ def test_a_notebook_shows_a_table(record: Record, tmp_path: Path) -> None:
     assert set(parser.tags) == {"table", "thead", "tbody", "tr", "th", "td"}
     assert parser.tags.count("tr") == 2
     assert "<script>alert(1)</script>" in parser.text
+
+
+def test_papers_take_a_path_and_are_rows() -> None:
+    found = check(RECORD, "pilcro-1")
+    assert len(found) == len(found.to_pandas()) == 80
+    assert found[0].verdict == "not comparable"
+    assert repr(found).splitlines()[0].startswith("the paper's row | column")
+    assert len(repr(found).splitlines()) == 10
+    assert isinstance(found.figure(), Figure)
+    assert repr(check_all(str(RECORD))[0]) == repr(found)
+    assert missing(RECORD, "pilcro-3")
+    assert missing(RECORD, "pilcro-4") == ""
+    (drawn, *_) = draw(RECORD, "pilcro-4")
+    assert isinstance(drawn.figure, Figure)
+    with pytest.raises(InputError, match=r"^loco-1: no number of ours"):
+        check(RECORD, "loco-1").figure()
 
 
 def test_a_path_of_s3_has_its_two_slashes(tmp_path: Path) -> None:
