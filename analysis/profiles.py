@@ -49,8 +49,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Profiles", "Setting", "performance_profile", "probability_of_improvement", "profiles", "table"]
 
-_LEVELS = 201
-_FEW_RUNS = 5
+_LEVELS = 400
+FEW_RUNS = 5
+"""Below so many, intervals are said to be too narrow."""
 
 
 @dataclass(frozen=True)
@@ -175,10 +176,13 @@ def profiles(
 
 
 def _levels(scores: Sequence[float]) -> NDArray[np.float64]:
-    """From a little below the least of the scores to a little above the greatest."""
-    low, high = min(scores), max(scores)
-    margin = 0.02 * (high - low) or 0.01
-    return np.linspace(low - margin, high + margin, _LEVELS)
+    """Where profiles have their steps, and a little below the least and above the greatest of the scores; of very many
+    scores some."""
+    steps = np.unique(scores)
+    if len(steps) > _LEVELS:
+        steps = steps[np.unique(np.linspace(0, len(steps) - 1, _LEVELS).round().astype(int))]
+    margin = 0.02 * float(steps[-1] - steps[0]) or 0.01
+    return np.concatenate([[steps[0] - margin], steps, [steps[-1] + margin]])
 
 
 def _notes(found: Sequence[Setting], quantity: Quantity, *, failed: int, without: int) -> list[str]:
@@ -187,11 +191,15 @@ def _notes(found: Sequence[Setting], quantity: Quantity, *, failed: int, without
         f"of pairs; Agarwal et al. 2021); {'less' if quantity.direction == 'min' else 'more'} {quantity.name} is better"
     ]
     fewest = min(len(runs) for one in found for runs in one.scores)
-    if fewest < _FEW_RUNS:
+    if fewest < FEW_RUNS:
         notes.append(
-            f"intervals and bands are percentiles of stratified bootstraps; of {count(fewest, 'run')} of a setting "
-            "they are too narrow, of no width where every run is better or none is: add --seeds; analysis.comparisons "
-            "has tests that know of it"
+            f"intervals and bands are percentiles of stratified bootstraps, too narrow of {count(fewest, 'run')} of a "
+            "setting: add --seeds"
+        )
+    if any(one.improvement is not None and one.improvement.low == one.improvement.high for one in found):
+        notes.append(
+            "an interval of no width says that in what was seen every run is on one side, and not that it is certain: "
+            "analysis.comparisons has tests"
         )
     pooled = [one for one in found if len(one.scores) > 1]
     if pooled:

@@ -6,8 +6,10 @@ import math
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import matplotlib as mpl
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
@@ -39,7 +41,7 @@ def profile_figure(
     """Performance profiles with pointwise 95% bands, and the probability of improvement over the `reference` with its
     interval (Agarwal et al. 2021). `narrow` is as wide as a telephone.
 
-    Raises `ValueError` for no curve, or more than six.
+    All are at the same `tau`. Raises `ValueError` for no curve, or more than six.
     """
     if not 0 < len(curves) <= MOST_PROFILES:
         raise ValueError(f"curves: {len(curves)}, allowed are 1 to {MOST_PROFILES}")
@@ -56,16 +58,18 @@ def profile_figure(
             figure = Figure(figsize=(7.6, height), layout="constrained")
             left, right = figure.subplots(1, 2, width_ratios=[3, 2])
         handles = []
+        # runs that have a score are not beyond it
+        step: Literal["post", "pre"] = "post" if direction == "max" else "pre"
         for index, curve in enumerate(curves):
             colour, _, line = _look(index)
-            left.fill_between(curve.tau, curve.low, curve.high, color=colour, alpha=0.16, linewidth=0)
-            left.plot(curve.tau, curve.share, color=colour, linestyle=line)
+            left.fill_between(curve.tau, curve.low, curve.high, step=step, color=colour, alpha=0.16, linewidth=0)
+            left.plot(curve.tau, curve.share, drawstyle=f"steps-{step}", color=colour, linestyle=line)
             label = f"{_wrapped(curve.label, 30 if narrow else 46)} (n = {curve.n})"
             handles.append(_handle(index, label, marker="" if math.isnan(curve.probability) else _look(index)[1]))
         name = axis_name(metric)
         way = "above" if direction == "max" else "below"
         left.set(xlabel=f"τ, {name}", ylabel=f"share of runs {way} τ", ylim=(-0.02, 1.02))
-        left.margins(x=0.01)
+        left.set_xlim(_where_they_fall(curves))
         if beside:
             _draw_probabilities(right, beside, reference)
         _legend(figure, handles, "outside upper center", "share of runs and its 95% bootstrap band")
@@ -81,3 +85,13 @@ def _draw_probabilities(axes: Axes, beside: Sequence[tuple[int, ProfileCurve]], 
     axes.set_ylim(len(beside) - 0.5, -0.5)
     axes.set(xlim=(-0.03, 1.03), yticks=[])
     axes.set_xlabel(textwrap.fill(f"P(better than {reference}), 95% bootstrap interval", 34))
+
+
+def _where_they_fall(curves: Sequence[ProfileCurve]) -> tuple[float, float]:
+    """Limits of τ: where one of the profiles is neither 0 nor 1, and a little around it."""
+    levels = np.asarray(curves[0].tau, dtype=float)
+    shares = np.array([curve.share for curve in curves], dtype=float)
+    change = np.flatnonzero((np.diff(shares, axis=1) != 0).any(axis=0))
+    low, high = (levels[0], levels[-1]) if not len(change) else (levels[change[0]], levels[change[-1] + 1])
+    margin = 0.05 * float(high - low) or 0.01
+    return float(low) - margin, float(high) + margin

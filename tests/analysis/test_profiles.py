@@ -16,7 +16,7 @@ from scipy import stats
 from analysis.command_line import InputError
 from analysis.figures import ProfileCurve, profile_figure
 from analysis.profiles import main, profiles
-from analysis.score_distributions import performance_profile, probability_of_improvement
+from analysis.score_distributions import Profile, performance_profile, probability_of_improvement
 
 Record = Callable[..., bool]
 Command = Callable[..., tuple[int, str, str]]
@@ -117,6 +117,11 @@ def sweep(record: Record, tmp_path: Path) -> Path:
     return folder
 
 
+def at(profile: Profile, tau: float) -> float:
+    """The step that τ is on."""
+    return float(profile.share[np.searchsorted(profile.tau, tau, side="right") - 1])
+
+
 def test_settings_of_a_sweep(sweep: Path) -> None:
     """.51, .52, .53 against .50, .51, .52: .51 beats .50 and ties with .51, .52 beats two and ties with one, .53 beats
     three: (1.5 + 2.5 + 3) / 9."""
@@ -127,11 +132,13 @@ def test_settings_of_a_sweep(sweep: Path) -> None:
     assert weak.improvement.value == pytest.approx(7 / 9)
     assert (strong.improvement.value, strong.improvement.low, strong.improvement.high) == (0, 0, 0)
     assert (weak.n, weak.n_reference, weak.compared) == (3, 3, 1)
-    assert np.interp(0.505, weak.profile.tau, weak.profile.share) == pytest.approx(1)
+    assert at(weak.profile, 0.505) == pytest.approx(1)
     assert found.baseline is not None
-    assert np.interp(0.505, found.baseline.tau, found.baseline.share) == pytest.approx(2 / 3)
+    assert at(found.baseline, 0.505) == pytest.approx(2 / 3)
+    assert at(found.baseline, 0.51) == pytest.approx(1 / 3)
     assert "1 trial failed: left out" in found.notes
-    assert any("of 3 runs of a setting they are too narrow" in note for note in found.notes)
+    assert any("too narrow of 3 runs of a setting" in note for note in found.notes)
+    assert any("an interval of no width says" in note for note in found.notes)
     # less loss is better, and the strong ones have less
     other = profiles(sweep, metric="loss")[1].improvement
     assert other is not None

@@ -288,3 +288,19 @@ def test_names_are_no_tags(tmp_path: Path, record: Callable[..., bool]) -> None:
     assert "&lt;b&gt;x[/b]$y$" in page
     assert "<script>alert" not in page
     assert "folder:&lt;script&gt;alert(2)&lt;/script&gt;@12345678" in page
+
+
+@pytest.mark.parametrize(("seeds", "there"), [(2, False), (5, True)])
+def test_distributions_of_runs_are_shown_where_there_are_runs(
+    seeds: int, there: bool, tmp_path: Path, record: Record
+) -> None:
+    """Of two runs a profile is two steps."""
+    for seed in range(seeds):
+        record(tmp_path, f"b{seed}", method="baseline", alpha=None, variant=None, seed=seed, top1=0.5 + seed / 100)
+        for alpha in (1.0, 2.0):
+            record(tmp_path, f"a{alpha}{seed}", alpha=alpha, seed=seed, top1=0.51 + seed / 100)
+    page = report.report(read_sweep(str(tmp_path)))
+    assert ("Performance profiles" in page) == there
+    # better in 1 + 2 + 3 + 4 + 5 of 25 pairs, and equal in 4
+    assert (">0.680 [" in page) == there
+    assert f"python -m analysis.search {tmp_path} --metric top1" in page
