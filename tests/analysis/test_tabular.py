@@ -128,6 +128,16 @@ def test_papers_take_a_path_and_are_rows() -> None:
         check(RECORD, "loco-1").figure()
 
 
+@pytest.mark.parametrize("as_path", [False, True])
+def test_a_place_on_s3_is_read(as_path: bool, s3: str, record: Record) -> None:
+    place = f"{s3}/results/demo"
+    for seed in range(2):
+        record(place, f"b{seed}", method="baseline", alpha=None, variant=None, seed=seed, top1=0.9 + seed / 100)
+        record(place, f"a{seed}", seed=seed, top1=0.8 + seed / 50)
+    found = comparisons(Path(place) if as_path else place)
+    assert [row.label for row in found] == ["pilcro"]
+
+
 def test_a_path_of_s3_has_its_two_slashes(tmp_path: Path) -> None:
     assert location(Path("s3://bucket/results/pilcro")) == "s3://bucket/results/pilcro"
     with pytest.raises(InputError):
