@@ -37,7 +37,7 @@ from analysis.symbols import all_named, in_symbols, method_name, symbol
 if TYPE_CHECKING:
     from optuna import Study
 
-    from analysis.report.page import Block, Section, Subsection
+    from analysis.report.page import Block, Entry, Section, Subsection
 
 optuna, stats = lazily("optuna"), lazily("scipy.stats")
 
@@ -273,8 +273,8 @@ def _best(found: Sequence[Ranked], quantities: Sequence[Quantity], name: str) ->
 
     several = len(quantities) > 1
     names = _names([one.configuration for one in found])
-    rows = []
-    for one, setting in list(zip(found, names, strict=True)):
+    rows: list[Sequence[Entry]] = []
+    for one, setting in zip(found, names, strict=True):
         own = one.configuration
         cells = [Cell(_spanned(*each), each[0]) for each in _each(one, quantities)]
         ended = own.with_status("diverged")

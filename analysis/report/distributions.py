@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from analysis.groups import quantities
 from analysis.profiles import FEW_RUNS, Profiles, profiles
 from analysis.report.cells import _number, _Source, _spanned
-from analysis.report.page import Cell, Column, Section, Table, Text
+from analysis.report.page import Cell, Column, Entry, Section, Table, Text
 from analysis.symbols import all_named
 
 
@@ -36,7 +38,7 @@ def _distributions(source: _Source) -> Section | None:
 
 
 def _rows(result: Profiles) -> Table:
-    rows = []
+    rows: list[Sequence[Entry]] = []
     for one, name in zip(result, all_named([one.group for one in result]), strict=True):
         p = one.improvement
         reason = one.reason or "no unregularised trial"
