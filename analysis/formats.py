@@ -167,6 +167,7 @@ _LATEX = {
     "°": r"\ensuremath{^\circ}",
     "µ": r"\ensuremath{\mu}",
     "×": r"\ensuremath{\times}",
+    "÷": r"\ensuremath{\div}",
     "±": r"\ensuremath{\pm}",
     "¬": r"\ensuremath{\neg}",
     "\xa0": "~",
@@ -203,6 +204,25 @@ _IN_FORMULAS = {
     "✓": r"\surd",
 }
 _GREEK = {"FINAL SIGMA": "varsigma", "LAMDA": "lambda"}
+_SMALL = (
+    *(
+        "alpha",
+        "beta",
+        "gamma",
+        "delta",
+        "epsilon",
+        "zeta",
+        "eta",
+        "theta",
+        "iota",
+        "kappa",
+        "lambda",
+        "mu",
+        "nu",
+        "xi",
+    ),
+    *("omicron", "pi", "rho", "sigma", "varsigma", "tau", "upsilon", "phi", "chi", "psi", "omega"),
+)
 _CAPITALS = ("Gamma", "Delta", "Theta", "Lambda", "Xi", "Pi", "Sigma", "Upsilon", "Phi", "Psi", "Omega")
 
 
@@ -231,7 +251,7 @@ def _letter(letter: str) -> str:
         return letter if letter.isprintable() else " "
     kind, _, name = unicodedata.name(letter, "").partition(" LETTER ")
     name = _GREEK.get(name, name).lower()
-    if kind == "GREEK SMALL" and re.fullmatch(r"\w+", name):
+    if kind == "GREEK SMALL" and name in _SMALL:
         return "o" if name == "omicron" else rf"\ensuremath{{\{name}}}"
     if kind == "GREEK CAPITAL" and name.capitalize() in _CAPITALS:
         return rf"\ensuremath{{\{name.capitalize()}}}"
@@ -242,4 +262,5 @@ def _letter(letter: str) -> str:
     return f"[U+{ord(letter):04X}]"
 
 
-_NOT_IN_OT1 = "ÐÞðþĐđĦħĸŊŋŦŧŉ"
+# eth, thorn, letters with a stroke or an ogonek, and the like
+_NOT_IN_OT1 = "ÐÞðþĐđĦħĸŊŋŦŧŉĄąĘęĮįŲųĿŀſ"

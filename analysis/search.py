@@ -25,13 +25,14 @@ import pyarrow as pa
 from tyro.conf import Positional
 
 from analysis.bounds import SEED, Bound
+from analysis.changes import short_name
 from analysis.command_line import parse, run
 from analysis.formats import Format, Table, beside, print_tables
 from analysis.groups import Group, Quantity, count, replicates
 from analysis.lazily import lazily
 from analysis.records import Sweep, write_file
 from analysis.results import arrow, read
-from analysis.study import Configuration, configurations, searched, study_of, tasks
+from analysis.study import Configuration, configurations, empty_study, searched, study_of, tasks
 from analysis.symbols import all_named, in_symbols, method_name, symbol
 
 if TYPE_CHECKING:
@@ -205,6 +206,7 @@ def page(sweep: Sweep, *, metrics: Sequence[str] | str = "top1", seed: int = 0) 
     """The page, HTML with Plotly's script in it. Raises `InputError` as `analysis.study.configurations` does."""
     from plotly.offline import get_plotlyjs
 
+    from analysis.report.cells import _Source
     from analysis.report.page import render
 
     quantities = searched(sweep, metrics)
@@ -214,10 +216,10 @@ def page(sweep: Sweep, *, metrics: Sequence[str] | str = "top1", seed: int = 0) 
     for where in every:
         name = f", {in_symbols(where)}" if len(every) > 1 else ""
         sections += _task_sections(sweep, quantities, where, name, charts, seed)
-    names = " and ".join(quantity.name for quantity in quantities)
+    names = " and ".join(short_name(quantity) for quantity in quantities)
     settings = len(configurations_of(sweep, quantities))
     rows = sweep.settings.to_pylist()
-    command = f"python -m analysis.search {shlex.quote(sweep.path)} --metric {shlex.join(q.name for q in quantities)}"
+    command = _Source(sweep).command("search", f"--metric {shlex.join(quantity.name for quantity in quantities)}")
     return render(
         f"Search of {names}: sweep {sweep.name}",
         sections,
@@ -262,8 +264,8 @@ def _task_sections(
                 continue
             own = study_of(sweep, metrics=quantity.name, where={**where, "method": method})
             inner = _of_a_method(own, quantity, f"{method_name(method)}{name}", charts, seed)
-            parts.append(Subsection(f"{method_name(method)}: {quantity.name}{name}", inner))
-        sections.append(Section(f"What {quantity.name} depends on{name}", parts))
+            parts.append(Subsection(f"{method_name(method)}: {short_name(quantity)}{name}", inner))
+        sections.append(Section(f"What {short_name(quantity)} depends on{name}", parts))
     return sections
 
 
@@ -284,7 +286,10 @@ def _best(found: Sequence[Ranked], quantities: Sequence[Quantity], name: str) ->
             "front" if several else "rank", "number", "1: no other setting is better" + " in every metric" * several
         ),
         Column("setting"),
-        *(Column(quantity.name, "number", "mean over seeds, with its 95% t interval") for quantity in quantities),
+        *(
+            Column(short_name(quantity), "number", "mean over seeds, with its 95% t interval")
+            for quantity in quantities
+        ),
         Column("n", "number", "seeds with a value"),
         Column("diverged", "number", "of its trials, which count with what was measured"),
     ]
@@ -293,7 +298,7 @@ def _best(found: Sequence[Ranked], quantities: Sequence[Quantity], name: str) ->
         "as good as each other the luckiest is first, so that its mean is too good and its interval knows nothing of "
         "that. Run it with other seeds before it is believed."
     )
-    return [PageTable(f"Settings by {', '.join(q.name for q in quantities)}{name}", columns, rows), told]
+    return [PageTable(f"Settings by {', '.join(map(short_name, quantities))}{name}", columns, rows), told]
 
 
 def _of_a_method(study: Study, quantity: Quantity, name: str, charts: _Charts, seed: int) -> list[Block]:
@@ -308,10 +313,21 @@ def _of_a_method(study: Study, quantity: Quantity, name: str, charts: _Charts, s
     if found:
         blocks.append(charts.importances(found, quantity, name, len(complete)))
     else:
-        blocks.append(Text(f"Importances take {_FEWEST} settings that differ in {quantity.name}."))
-    blocks.append(charts.slices(study, quantity, name, params))
-    blocks.append(charts.parallel(study, quantity, name, params))
+        blocks.append(Text(f"Importances take {_FEWEST} settings that differ in {short_name(quantity)}."))
+    shown = _in_symbols(study, quantity, {param: symbol(param) for param in params})
+    blocks.append(charts.slices(shown, quantity, name, list(map(symbol, params))))
+    blocks.append(charts.parallel(shown, quantity, name, list(map(symbol, params))))
     return blocks
+
+
+def _in_symbols(study: Study, quantity: Quantity, symbols: Mapping[str, str]) -> Study:
+    """The study with its hyperparameters by their symbols."""
+    found = empty_study(study.study_name, [quantity])
+    for trial in study.get_trials():
+        trial.distributions = {symbols[name]: own for name, own in trial.distributions.items() if name in symbols}
+        trial.params = {symbols[name]: value for name, value in trial.params.items() if name in symbols}
+        found.add_trial(trial)
+    return found
 
 
 class _Charts:
@@ -336,7 +352,8 @@ class _Charts:
             div_id=f"chart-{self._made}",
             default_width="100%",
             default_height=440,
-            config={"responsive": True, "displaylogo": False},
+            # nor is there a button that sends the chart to Plotly's own servers
+            config={"responsive": True, "displaylogo": False, "showSendToCloud": False, "plotlyServerURL": ""},
         )
         if least:
             markup = f'<div style="min-width: {least}px">{markup}</div>'
@@ -346,9 +363,9 @@ class _Charts:
         from optuna.visualization import plot_optimization_history
 
         caption = "Settings in the order in which their last trials ended, each the mean over its seeds."
-        figure = plot_optimization_history(study, target_name=quantity.name)
+        figure = plot_optimization_history(study, target_name=short_name(quantity))
         figure.update_xaxes(title="setting")
-        return self._chart(figure, f"History of {quantity.name}{name}", caption)
+        return self._chart(figure, f"History of {short_name(quantity)}{name}", caption)
 
     def importances(self, found: Mapping[str, Mapping[str, float]], quantity: Quantity, name: str, n: int) -> Block:
         from plotly import graph_objects
@@ -366,32 +383,32 @@ class _Charts:
         ]
         figure = graph_objects.Figure(bars)
         figure.update_layout(barmode="group", xaxis={"title": "share of importance", "range": [0, 1]})
+        figure.update_yaxes(automargin=True, ticksuffix="  ")
         caption = (
             f"Of {count(n, 'setting')}. PED-ANOVA: for being among the best; fANOVA: for the variance of the score, of "
             "the hyperparameters that every setting has."
         )
-        return self._chart(figure, f"Importance of hyperparameters for {quantity.name}, {name}", caption)
+        return self._chart(figure, f"Importance of hyperparameters for {short_name(quantity)}, {name}", caption)
 
     def slices(self, study: Study, quantity: Quantity, name: str, params: Sequence[str]) -> Block:
         from optuna.visualization import plot_slice
 
-        figure = plot_slice(study, params=list(params), target_name=quantity.name)
+        figure = plot_slice(study, params=list(params), target_name=short_name(quantity))
         caption = "The same settings against each hyperparameter; the colour is the order in which they ended."
-        return self._chart(figure, f"Slices of {quantity.name}, {name}", caption, least=240 * len(params))
+        return self._chart(figure, f"Slices of {short_name(quantity)}, {name}", caption, least=240 * len(params))
 
     def parallel(self, study: Study, quantity: Quantity, name: str, params: Sequence[str]) -> Block:
         from optuna.visualization import plot_parallel_coordinate
 
-        figure = plot_parallel_coordinate(study, params=list(params), target_name=quantity.name)
-        caption = (
-            "A line for each setting. Drag along an axis to see those within a part of it; drag an axis to move it."
-        )
-        return self._chart(figure, f"Parallel coordinates, {quantity.name}, {name}", caption, least=130 * len(params))
+        figure = plot_parallel_coordinate(study, params=list(params), target_name=short_name(quantity))
+        caption = "A line for each setting, coloured by its score; its values show where the mouse is on it."
+        title = f"Parallel coordinates, {short_name(quantity)}, {name}"
+        return self._chart(figure, title, caption, least=130 * len(params))
 
     def front(self, study: Study, quantities: Sequence[Quantity], name: str) -> Block:
         from optuna.visualization import plot_pareto_front
 
-        names = [quantity.name for quantity in quantities]
+        names = [short_name(quantity) for quantity in quantities]
         figure = plot_pareto_front(study, target_names=names)
         caption = "Means over seeds. On the front are the settings that no other beats in every metric."
         return self._chart(figure, f"Pareto front of {' and '.join(names)}{name}", caption)

@@ -203,7 +203,7 @@ def study_of(
     every = configurations(sweep, metrics=metrics, where=where)
     known = {**_space(every, sweep.settings.schema), **(space or {})}
     inside = [_is_inside(one.params, known) for one in every]
-    study = _silent_study(sweep.name, found)
+    study = empty_study(sweep.name, found)
     study.set_user_attr("sweep", sweep.path)
     study.set_user_attr("record", sweep.content_hash)
     study.set_user_attr("metrics", [quantity.name for quantity in found])
@@ -213,7 +213,7 @@ def study_of(
     return study
 
 
-def _silent_study(name: str, found: Sequence[Quantity]) -> Study:
+def empty_study(name: str, found: Sequence[Quantity]) -> Study:
     """An empty study, without Optuna's line on standard error that says so."""
     level = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.WARNING)

@@ -37,9 +37,7 @@ _CONTENT_SECURITY_POLICY = (
     "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
     "base-uri 'none'; form-action 'none'"
 )
-_WITH_A_LIBRARY = _CONTENT_SECURITY_POLICY.replace("img-src data:", "img-src data: blob:").replace(
-    "script-src 'unsafe-inline'", "script-src 'unsafe-inline' 'unsafe-eval'"
-)
+_WITH_A_LIBRARY = _CONTENT_SECURITY_POLICY.replace("img-src data:", "img-src data: blob:")
 _CALLOUTS = {"": "Note", "good": "Good", "bad": "Problem", "warn": "Caution", "muted": "Note"}
 _MISSING = ("", "—", "nan")
 # what Python and JavaScript read as the same number
@@ -241,7 +239,7 @@ def render(
     library: str = "",
 ) -> str:
     """The page, to be written as UTF-8. Equal content gives an equal page. `library` is the JavaScript that its charts
-    need, which may make functions of text and pictures of its own, but loads and sends as little as the rest.
+    need, which may make pictures of its own, but loads and sends as little as the rest.
 
     Raises `ValueError` if there is no section, or the page, a section or a subsection has an empty title.
     """

@@ -5,9 +5,11 @@ from __future__ import annotations
 import csv
 import io
 import itertools
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +19,7 @@ from analysis.groups import find_quantity
 from analysis.records import read_sweep
 from analysis.search import _places, importances, main, page, ranked
 from analysis.study import configurations, study_of
+from tests.analysis.browser import browser_fixture, chromium_fixture, open_page, resize  # noqa: F401
 
 Record = Callable[..., bool]
 Command = Callable[..., tuple[int, str, str]]
@@ -78,10 +81,30 @@ def test_the_page_holds_everything(grid: Path) -> None:
     assert text.count("plotly.js v") == 1
     rest = re.sub(r"<script>.*?</script>", "", text, flags=re.DOTALL)
     assert not re.search(r'(src|href)="(?!data:|#)', rest)
-    for title in ("The best settings", "Pareto front", "History of top1", "Importance of", "Slices of", "Parallel"):
+    for title in ("The best settings", "Pareto front", "History of Top-1", "Importance of", "Slices of", "Parallel"):
         assert title in rest, title
     assert text.count("Plotly.newPlot(") >= 9  # the front; of each metric history, importances, slices, coordinates
     assert text == page(read_sweep(grid), metrics=["top1", "total_variation"])
+
+
+def test_charts_are_drawn_and_nothing_is_sent(grid: Path, browser: Any, tmp_path: Path) -> None:
+    file = tmp_path / "search.html"
+    file.write_text(page(read_sweep(grid), metrics=["top1", "total_variation"]), encoding="utf-8")
+    open_page(browser, file)
+    drawn = "return [...document.querySelectorAll('.js-plotly-plot')].map(p => p.querySelectorAll('.trace').length)"
+    charts = browser.execute_script(drawn)
+    assert len(charts) == 9
+    assert all(charts)
+    titles = "return [...document.querySelectorAll('.modebar-btn')].map(b => b.dataset.title)"
+    assert set(browser.execute_script(titles)) >= {"Zoom", "Pan"}
+    assert "Share chart..." not in browser.execute_script(titles)
+    assert [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == []
+    asked = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
+    urls = [it["params"]["request"]["url"] for it in asked if it["method"] == "Network.requestWillBeSent"]
+    assert [url for url in urls if not url.startswith(("file:", "data:", "blob:"))] == []
+    resize(browser, 390)
+    wide = browser.execute_script("return document.documentElement.scrollWidth")
+    assert wide <= 390
 
 
 def test_words_of_the_record_are_text(record: Record, tmp_path: Path) -> None:
