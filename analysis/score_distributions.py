@@ -61,14 +61,18 @@ def performance_profile(
     tasks = _checked("scores", scores)
     rng = np.random.default_rng() if rng is None else rng
     levels = np.asarray(tau, dtype=float)
-    share = np.zeros(len(levels))
-    drawn = np.zeros((bootstraps, len(levels)))
+    # it is the same between two scores: where none is passed, where one is, …
+    every = np.unique(np.concatenate(tasks))
+    steps = np.append(every, np.inf) if direction == "min" else np.append(-np.inf, every)
+    place = np.searchsorted(every, levels, side="left" if direction == "min" else "right")
+    share = np.zeros(len(steps))
+    drawn = np.zeros((bootstraps, len(steps)))
     for runs in tasks:
-        beyond = (runs[:, None] > levels if direction == "max" else runs[:, None] < levels).astype(float)
+        beyond = (runs[:, None] > steps if direction == "max" else runs[:, None] < steps).astype(float)
         share += beyond.mean(axis=0) / len(tasks)
         drawn += _weights(len(runs), bootstraps, rng) @ beyond / len(tasks)
     low, high = np.percentile(drawn, _ENDS, axis=0)
-    return Profile(levels, share, low, high)
+    return Profile(levels, share[place], low[place], high[place])
 
 
 def probability_of_improvement(

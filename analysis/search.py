@@ -32,7 +32,7 @@ from analysis.groups import Group, Quantity, count, replicates
 from analysis.lazily import lazily
 from analysis.records import Sweep, write_file
 from analysis.results import arrow, read
-from analysis.study import Configuration, configurations, empty_study, searched, study_of, tasks
+from analysis.study import Configuration, as_study, choices, configurations, empty_study, searched, tasks
 from analysis.symbols import all_named, in_symbols, method_name, symbol
 
 if TYPE_CHECKING:
@@ -202,23 +202,40 @@ def _kind(values: Sequence[Any]) -> pa.DataType:
 # --- the page ---------------------------------------------------------------------------------------------------------
 
 
-def page(sweep: Sweep, *, metrics: Sequence[str] | str = "top1", seed: int = 0) -> str:
-    """The page, HTML with Plotly's script in it. Raises `InputError` as `analysis.study.configurations` does."""
+@dataclass(frozen=True)
+class Task:
+    """The settings of one task of a sweep: of the trials that have these values."""
+
+    where: Mapping[str, Any]
+    every: Sequence[Configuration]
+    found: Sequence[Ranked]
+
+
+def search(sweep: Sweep, quantities: Sequence[Quantity]) -> list[Task]:
+    """The settings of each task of a sweep, ranked. Raises `InputError` as `analysis.study.configurations` does."""
+    names = [quantity.name for quantity in quantities]
+    found = []
+    for where in tasks(sweep):
+        every = configurations(sweep, metrics=names, where=where)
+        found.append(Task(where, every, ranked(every, quantities)))
+    return found
+
+
+def page(sweep: Sweep, quantities: Sequence[Quantity], found: Sequence[Task], *, seed: int = 0) -> str:
+    """What a search found, as HTML with Plotly's script in it."""
     from plotly.offline import get_plotlyjs
 
     from analysis.report.cells import _Source
     from analysis.report.page import render
 
-    quantities = searched(sweep, metrics)
     charts = _Charts()
-    every = tasks(sweep)
     sections: list[Section] = []
-    for where in every:
-        name = f", {in_symbols(where)}" if len(every) > 1 else ""
-        sections += _task_sections(sweep, quantities, where, name, charts, seed)
+    for task in found:
+        name = f", {in_symbols(task.where)}" if len(found) > 1 else ""
+        sections += _task_sections(sweep, quantities, task, name, charts, seed)
     names = " and ".join(short_name(quantity) for quantity in quantities)
-    settings = len(configurations_of(sweep, quantities))
-    rows = sweep.settings.to_pylist()
+    settings = sum(len(task.every) for task in found)
+    rows = sweep.settings.select(["seed", "fold"]).to_pylist()
     command = _Source(sweep).command("search", f"--metric {shlex.join(quantity.name for quantity in quantities)}")
     return render(
         f"Search of {names}: sweep {sweep.name}",
@@ -231,38 +248,32 @@ def page(sweep: Sweep, *, metrics: Sequence[str] | str = "top1", seed: int = 0) 
     )
 
 
-def configurations_of(sweep: Sweep, quantities: Sequence[Quantity]) -> list[Configuration]:
-    """The settings of every task of the sweep."""
-    names = [quantity.name for quantity in quantities]
-    return [one for where in tasks(sweep) for one in configurations(sweep, metrics=names, where=where)]
-
-
 def _task_sections(
-    sweep: Sweep, quantities: Sequence[Quantity], where: Mapping[str, Any], name: str, charts: _Charts, seed: int
+    sweep: Sweep, quantities: Sequence[Quantity], task: Task, name: str, charts: _Charts, seed: int
 ) -> list[Section]:
     from analysis.report.page import Section, Subsection, Text
 
-    metrics = [quantity.name for quantity in quantities]
-    every = configurations(sweep, metrics=metrics, where=where)
-    found = ranked(every, quantities)
-    blocks: list[Block] = [*_best(found, quantities, name)] if found else [Text("No setting has a value.")]
-    lacking = [one for one in every if not one.is_complete]
+    blocks: list[Block] = [*_best(task.found, quantities, name)] if task.found else [Text("No setting has a value.")]
+    lacking = [one for one in task.every if not one.is_complete]
     if lacking:
         blocks.append(Text(f"{count(len(lacking), 'setting')} without a value of each metric: not ranked."))
     sections = [Section(f"The best settings{name}", blocks)]
-    if not found:
+    if not task.found:
         return sections
     if len(quantities) > 1:
-        study = study_of(sweep, metrics=metrics, where=where)
+        study = as_study(sweep, task.every, quantities)
         sections.append(Section(f"The Pareto front{name}", [charts.front(study, quantities, name)]))
-    methods = list(dict.fromkeys(one.configuration.group.trials[0]["method"] for one in found))
-    for quantity in quantities:
-        whole = study_of(sweep, metrics=quantity.name, where=where)
+    by_method: dict[str, list[Configuration]] = {}
+    for one in task.every:
+        by_method.setdefault(one.group.trials[0]["method"], []).append(one)
+    for index, quantity in enumerate(quantities):
+        whole = as_study(sweep, [one.of(index, one.params) for one in task.every], [quantity])
         parts: list[Block | Subsection] = [charts.history(whole, quantity, name)]
-        for method in methods:
+        for method, those in by_method.items():
             if method == "baseline":
                 continue
-            own = study_of(sweep, metrics=quantity.name, where={**where, "method": method})
+            params = choices(those)
+            own = as_study(sweep, [one.of(index, params) for one in those], [quantity])
             inner = _of_a_method(own, quantity, f"{method_name(method)}{name}", charts, seed)
             parts.append(Subsection(f"{method_name(method)}: {short_name(quantity)}{name}", inner))
         sections.append(Section(f"What {short_name(quantity)} depends on{name}", parts))
@@ -418,20 +429,18 @@ def main() -> None:
     flags = parse(Flags, prog="python -m analysis.search")
     sweep = read(flags.sweep, pool_code=flags.pool_code, skip_damaged=flags.skip_damaged)
     quantities = searched(sweep, flags.metric)
-    every = [
-        (where, ranked(configurations(sweep, metrics=flags.metric, where=where), quantities)) for where in tasks(sweep)
-    ]
-    html = page(sweep, metrics=flags.metric, seed=flags.seed)
+    every = search(sweep, quantities)
+    html = page(sweep, quantities, every, seed=flags.seed)
     path = write_file(flags.out or f"{sweep.path}/analysis/search.html", html.encode())
     tables = []
-    for where, found in every:
-        shown = found if flags.format is not None else found[:_SHOWN]
-        caption = in_symbols(where) if len(every) > 1 else ""
+    for task in every:
+        shown = task.found if flags.format is not None else task.found[:_SHOWN]
+        caption = in_symbols(task.where) if len(every) > 1 else ""
         own = table(shown, quantities)
         tables.append(Table(own.columns, own.rows, own.wrap, caption, data=own.data))
     print_tables(tables, flags.format)
     with beside(flags.format):
-        left = sum(max(0, len(found) - _SHOWN) for _, found in every)
+        left = sum(max(0, len(task.found) - _SHOWN) for task in every)
         if left and flags.format is None:
             print(f"{count(left, 'more setting')} on the page")
         print(path)

@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -67,6 +67,11 @@ class Configuration:
     """The columns that it has a value of."""
     scores: Sequence[Mapping[str, float]]
     """Of each metric, the finite values by trial; those of diverged trials are what was measured."""
+
+    def of(self, metric: int, params: Collection[str]) -> Configuration:
+        """The same of one of the metrics alone, and of these of its parameters."""
+        kept = {name: value for name, value in self.params.items() if name in params}
+        return replace(self, params=kept, scores=[self.scores[metric]])
 
     @property
     def words(self) -> str:
@@ -167,6 +172,15 @@ def configurations(
     return sorted(made, key=lambda one: (_ended(one), one.words))
 
 
+def choices(every: Sequence[Configuration]) -> list[str]:
+    """The parameters of which these settings have several values."""
+    values: dict[str, set[Any]] = {}
+    for one in every:
+        for name, value in one.params.items():
+            values.setdefault(name, set()).add(value)
+    return [name for name, those in values.items() if len(those) > 1]
+
+
 def _value(row: Row, name: str) -> Any:
     return _NULLS.get(name) if row[name] is None else row[name]
 
@@ -199,8 +213,17 @@ def study_of(
     as of a search that goes on from the record; settings outside of it are left out. Raises as `configurations` does.
     """
     sweep = opened(sweep)
-    found = searched(sweep, metrics)
-    every = configurations(sweep, metrics=metrics, where=where)
+    return as_study(sweep, configurations(sweep, metrics=metrics, where=where), searched(sweep, metrics), space=space)
+
+
+def as_study(
+    sweep: Sweep,
+    every: Sequence[Configuration],
+    found: Sequence[Quantity],
+    *,
+    space: Mapping[str, BaseDistribution] | None = None,
+) -> Study:
+    """These settings of a sweep as a study, `found` the metrics that their scores are of: see `study_of`."""
     known = {**_space(every, sweep.settings.schema), **(space or {})}
     inside = [_is_inside(one.params, known) for one in every]
     study = empty_study(sweep.name, found)

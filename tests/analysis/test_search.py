@@ -17,8 +17,9 @@ from scipy import stats
 
 from analysis.groups import find_quantity
 from analysis.records import read_sweep
-from analysis.search import _places, importances, main, page, ranked
-from analysis.study import configurations, study_of
+from analysis.search import _places, importances, main, ranked, search
+from analysis.search import page as page_of
+from analysis.study import configurations, searched, study_of
 from tests.analysis.browser import browser_fixture, chromium_fixture, open_page, resize  # noqa: F401
 
 Record = Callable[..., bool]
@@ -40,6 +41,12 @@ def grid(record: Record, tmp_path: Path) -> Path:
             total_variation=1.0 / alpha + 0.0001 * seed,
         )
     return tmp_path / "grid"
+
+
+def page(place: Path, *metrics: str) -> str:
+    sweep = read_sweep(place)
+    quantities = searched(sweep, metrics)
+    return page_of(sweep, quantities, search(sweep, quantities))
 
 
 def test_the_best_come_first_with_their_intervals(grid: Path) -> None:
@@ -77,19 +84,19 @@ def test_importances_that_nothing_tells_are_none(record: Record, tmp_path: Path)
 
 
 def test_the_page_holds_everything(grid: Path) -> None:
-    text = page(read_sweep(grid), metrics=["top1", "total_variation"])
+    text = page(grid, "top1", "total_variation")
     assert text.count("plotly.js v") == 1
     rest = re.sub(r"<script>.*?</script>", "", text, flags=re.DOTALL)
     assert not re.search(r'(src|href)="(?!data:|#)', rest)
     for title in ("The best settings", "Pareto front", "History of Top-1", "Importance of", "Slices of", "Parallel"):
         assert title in rest, title
     assert text.count("Plotly.newPlot(") >= 9  # the front; of each metric history, importances, slices, coordinates
-    assert text == page(read_sweep(grid), metrics=["top1", "total_variation"])
+    assert text == page(grid, "top1", "total_variation")
 
 
 def test_charts_are_drawn_and_nothing_is_sent(grid: Path, browser: Any, tmp_path: Path) -> None:
     file = tmp_path / "search.html"
-    file.write_text(page(read_sweep(grid), metrics=["top1", "total_variation"]), encoding="utf-8")
+    file.write_text(page(grid, "top1", "total_variation"), encoding="utf-8")
     open_page(browser, file)
     drawn = "return [...document.querySelectorAll('.js-plotly-plot')].map(p => p.querySelectorAll('.trace').length)"
     charts = browser.execute_script(drawn)
@@ -111,7 +118,7 @@ def test_words_of_the_record_are_text(record: Record, tmp_path: Path) -> None:
     for index in range(4):
         variant = "</script><script>alert(1)</script>" if index % 2 else "plain"
         record(tmp_path, f"a{index}", alpha=float(index + 1), variant=variant, top1=0.1 * index)
-    assert "<script>alert(1)" not in page(read_sweep(tmp_path))
+    assert "<script>alert(1)" not in page(tmp_path, "top1")
 
 
 def test_the_command(grid: Path, command: Command, tmp_path: Path) -> None:
