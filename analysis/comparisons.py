@@ -60,7 +60,7 @@ class Flags(SweepFlags):
 
 def main() -> None:
     flags = parse(Flags, prog="python -m analysis.comparisons")
-    sweep = read(flags.sweep, pool_code=flags.pool_code, skip_damaged=flags.skip_damaged)
+    sweep = read(flags.sweep, pool_code=flags.pool_code, skip_damaged=flags.skip_damaged, convention=flags.convention)
     result = comparisons(
         sweep,
         metric=flags.metric,

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
+from analysis.changes import short_name
 from analysis.formats import Table
 from analysis.groups import count
 from analysis.lazily import lazily
 from analysis.multiplicity import ADJUSTMENTS, Adjustment
 from analysis.rank_correlation import EXACT_UP_TO
 from analysis.results import arrow
+from analysis.symbols import all_named
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,8 +33,8 @@ _MAX_PANELS = 24
 def printed(result: Correlations) -> Table:
     """The table as the command prints it."""
     rows = []
-    for test, adjusted in zip(result.tests, result.adjusted, strict=True):
-        setting = test.group.label()
+    named = [name or "all trials" for name in all_named([test.group for test in result.tests])]
+    for test, adjusted, setting in zip(result.tests, result.adjusted, named, strict=True):
         size = f"{test.kept}/{test.dropped}"
         if test.reason:
             rows.append((setting, test.quantity.name, size, f"not testable: {test.reason}", "", "", "", ""))
@@ -121,6 +123,7 @@ def panels(result: Correlations) -> list[MetricPanel]:
         key=lambda index: np.nan_to_num(result.tests[index].rho.p_value, nan=2.0),
     )[:_MAX_PANELS]
     drawn = []
+    names = all_named([test.group for test in result.tests])
     for index in sorted(order):
         test = result.tests[index]
         error = [
@@ -128,7 +131,7 @@ def panels(result: Correlations) -> list[MetricPanel]:
             else float(stats.t.ppf(0.975, value.n - 1)) * value.std / math.sqrt(value.n)
             for value in test.values
         ]  # fmt: skip
-        title = test.quantity.name if not result.by else f"{test.quantity.name}, {test.group.label()}"
+        title = ", ".join(part for part in (short_name(test.quantity), names[index]) if part)
         drawn.append(
             MetricPanel(
                 title=title,

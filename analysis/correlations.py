@@ -19,6 +19,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from analysis.changes import short_name
 from analysis.command_line import InputError, parse, run
 from analysis.correlation_table import beyond, figure, images_of, notes_of, p_text, panels, printed, table, words
 from analysis.formats import Table, beside, print_tables
@@ -34,7 +35,6 @@ from analysis.groups import (
     check_rows,
     check_strength,
     count,
-    differing,
     find_quantity,
     finite,
     grouped,
@@ -42,6 +42,7 @@ from analysis.groups import (
     pooled,
     quantities,
     replicate,
+    swept_settings,
     values_of,
 )
 from analysis.multiplicity import Adjustment, adjust
@@ -62,6 +63,7 @@ from analysis.records import Sweep
 from analysis.results import StrengthFlags, finish, read
 from analysis.schema import HYPERPARAMETERS, Stronger
 from analysis.schema import stronger as stronger_of
+from analysis.symbols import all_named, symbol
 from analysis.tabular import Place, Tabular, opened, several
 from analysis.tipping_points import Curve, NothingToJudge, TippingPoints, tipping_points
 
@@ -209,9 +211,11 @@ def correlations(
         )
     if not chosen:
         raise InputError(f"{sweep.path}: no metric has a value in this record; measure something, see --measure")
-    columns = list(by) if by is not None else differing(rows, strength)
+    columns = list(by) if by is not None else swept_settings(sweep, strength)
     groups = grouped(rows, columns)
     check_pure(groups, columns, strength)
+    named = zip(groups, all_named(groups), strict=True)
+    name_of = {tuple(group.values.values()): name or "all trials" for group, name in named}
     curves: list[Curve] = []
     notes = pooled(groups, strength)
     if metrics is None and len(tested) < len(known):
@@ -234,9 +238,10 @@ def correlations(
             notes.append(f"all models count, as none can be left out by --until {until}: {error}")
     limits = {tuple(curve.group.values.values()): _limit(curve, until, strength, stronger) for curve in curves}
     for curve in curves:
-        _, why = limits[tuple(curve.group.values.values())]
+        key = tuple(curve.group.values.values())
+        _, why = limits[key]
         if why:
-            notes.append(f"{curve.group.label()}: {why}")
+            notes.append(f"{name_of.get(key) or curve.group.label()}: {why}")
     measured = [
         _Measured(
             quantity,
@@ -257,14 +262,16 @@ def correlations(
         notes.append(f"{number} tests: p below {2 * number / (permutations + 1):.2g} (Holm) cannot be told apart")
     for test in tests:
         if test.unit == "strength":
+            sign = symbol(strength)
             notes.append(
-                f"{test.group.label()}, {test.quantity.name}: trials of one {strength} share more than the trend "
-                f"(p < .05): the unit is the {strength}, with the mean of its trials"
+                f"{name_of[tuple(test.group.values.values())]}, {short_name(test.quantity)}: trials of one {sign} "
+                f"share more than the trend (p < .05): the unit is {sign}, with the mean of its trials"
             )
     for test in tests:
         if test.missing and not test.reason:
             without = count(test.missing, "model")
-            notes.append(f"{test.group.label()}, {test.quantity.name}: {without} without a finite value left out")
+            name = name_of[tuple(test.group.values.values())]
+            notes.append(f"{name}, {short_name(test.quantity)}: {without} without a finite value left out")
     if all(test.reason for test in tests):
         raise InputError(
             f"{sweep.path}: nothing can be correlated: {tests[0].group.label()}, {tests[0].quantity.name}: "
@@ -446,7 +453,7 @@ class Flags(StrengthFlags):
 
 def main() -> None:
     flags = parse(Flags, prog="python -m analysis.correlations")
-    sweep = read(flags.sweep, pool_code=flags.pool_code, skip_damaged=flags.skip_damaged)
+    sweep = read(flags.sweep, pool_code=flags.pool_code, skip_damaged=flags.skip_damaged, convention=flags.convention)
     result = correlations(
         sweep,
         strength=flags.strength,

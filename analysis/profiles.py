@@ -218,7 +218,8 @@ def _notes(found: Sequence[Setting], quantity: Quantity, *, failed: int, without
 
 def _printed(result: Profiles) -> Table:
     rows = []
-    for one in result.settings:
+    names = all_named([one.group for one in result.settings])
+    for one, name in zip(result.settings, names, strict=True):
         runs = f"{one.n}" if one.improvement is None else f"{one.n} v {one.n_reference}"
         scores = np.concatenate(one.scores)
         middle = float(np.median(scores))
@@ -226,7 +227,7 @@ def _printed(result: Profiles) -> Table:
         cells = [f"{middle:{form}}", f"[{scores.min():{form}}, {scores.max():{form}}]"]
         p = one.improvement
         told = f"{p.value:.3f} [{p.low:.3f}, {p.high:.3f}]" if p is not None else f"none: {one.reason}"
-        rows.append((one.group.label(), runs, str(len(one.scores)), *cells, told))
+        rows.append((name or one.group.label(), runs, str(len(one.scores)), *cells, told))
     columns = ("setting", "runs", "tasks", f"median {result.quantity.name}", "range", "P(better) [95%]")
     return Table(columns, rows, wrap=(0, 5), data=result.to_arrow())
 
@@ -298,7 +299,7 @@ class Flags(SweepFlags):
 
 def main() -> None:
     flags = parse(Flags, prog="python -m analysis.profiles")
-    sweep = read(flags.sweep, pool_code=flags.pool_code, skip_damaged=flags.skip_damaged)
+    sweep = read(flags.sweep, pool_code=flags.pool_code, skip_damaged=flags.skip_damaged, convention=flags.convention)
     result = profiles(sweep, metric=flags.metric, by=flags.by, seed=flags.seed)
     drawn = len(_curves(result)) - (result.baseline is not None)
 

@@ -27,6 +27,7 @@ from tyro.conf import Positional
 from analysis.bounds import SEED, Bound
 from analysis.changes import short_name
 from analysis.command_line import parse, run
+from analysis.conventions import Convention
 from analysis.formats import Format, Table, beside, print_tables
 from analysis.groups import Group, Quantity, count, replicates
 from analysis.lazily import lazily
@@ -62,6 +63,8 @@ class Flags:
     """Take trials of one setting for one whatever code of the method and the network trained them (column `code`)."""
     skip_damaged: bool = False
     """Leave out trials of which a file is damaged or missing, and say which."""
+    convention: Convention | None = None
+    """Read α of the gradient penalty in this convention, an exact change of scale; default: as it was swept."""
     out: str | None = None
     """File or s3:// key of the page; default: analysis/search.html in the sweep's folder."""
     format: Format | None = None
@@ -221,8 +224,15 @@ def search(sweep: Sweep, quantities: Sequence[Quantity]) -> list[Task]:
     return found
 
 
-def page(sweep: Sweep, quantities: Sequence[Quantity], found: Sequence[Task], *, seed: int = 0) -> str:
-    """What a search found, as HTML with Plotly's script in it."""
+def page(
+    sweep: Sweep,
+    quantities: Sequence[Quantity],
+    found: Sequence[Task],
+    *,
+    convention: Convention | None = None,
+    seed: int = 0,
+) -> str:
+    """What a search found, as HTML with Plotly's script in it; the sweep has been read in this `convention`."""
     from plotly.offline import get_plotlyjs
 
     from analysis.report.cells import _Source
@@ -236,7 +246,8 @@ def page(sweep: Sweep, quantities: Sequence[Quantity], found: Sequence[Task], *,
     names = " and ".join(short_name(quantity) for quantity in quantities)
     settings = sum(len(task.every) for task in found)
     rows = sweep.settings.select(["seed", "fold"]).to_pylist()
-    command = _Source(sweep).command("search", f"--metric {shlex.join(quantity.name for quantity in quantities)}")
+    source = _Source(sweep, convention=convention, seed=seed)
+    command = source.command("search", f"--metric {shlex.join(quantity.name for quantity in quantities)}")
     return render(
         f"Search of {names}: sweep {sweep.name}",
         sections,
@@ -427,10 +438,10 @@ class _Charts:
 
 def main() -> None:
     flags = parse(Flags, prog="python -m analysis.search")
-    sweep = read(flags.sweep, pool_code=flags.pool_code, skip_damaged=flags.skip_damaged)
+    sweep = read(flags.sweep, pool_code=flags.pool_code, skip_damaged=flags.skip_damaged, convention=flags.convention)
     quantities = searched(sweep, flags.metric)
     every = search(sweep, quantities)
-    html = page(sweep, quantities, every, seed=flags.seed)
+    html = page(sweep, quantities, every, convention=flags.convention, seed=flags.seed)
     path = write_file(flags.out or f"{sweep.path}/analysis/search.html", html.encode())
     tables = []
     for task in every:

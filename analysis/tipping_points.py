@@ -52,6 +52,7 @@ from analysis.records import Sweep
 from analysis.results import StrengthFlags, arrow, finish, read
 from analysis.schema import Direction, Stronger
 from analysis.schema import stronger as stronger_of
+from analysis.symbols import all_named, method_name, symbol
 from analysis.tabular import Place, Tabular, opened, several
 from analysis.tipping_fit import (
     Difference,
@@ -385,8 +386,14 @@ def located(fit: TippingPoint | None, strength: str) -> str:
     return f"10^{fit.log10_strength:.2f} [{fit.low:.2f}, {fit.high:.2f}]"
 
 
+def _names(result: TippingPoints) -> dict[int, str]:
+    names = [name or "all trials" for name in all_named([curve.group for curve in result.curves])]
+    return {id(curve): name for curve, name in zip(result.curves, names, strict=True)}
+
+
 def _shown(result: TippingPoints) -> Table:
     rows = []
+    name_of = _names(result)
     for curve in result.curves:
         swept = sorted({row[result.strength] for row in curve.trials})
         seeds = {replicate(row) for row in curve.trials}
@@ -399,26 +406,27 @@ def _shown(result: TippingPoints) -> Table:
             plateau, p_value = f"{fit.plateau:.4f}", f"{fit.p_value:.4f}"
         paper = "" if rule is None else "none in range" if math.isnan(rule.strength) else f"{rule.strength:.6g}"
         size = f"{len(curve.trials)}/{len(seeds)}"
-        rows.append((curve.group.label(), size, strengths, plateau, found, p_value, paper))
-    names = ("group", "trials/seeds", "strengths", "plateau", f"{result.strength} at the tipping point", "p")
-    return Table((*names, "paper's rule"), rows, wrap=(0, 4), data=result.to_arrow())
+        rows.append((name_of[id(curve)], size, strengths, plateau, found, p_value, paper))
+    columns = ("group", "trials/seeds", "strengths", "plateau", f"{result.strength} at the tipping point", "p")
+    return Table((*columns, "paper's rule"), rows, wrap=(0, 4), data=result.to_arrow())
 
 
 def _print_notes(result: TippingPoints) -> None:
+    name_of = _names(result)
     known = [entry for entry in result.differences if not entry[2].reason]
     if known:
         print(f"Differences of tipping points (log10 {result.strength}, 95% interval over seeds and grid):")
         for first, second, difference in known[:_MAX_PRINTED_DIFFERENCES]:
             clear = "" if difference.low <= 0 <= difference.high else ", the interval leaves out 0"
             print(
-                f"  {first.group.label()} − {second.group.label()}: {difference.value:+.2f} "
+                f"  {name_of[id(first)]} − {name_of[id(second)]}: {difference.value:+.2f} "
                 f"[{difference.low:+.2f}, {difference.high:+.2f}]{clear}"
             )
         if len(known) > _MAX_PRINTED_DIFFERENCES:
             print(f"  … {len(known) - _MAX_PRINTED_DIFFERENCES} more in the table written")
     for curve in result.curves:
         for flag in () if curve.fit is None else curve.fit.flags:
-            print(f"{curve.group.label()}: {flag}")
+            print(f"{name_of[id(curve)]}: {flag}")
     if all(curve.fit is None or curve.fit.seeds == 1 for curve in result.curves):
         print("one seed per setting: the intervals know nothing of how seeds differ; add --seeds")
     told = about_folds([row for curve in result.curves for row in curve.trials])
@@ -498,15 +506,19 @@ def differences_table(result: TippingPoints) -> pa.Table:
     return arrow(fields, rows)
 
 
+def in_words(curve: Curve, result: TippingPoints) -> str:
+    """Why a curve was not judged, in the field's symbols."""
+    return curve.reason.split(":")[0].replace(f"{result.strength} =", f"{symbol(result.strength)} =")
+
+
 def figure_groups(result: TippingPoints) -> list[StrengthGroup]:
-    """The curves as `strength_figure` draws them."""
+    """The curves as `strength_figure` draws them, their settings in the field's symbols."""
     from analysis.figures import StrengthGroup
 
     fall = result.share if result.direction == "max" else 1 / result.share
     drawn = []
-    for curve in result.curves:
-        if not curve.trials:
-            continue
+    curves = [curve for curve in result.curves if curve.trials]
+    for curve, name in zip(curves, all_named([curve.group for curve in curves]), strict=True):
         fit, rule = curve.fit, curve.rule
         tips = fit is not None and fit.status == "tipping point"
         location, low, high = (
@@ -514,7 +526,7 @@ def figure_groups(result: TippingPoints) -> list[StrengthGroup]:
         )
         drawn.append(
             StrengthGroup(
-                label=curve.group.label(),
+                label=name or method_name(curve.group.trials[0]["method"]),
                 strength=[row[result.strength] for row in curve.trials],
                 score=curve.scores,
                 diverged=[row["status"] == "diverged" for row in curve.trials],
@@ -524,7 +536,7 @@ def figure_groups(result: TippingPoints) -> list[StrengthGroup]:
                 location=location,
                 low=low,
                 high=high,
-                note="" if tips else (curve.reason.split(":")[0] if fit is None else fit.status),
+                note="" if tips else (in_words(curve, result) if fit is None else fit.status),
             )
         )
     return drawn
@@ -532,7 +544,7 @@ def figure_groups(result: TippingPoints) -> list[StrengthGroup]:
 
 def main() -> None:
     flags = parse(Flags, prog="python -m analysis.tipping_points")
-    sweep = read(flags.sweep, pool_code=flags.pool_code, skip_damaged=flags.skip_damaged)
+    sweep = read(flags.sweep, pool_code=flags.pool_code, skip_damaged=flags.skip_damaged, convention=flags.convention)
     result = tipping_points(
         sweep,
         metric=flags.metric,

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import io
+
+import pyarrow as pa
+from pyarrow import csv
+
 from analysis import formats
 from analysis.command_line import InputError
 from analysis.figures import files
@@ -9,8 +14,10 @@ from analysis.formats import Format, beside, print_tables
 from analysis.groups import count, out_folder
 from analysis.paper.figures import FIGURES, draw, missing
 from analysis.paper.items import ITEMS
+from analysis.paper.ours import _Ours
 from analysis.paper.printed import claims
-from analysis.paper.verdicts import Table, _check, _Ours, rows_of, summary
+from analysis.paper.unmatched import rows_of_unmatched, told, unmatched
+from analysis.paper.verdicts import Table, _check, rows_of, summary
 from analysis.paper.words import printed_reasons, reasons
 from analysis.records import Sweep, write_file
 from analysis.results import parquet
@@ -29,6 +36,13 @@ def _print(table: Table, form: Format | None) -> None:
             print(f"({number}) {reason}")
         lines = count(len(table.lines), "line")
         print(f"{summary(table)}; {lines} for {table.of} numbers and statements of the paper")
+
+
+def csv_of(table: pa.Table) -> bytes:
+    """The table as CSV."""
+    content = io.BytesIO()
+    csv.write_csv(table, content)
+    return content.getvalue()
 
 
 def print_list(sweep: Sweep | None, form: Format | None = None) -> None:
@@ -88,6 +102,8 @@ def write_tables(
     for table in tables:
         if table.lines:
             contents[f"{folder}/{table.item.id}.parquet"] = parquet(rows_of(table))
+    left = unmatched(ours, tables)
+    contents[f"{folder}/unmatched.csv"] = csv_of(rows_of_unmatched(left))
     problems = []
     for name in drawable:
         try:
@@ -100,16 +116,18 @@ def write_tables(
         for drawn in parts:
             contents |= files(drawn.figure, f"{folder}/{name}{drawn.suffix}", sweep, images=drawn.images)
     written = [write_file(name, whole) for name, whole in contents.items()]
-    told = [table for table in tables if table.lines]
+    found = [table for table in tables if table.lines]
     if form is not None:
         # the numbers in full have the reasons in a column of their own
         print_tables(
-            [part for table in told for part in (table.shown(), *(printed_reasons(table) if form != "csv" else ()))],
+            [part for table in found for part in (table.shown(), *(printed_reasons(table) if form != "csv" else ()))],
             form,
         )
-    for table in told:
+    for table in found:
         _print(table, form)
     with beside(form):
+        for text in told(left):
+            print(text)
         _print_rest(tables, table_id, drawable, problems, written)
 
 

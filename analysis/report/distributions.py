@@ -18,7 +18,7 @@ def _distributions(source: _Source) -> Section | None:
     two is two steps, and its band knows nothing."""
     if "top1" not in quantities(source.sweep):
         return None
-    result = profiles(source.sweep)
+    result = profiles(source.sweep, seed=source.seed)
     if max(one.n for one in result) < FEW_RUNS:
         return None
     figure = source.figure(
