@@ -96,7 +96,7 @@ def comparisons(
     Trials with a value that is not finite are left out and counted. Raises `InputError` for unknown columns and
     metrics, groups that mix data sets, networks or seeds, and a record in which no setting has a reference.
     """
-    every = sweep.settings.to_pylist()
+    every = sweep.rows
     check_columns("--by", by or (), sweep.settings)
     conditions = _conditions(baseline, sweep.settings) if baseline is not None else {}
     check_finished(sweep)

@@ -22,7 +22,6 @@ from numpy.typing import NDArray
 from analysis.command_line import InputError, parse, print_table, run
 from analysis.groups import (
     Group,
-    ImageValues,
     Quantity,
     Row,
     Value,
@@ -36,7 +35,6 @@ from analysis.groups import (
     find_quantity,
     finite,
     grouped,
-    image_values,
     pooled,
     quantities,
     replicate,
@@ -62,6 +60,7 @@ from analysis.records import Sweep
 from analysis.results import StrengthFlags, arrow, finish, read
 from analysis.schema import HYPERPARAMETERS, Stronger
 from analysis.schema import stronger as stronger_of
+from analysis.single_images import ImageValues, image_values
 from analysis.tipping_points import Curve, NothingToJudge, TippingPoints, tipping_points
 
 if TYPE_CHECKING:
@@ -177,7 +176,7 @@ def correlations(
         chosen = [q for name, q in tested.items() if name not in ("top1", "top5", "loss")] or list(tested.values())
     else:
         chosen = [find_quantity("--metrics", name, sweep) for name in dict.fromkeys(metrics)]
-    finished = [row for row in sweep.settings.to_pylist() if row["status"] != "failed"]
+    finished = [row for row in sweep.rows if row["status"] != "failed"]
     swept = [row for row in finished if row["method"] != "baseline" and row[strength] is not None]
     check_rows(finished, strength)
     rows = [row for row in swept if row[strength] > 0]

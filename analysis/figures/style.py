@@ -21,6 +21,7 @@ from scipy import stats
 STYLE: Any = {
     "font.size": 9,
     "axes.titlesize": 9,
+    "axes.titley": 1.0,  # where it would be put, too, after looking for what stands above the axes
     "axes.labelsize": 9,
     "xtick.labelsize": 8,
     "ytick.labelsize": 8,

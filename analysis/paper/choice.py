@@ -62,7 +62,7 @@ class _Spec:
 def _rows(sweep: Sweep, spec: _Spec) -> list[Row]:
     return [
         row
-        for row in sweep.settings.to_pylist()
+        for row in sweep.rows
         if row["status"] != "failed"
         and row["method"] in (spec.method, "baseline")
         and (spec.crop is None or bool(row["crop"]) == spec.crop)

@@ -83,7 +83,7 @@ class _Ours:
     def __init__(self, sweep: Sweep, reference_below: float | None = None) -> None:
         check_finished(sweep)
         self.sweep, self.reference_below = sweep, reference_below
-        self.rows = [row for row in sweep.settings.to_pylist() if row["status"] != "failed"]
+        self.rows = [row for row in sweep.rows if row["status"] != "failed"]
         check_rows(self.rows)
         self.known = quantities(sweep)
         self._values: dict[Quantity, dict[str, float]] = {}

@@ -41,7 +41,7 @@ def main() -> None:
     from analysis.results import read
 
     sweep = read(flags.sweep, pool_code=flags.pool_code, skip_damaged=flags.skip_damaged)
-    check_rows(sweep.settings.to_pylist())
+    check_rows(sweep.rows)
     page = report(sweep, strength=flags.strength, seed=flags.seed)
     print(write_file(flags.out or f"{sweep.path}/analysis/report.html", page.encode()))
 

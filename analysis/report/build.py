@@ -33,7 +33,7 @@ def report(sweep: Sweep, *, strength: str | None = None, seed: int = 0) -> str:
     an unknown strength and as reading the record does.
     """
     source = _Source(sweep)
-    rows = sweep.settings.to_pylist()
+    rows = sweep.rows
     regular = [row for row in rows if row["method"] != "baseline"]
     columns = needed(rows, telling(rows)) if rows else []
     if strength is not None:
@@ -115,7 +115,7 @@ def report(sweep: Sweep, *, strength: str | None = None, seed: int = 0) -> str:
 
 def _cautions(sweep: Sweep, said: Sequence[Answer], absent: Sequence[str]) -> list[Block]:
     """What has to be known beside the answers: trials that failed, what no answer is about, what cannot be had."""
-    rows = sweep.settings.to_pylist()
+    rows = sweep.rows
     blocks: list[Block] = []
     failed = sum(row["status"] == "failed" for row in rows)
     diverged = sum(row["status"] == "diverged" for row in rows)
