@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
 from analysis.command_line import InputError
@@ -89,9 +88,10 @@ def comparisons(
     by: Sequence[str] | None = None,
     alternative: Alternative = "two-sided",
     adjustment: Adjustment = "holm",
+    robust: bool = True,
 ) -> Comparisons:
     """Each setting of a sweep against its reference: the unregularised trials, or those that `baseline` names as
-    column=value, that agree with it in data set, model and training.
+    column=value, that agree with it in data set, model and training. `robust`: as `compare` has it.
 
     Trials with a value that is not finite are left out and counted. Raises `InputError` for unknown columns and
     metrics, groups that mix data sets, networks or seeds, and a record in which no setting has a reference.
@@ -116,7 +116,10 @@ def comparisons(
     what = _said(conditions) if conditions else "baseline"
     if not groups:
         raise InputError(f"{sweep.path}: no trial but those of the reference ({what}); nothing to compare with it")
-    tested = [_test(group, *_reference(group, references, conditions), values, alternative) for group in groups]
+    tested = [
+        _test(group, *_reference(group, references, conditions), values, alternative, robust=robust)
+        for group in groups
+    ]
     if not any(row.reference for row in tested):
         raise InputError(f"{sweep.path}: no setting has a reference; {tested[0].label}: {tested[0].reason}")
     infinite = len(measured) - len(values)
@@ -134,8 +137,8 @@ def baseline_of(group: Group, baseline: Sequence[Row]) -> tuple[list[Row], str]:
 
 def against(group: Group, reference: Sequence[Row], values: Mapping[str, float], reason: str = "") -> Tested:
     """One setting against a reference, by each trial's value: two-sided, paired where they share seeds, its p not
-    adjusted for other tests. `reason`: why it has no reference."""
-    return _test(group, reference, reason, values, "two-sided")
+    adjusted for other tests, and of the t-test alone. `reason`: why it has no reference."""
+    return _test(group, reference, reason, values, "two-sided", robust=False)
 
 
 def _conditions(words: Sequence[str], trials: pa.Table) -> dict[str, Any]:
@@ -265,7 +268,13 @@ def _brief(value: Any) -> str:
 
 
 def _test(
-    group: Group, reference: Sequence[Row], reason: str, values: Mapping[str, float], alternative: Alternative
+    group: Group,
+    reference: Sequence[Row],
+    reason: str,
+    values: Mapping[str, float],
+    alternative: Alternative,
+    *,
+    robust: bool = True,
 ) -> Tested:
     """The setting against its reference, paired where they share seeds; `reason`: why it has no reference."""
     own = {replicate(row): values[row["trial_id"]] for row in group.trials if row["trial_id"] in values}
@@ -279,7 +288,8 @@ def _test(
         [theirs[run] for run in runs_reference],
         paired=paired,
         alternative=alternative,
-        rng=np.random.default_rng(0),  # equal records give equal intervals
+        rng=0,  # equal records give equal intervals
+        robust=robust,
     )
     if not own:
         failed = all(row["status"] == "failed" for row in group.trials)

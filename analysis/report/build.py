@@ -63,7 +63,7 @@ def report(sweep: Sweep, *, strength: str | None = None, seed: int = 0) -> str:
         known = quantities(sweep)
         for name in [name for name, quantity in known.items() if quantity.stem in ("top1", "total_variation")]:
             try:
-                results.append(comparisons(sweep, metric=name))
+                results.append(comparisons(sweep, metric=name, robust=False))
             except InputError as error:
                 absent.append(f"Comparison of {name} with the baseline: {error}")
         if not results:

@@ -99,7 +99,7 @@ def write_record(flags: SweepFlags, plan: Plan, *, compacted: bool) -> None:
 
 def _strength(trial: PlannedTrial) -> float:
     """log₁₀ α; 0 of the baseline."""
-    alpha = trial.config.method.columns(1, (1, 8, 8)).get("alpha")
+    alpha = trial.config.columns().get("alpha")
     return 0.0 if alpha is None else math.log10(alpha)
 
 
