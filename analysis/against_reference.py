@@ -117,8 +117,7 @@ def comparisons(
     if not groups:
         raise InputError(f"{sweep.path}: no trial but those of the reference ({what}); nothing to compare with it")
     tested = [
-        _test(group, *_reference(group, references, conditions), values, alternative, robust=robust)
-        for group in groups
+        _test(group, *_reference(group, references, conditions), values, alternative, robust=robust) for group in groups
     ]
     if not any(row.reference for row in tested):
         raise InputError(f"{sweep.path}: no setting has a reference; {tested[0].label}: {tested[0].reason}")

@@ -66,7 +66,7 @@ from analysis.tipping_points import Curve, NothingToJudge, TippingPoints, tippin
 if TYPE_CHECKING:
     from analysis.figures import MetricPanel
 
-stats = lazily("scipy.stats")
+special = lazily("scipy.special")
 
 __all__ = [
     "Correlation",
@@ -523,7 +523,7 @@ def panels(result: Correlations) -> list[MetricPanel]:
         test = result.tests[index]
         error = [
             math.nan if not (value.std and math.isfinite(value.std) and value.n and value.n > 1)
-            else float(stats.t.ppf(0.975, value.n - 1)) * value.std / math.sqrt(value.n)
+            else float(special.stdtrit(value.n - 1, 0.975)) * value.std / math.sqrt(value.n)
             for value in test.values
         ]  # fmt: skip
         title = test.quantity.name if not result.by else f"{test.quantity.name}, {test.group.label()}"

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     import pyarrow.parquet as pq
 else:
     pq = lazily("pyarrow.parquet")
+pc = lazily("pyarrow.compute")
 
 # no UTF-8, so that no text of a record has them
 _MARKS = b"\xff\xfesha256 of rest", b"end of sha256\xfe\xff\r"
@@ -66,7 +67,8 @@ Where = Callable[[pa.Table], Any]
 """Which rows of a part of a table are wanted: a mask."""
 
 _READ_AT_ONCE = 1 << 20
-_DECODED_AT_ONCE = 1 << 24  # bytes, about
+# bytes and rows, of which the former say little where equal values are written once
+_DECODED_AT_ONCE, _ROWS_AT_ONCE = 1 << 24, 1 << 14
 
 
 def decode(
@@ -113,12 +115,13 @@ def decode(
 def _some_rows(file: pq.ParquetFile, columns: list[str] | None, where: Where) -> pa.Table:
     metadata = file.metadata
     size = sum(metadata.row_group(index).total_byte_size for index in range(metadata.num_row_groups))
-    rows = max(1024, _DECODED_AT_ONCE * metadata.num_rows // max(size, 1))
+    rows = min(max(1024, _DECODED_AT_ONCE * metadata.num_rows // max(size, 1)), _ROWS_AT_ONCE)
     batches = file.iter_batches(rows, columns=columns, use_threads=False)
     parts = []
     while (batch := _read(lambda: next(batches, None))) is not None:
         part = pa.Table.from_batches([batch])
-        parts.append(part.filter(where(part)))
+        wanted = where(part)
+        parts.append(part if pc.all(wanted, min_count=0).as_py() else part.filter(wanted))
     return pa.concat_tables(parts) if parts else _read(lambda: file.read(columns=columns, use_threads=False))
 
 

@@ -342,23 +342,28 @@ class Sweep:
     def content_hash(self) -> str:
         """12 hex digits of the SHA-256 of the trials, the same before and after compaction."""
         digest = hashlib.sha256()
-        for row in self.trials.to_pylist():
-            # nulls left out: a column that is added later and has no values changes nothing
-            values = {name: value for name, value in row.items() if value is not None}
-            digest.update(json.dumps(values, sort_keys=True, default=str).encode() + b"\n")
+        for batch in self.trials.to_batches(max_chunksize=_ROWS_AT_ONCE):
+            for row in batch.to_pylist():
+                # nulls left out: a column that is added later and has no values changes nothing
+                values = {name: value for name, value in row.items() if value is not None}
+                digest.update(json.dumps(values, sort_keys=True, default=str).encode() + b"\n")
         return digest.hexdigest()[:12]
+
+
+_ROWS_AT_ONCE = 1000
 
 
 def _rows_of(table: pa.Table) -> list[dict[str, Any]]:
     """As `to_pylist`, with equal texts of a column in memory once."""
-    columns = []
-    for column in table.itercolumns():
-        if pa.types.is_string(column.type):
-            once: dict[str, str] = {}
-            columns.append([value if value is None else once.setdefault(value, value) for value in column.to_pylist()])
-        else:
-            columns.append(column.to_pylist())
-    return [dict(zip(table.column_names, row, strict=True)) for row in zip(*columns, strict=True)]
+    once: dict[str, dict[str, str]] = {name: {} for name in table.column_names}
+    rows = []
+    for batch in table.to_batches(max_chunksize=_ROWS_AT_ONCE):
+        for row in batch.to_pylist():
+            for name, value in row.items():
+                if isinstance(value, str):
+                    row[name] = once[name].setdefault(value, value)
+            rows.append(row)
+    return rows
 
 
 def read_sweep(path: str, *, pool_code: bool = False, skip_damaged: bool = False) -> Sweep:

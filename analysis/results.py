@@ -66,6 +66,8 @@ class StrengthFlags(SweepFlags):
 
 def read(path: str, *, pool_code: bool, skip_damaged: bool) -> Sweep:
     """A command's record; what is left out of it as damaged is told on standard error. Raises as `read_sweep` does."""
+    # Arrow's own keeps memory that a command no longer needs
+    pa.set_memory_pool(pa.system_memory_pool())
     sweep = read_sweep(path, pool_code=pool_code, skip_damaged=skip_damaged)
     if sweep.damaged:
         print(f"left out, as damaged: {told_of_damaged(sweep)}", file=sys.stderr)

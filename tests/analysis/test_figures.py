@@ -121,8 +121,11 @@ def test_metric_figure_greys_what_is_excluded_and_draws_intervals() -> None:
         ([100], [0.9]),
     ]
     assert [line.get_fillstyle() for line in points] == ["full", "none"]
-    bars = [segment for collection in first.collections for segment in collection.get_segments()]  # type: ignore[attr-defined]
-    np.testing.assert_allclose([bar[:, 1] for bar in bars], [[0.18, 0.22], [0.09, 0.11], [0.81, 0.99]])
+    # one line for those of a look, with a gap after each
+    bars = [line for line in first.lines if np.isnan(np.asarray(line.get_ydata(), float)).any()]
+    assert [list(bar.get_xdata()) for bar in bars] == [[10, 10, 10, 1, 1, 1], [100, 100, 100]]
+    ends = np.concatenate([np.reshape(bar.get_ydata(), (-1, 3)) for bar in bars])
+    np.testing.assert_allclose(ends, [[0.18, 0.22, np.nan], [0.09, 0.11, np.nan], [0.81, 0.99, np.nan]])
     levels = [list(line.get_ydata()) for line in first.lines if list(line.get_xdata()) == [0, 1]]
     np.testing.assert_allclose(levels, [[0.6, 0.6]])
     assert [list(line.get_xdata()) for line in first.lines if list(line.get_ydata()) == [0, 1]] == [[10.0, 10.0]]
