@@ -68,7 +68,7 @@ Where = Callable[[pa.Table], Any]
 
 _READ_AT_ONCE = 1 << 20
 # bytes and rows, of which the former say little where equal values are written once
-_DECODED_AT_ONCE, _ROWS_AT_ONCE = 1 << 24, 1 << 14
+_DECODED_AT_ONCE, _ROWS_AT_ONCE = 1 << 22, 1 << 14
 
 
 def decode(
@@ -115,7 +115,7 @@ def decode(
 def _some_rows(file: pq.ParquetFile, columns: list[str] | None, where: Where) -> pa.Table:
     metadata = file.metadata
     size = sum(metadata.row_group(index).total_byte_size for index in range(metadata.num_row_groups))
-    rows = min(max(1024, _DECODED_AT_ONCE * metadata.num_rows // max(size, 1)), _ROWS_AT_ONCE)
+    rows = min(max(1, _DECODED_AT_ONCE * metadata.num_rows // max(size, 1)), _ROWS_AT_ONCE)
     batches = file.iter_batches(rows, columns=columns, use_threads=False)
     parts = []
     while (batch := _read(lambda: next(batches, None))) is not None:

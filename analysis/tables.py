@@ -219,7 +219,7 @@ def read_table(
     found = _sound(_parallel(decode, singles, fs))
     parts = []
     while some := list(itertools.islice(found, _JOINED_AT_ONCE)):
-        part = _joined(some, f"{shown}/{table}")
+        part = _joined(some, f"{shown}/{table}").combine_chunks()
         parts.append(part if where is None else part.filter(where(part)))
     if COMPACTED in names:
         own = pa.array([*singles, *without], pa.string())
@@ -252,7 +252,7 @@ def _joined(parts: Sequence[pa.Table], shown: str) -> pa.Table:
         whole = pa.concat_tables(parts, promote_options="none" if alike else "permissive")
     except pa.ArrowException as error:
         raise InputError(f"{shown}: trials disagree about a column ({brief(error)})") from None
-    return whole.combine_chunks()
+    return whole
 
 
 def _merged(parts: list[pa.Table], table: str, columns: Sequence[str] | None, shown: str) -> pa.Table:

@@ -571,3 +571,44 @@ def test_equal_figures_of_every_kind_give_equal_bytes(
         assert figures.render(make(), sweep, "x", kind) == figures.render(make(), sweep, "x", kind)
     assert dict(mpl.rcParams) == before
     assert not [str(warning.message) for warning in recwarn]
+
+
+def test_a_line_has_no_more_points_than_pixels() -> None:
+    epochs = np.arange(1, 5001)
+    values = np.sin(epochs / 100)[None] + [[0.0], [1.0]]
+    figure = figures.curves({"a": (epochs, values)}, title="seen")
+    (line,) = figure.axes[0].lines
+    x = np.asarray(line.get_xdata())
+    assert 1000 <= len(x) <= 5.2 * 200
+    assert (x[0], x[-1]) == (1, 5000)
+    np.testing.assert_array_equal(line.get_ydata(), values.mean(axis=0)[x - 1])
+    assert figure.legends[0].get_title().get_text() == (
+        f"seen; {len(x)} of 5000 points drawn: mean and range of the seeds"
+    )
+    few = figures.curves({"a": (epochs[:200], values[:, :200])})
+    assert len(few.axes[0].lines[0].get_xdata()) == 200
+    assert "drawn" not in few.legends[0].get_title().get_text()
+    layers = figures.panel_curves({"first": {"a": (epochs, values)}, "second": {"a": (epochs, values)}}, metric="top1")
+    assert all(len(axes.lines[0].get_xdata()) < 600 for axes in layers.axes)
+    assert "of 5000 points drawn" in layers.legends[0].get_title().get_text()
+
+
+def test_no_more_trials_are_drawn_than_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of points on one pixel the first, all others; on fewer pixels, so that few points are many."""
+    monkeypatch.setattr(style, "_PIXELS", 4)
+    rng = np.random.default_rng(0)
+    strength, score = np.repeat([1.0, 10.0, 100.0], 100), rng.random(300)
+    panel = MetricPanel("a", "entropy", strength.tolist(), score.tolist(), log=False)
+    figure = figures.metric_figure([panel], columns=1)
+    (axes,) = figure.axes
+    points = next(line for line in axes.lines if line.get_marker() == "o")
+    up = int(4 * (2.3 + 0.1))
+    assert {*np.asarray(points.get_xdata())} == {1.0, 10.0, 100.0}
+    assert 3 < len(points.get_xdata()) <= 3 * up
+    assert "trial (of those on one pixel, one)" in texts(figure)
+    group = figures.StrengthGroup("a", strength.tolist(), score.tolist(), [False] * 300)
+    assert "trials (of those on one pixel, one)" in texts(figures.strength_figure([group]))
+    monkeypatch.setattr(style, "_PIXELS", 200)
+    figure = figures.metric_figure([panel], columns=1)
+    assert len(next(line for line in figure.axes[0].lines if line.get_marker() == "o").get_xdata()) == 300
+    assert "trial" in texts(figure)
