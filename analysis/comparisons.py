@@ -329,7 +329,7 @@ def forest(result: Comparisons, *, narrow: bool = False) -> Figure:
 
 def main() -> None:
     flags = parse(Flags, prog="python -m analysis.comparisons")
-    sweep = read(flags.sweep, pool_code=flags.pool_code, skip_damaged=flags.skip_damaged)
+    sweep = read(flags.sweep, pool_code=flags.pool_code, skip_damaged=flags.skip_damaged, convention=flags.convention)
     result = comparisons(
         sweep,
         metric=flags.metric,

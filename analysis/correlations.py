@@ -19,6 +19,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from analysis.changes import short_name
 from analysis.command_line import InputError, parse, print_table, run
 from analysis.groups import (
     Group,
@@ -31,13 +32,13 @@ from analysis.groups import (
     check_rows,
     check_strength,
     count,
-    differing,
     find_quantity,
     finite,
     grouped,
     pooled,
     quantities,
     replicate,
+    swept_settings,
     values_of,
 )
 from analysis.lazily import lazily
@@ -61,6 +62,7 @@ from analysis.results import StrengthFlags, arrow, finish, read
 from analysis.schema import HYPERPARAMETERS, Stronger
 from analysis.schema import stronger as stronger_of
 from analysis.single_images import ImageValues, image_values
+from analysis.symbols import all_named, symbol
 from analysis.tipping_points import Curve, NothingToJudge, TippingPoints, tipping_points
 
 if TYPE_CHECKING:
@@ -186,9 +188,11 @@ def correlations(
         )
     if not chosen:
         raise InputError(f"{sweep.path}: no metric has a value in this record; measure something, see --measure")
-    columns = list(by) if by is not None else differing(rows, strength)
+    columns = list(by) if by is not None else swept_settings(sweep, strength)
     groups = grouped(rows, columns)
     check_pure(groups, columns, strength)
+    named = zip(groups, all_named(groups), strict=True)
+    name_of = {tuple(group.values.values()): name or "all trials" for group, name in named}
     curves: list[Curve] = []
     notes = pooled(groups, strength)
     if metrics is None and len(tested) < len(known):
@@ -211,9 +215,10 @@ def correlations(
             notes.append(f"all models count, as none can be left out by --until {until}: {error}")
     limits = {tuple(curve.group.values.values()): _limit(curve, until, strength, stronger) for curve in curves}
     for curve in curves:
-        _, why = limits[tuple(curve.group.values.values())]
+        key = tuple(curve.group.values.values())
+        _, why = limits[key]
         if why:
-            notes.append(f"{curve.group.label()}: {why}")
+            notes.append(f"{name_of.get(key) or curve.group.label()}: {why}")
     measured = [
         _Measured(
             quantity,
@@ -234,14 +239,16 @@ def correlations(
         notes.append(f"{number} tests: p below {2 * number / (permutations + 1):.2g} (Holm) cannot be told apart")
     for test in tests:
         if test.unit == "strength":
+            sign = symbol(strength)
             notes.append(
-                f"{test.group.label()}, {test.quantity.name}: trials of one {strength} share more than the trend "
-                f"(p < .05): the unit is the {strength}, with the mean of its trials"
+                f"{name_of[tuple(test.group.values.values())]}, {short_name(test.quantity)}: trials of one {sign} "
+                f"share more than the trend (p < .05): the unit is {sign}, with the mean of its trials"
             )
     for test in tests:
         if test.missing and not test.reason:
             without = count(test.missing, "model")
-            notes.append(f"{test.group.label()}, {test.quantity.name}: {without} without a finite value left out")
+            name = name_of[tuple(test.group.values.values())]
+            notes.append(f"{name}, {short_name(test.quantity)}: {without} without a finite value left out")
     if all(test.reason for test in tests):
         raise InputError(
             f"{sweep.path}: nothing can be correlated: {tests[0].group.label()}, {tests[0].quantity.name}: "
@@ -422,8 +429,8 @@ class Flags(StrengthFlags):
 
 def _print(result: Correlations) -> None:
     rows = []
-    for test, adjusted in zip(result.tests, result.adjusted, strict=True):
-        setting = test.group.label()
+    names = [name or "all trials" for name in all_named([test.group for test in result.tests])]
+    for test, adjusted, setting in zip(result.tests, result.adjusted, names, strict=True):
         size = f"{test.kept}/{test.dropped}"
         if test.reason:
             rows.append((setting, test.quantity.name, size, f"not testable: {test.reason}", "", "", "", ""))
@@ -443,26 +450,11 @@ def _print(result: Correlations) -> None:
                 p_text(r.p_value),
             )
         )
-    print_table(
-        (
-            "group",
-            "metric",
-            "kept/dropped",
-            "Spearman's ρ",
-            "p",
-            f"p, {ADJUSTMENTS[result.adjustment]}",
-            "Pearson's r",
-            "p",
-        ),
-        rows,
-        wrap=(0, 1, 3),
-    )
+    names = ["group", "metric", "kept/dropped", "Spearman's ρ", "p", f"p, {ADJUSTMENTS[result.adjustment]}"]
+    print_table([*names, "Pearson's r", "p"], rows, wrap=(0, 1, 3))
     number = sum(not test.reason for test in result.tests)
-    kept = {
-        "paper": "up to the paper's threshold (a model at it is kept)",
-        "t80": "up to t80",
-        "all": "all",
-    }[result.until]
+    words = {"paper": "up to the paper's threshold (a model at it is kept)", "t80": "up to t80", "all": "all"}
+    kept = words[result.until]
     print(
         f"{count(number, 'test')}; models kept: {kept}; p of ρ by up to {result.permutations} permutations"
         f"{' within seeds' if any(test.within_seed for test in result.tests) else ''} (exact up to {EXACT_UP_TO}! "
@@ -519,6 +511,7 @@ def panels(result: Correlations) -> list[MetricPanel]:
         key=lambda index: np.nan_to_num(result.tests[index].rho.p_value, nan=2.0),
     )[:_MAX_PANELS]
     drawn = []
+    names = all_named([test.group for test in result.tests])
     for index in sorted(order):
         test = result.tests[index]
         error = [
@@ -526,7 +519,7 @@ def panels(result: Correlations) -> list[MetricPanel]:
             else float(special.stdtrit(value.n - 1, 0.975)) * value.std / math.sqrt(value.n)
             for value in test.values
         ]  # fmt: skip
-        title = test.quantity.name if not result.by else f"{test.quantity.name}, {test.group.label()}"
+        title = ", ".join(part for part in (short_name(test.quantity), names[index]) if part)
         drawn.append(
             MetricPanel(
                 title=title,
@@ -563,7 +556,7 @@ def main() -> None:
     flags = parse(Flags, prog="python -m analysis.correlations")
     from analysis.figures import metric_figure  # after what is wrong with the flags
 
-    sweep = read(flags.sweep, pool_code=flags.pool_code, skip_damaged=flags.skip_damaged)
+    sweep = read(flags.sweep, pool_code=flags.pool_code, skip_damaged=flags.skip_damaged, convention=flags.convention)
     result = correlations(
         sweep,
         strength=flags.strength,

@@ -246,6 +246,12 @@ def grouped(rows: Sequence[Row], by: Sequence[str], baseline: Sequence[Row] = ()
     return [replace(group, in_full=True) if shared[group.label()] > 1 else group for group in groups]
 
 
+def swept_settings(sweep: Sweep, strength: str) -> list[str]:
+    """The columns that tell the settings of the finished trials apart that have a strength above zero."""
+    rows = [row for row in sweep.rows if row["status"] != "failed" and row["method"] != "baseline"]
+    return differing([row for row in rows if row[strength] is not None and row[strength] > 0], strength)
+
+
 def check_columns(flag: str, names: Collection[str], trials: pa.Table, *strengths: str) -> None:
     """Raises `InputError` for names that are no columns of the trials table, or the strength itself."""
     for name in names:

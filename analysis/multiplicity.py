@@ -7,6 +7,10 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from analysis.lazily import lazily
+
+stats = lazily("scipy.stats")
+
 Adjustment = Literal["holm", "bh"]
 
 ADJUSTMENTS: dict[Adjustment, str] = {"holm": "Holm", "bh": "Benjamini and Hochberg"}
@@ -31,12 +35,14 @@ def adjust(p_values: ArrayLike, method: Adjustment = "holm") -> NDArray[np.float
         if not 0 <= value <= 1:
             raise ValueError(f"p_values: {value}, allowed are numbers between 0 and 1, and nan where there is no test")
     adjusted = np.full(p.shape, np.nan)
-    # two lines, where statsmodels' `multipletests`, which they equal, takes as much memory as a thousand trials
-    order = np.flatnonzero(tested)[np.argsort(p[tested])]
-    tests = np.arange(1, len(order) + 1)
-    if method == "holm":
-        stepped = np.maximum.accumulate(p[order] * tests[::-1])
-    else:
-        stepped = np.minimum.accumulate((p[order] / (tests / len(order)))[::-1])[::-1]
-    adjusted[order] = np.minimum(stepped, 1)
+    if tested.any():
+        adjusted[tested] = _holm(p[tested]) if method == "holm" else stats.false_discovery_control(p[tested])
     return adjusted
+
+
+def _holm(p: NDArray[np.float64]) -> NDArray[np.float64]:
+    """As `statsmodels.stats.multitest` has it, whose collection of all garbage at each call takes 0.2 s of a record."""
+    order = np.argsort(p, kind="stable")
+    found = np.empty_like(p)
+    found[order] = np.minimum(1.0, np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)))
+    return found

@@ -13,6 +13,7 @@ import pyarrow as pa
 from tyro.conf import Positional
 
 from analysis.bounds import POSITIVE, SEED, Bound
+from analysis.conventions import Convention, converted
 from analysis.groups import count, out_folder
 from analysis.lazily import lazily
 from analysis.records import Sweep, read_sweep, write_file
@@ -38,6 +39,8 @@ class SweepFlags:
     """Take trials of one setting for one whatever code of the method and the network trained them (column `code`)."""
     skip_damaged: bool = False
     """Leave out trials of which a file is damaged or missing, and say which."""
+    convention: Convention | None = None
+    """Read α of the gradient penalty in this convention, an exact change of scale; default: as it was swept."""
     out: str | None = None
     """Folder or s3:// prefix for the tables and the figure; default: analysis/ in the sweep's folder."""
 
@@ -64,14 +67,15 @@ class StrengthFlags(SweepFlags):
     }
 
 
-def read(path: str, *, pool_code: bool, skip_damaged: bool) -> Sweep:
-    """A command's record; what is left out of it as damaged is told on standard error. Raises as `read_sweep` does."""
+def read(path: str, *, pool_code: bool, skip_damaged: bool, convention: Convention | None = None) -> Sweep:
+    """A command's record, with α of the gradient penalty in this convention (default: as it was swept); what is left
+    out of it as damaged is told on standard error. Raises as `read_sweep` and `converted` do."""
     # Arrow's own keeps memory that a command no longer needs
     pa.set_memory_pool(pa.system_memory_pool())
     sweep = read_sweep(path, pool_code=pool_code, skip_damaged=skip_damaged)
     if sweep.damaged:
         print(f"left out, as damaged: {told_of_damaged(sweep)}", file=sys.stderr)
-    return sweep
+    return sweep if convention is None else converted(sweep, convention)
 
 
 def told_of_damaged(sweep: Sweep) -> str:

@@ -51,6 +51,7 @@ from analysis.records import Sweep
 from analysis.results import StrengthFlags, arrow, finish, read
 from analysis.schema import Direction, Stronger
 from analysis.schema import stronger as stronger_of
+from analysis.symbols import all_named, method_name, symbol
 from analysis.tipping_fit import (
     Difference,
     TippingPoint,
@@ -356,6 +357,8 @@ def located(fit: TippingPoint | None, strength: str) -> str:
 
 def _print(result: TippingPoints) -> None:
     rows = []
+    names = [name or "all trials" for name in all_named([curve.group for curve in result.curves])]
+    name_of = {id(curve): name for curve, name in zip(result.curves, names, strict=True)}
     for curve in result.curves:
         swept = sorted({row[result.strength] for row in curve.trials})
         seeds = {replicate(row) for row in curve.trials}
@@ -368,7 +371,7 @@ def _print(result: TippingPoints) -> None:
             plateau, p_value = f"{fit.plateau:.4f}", f"{fit.p_value:.4f}"
         paper = "" if rule is None else "none in range" if math.isnan(rule.strength) else f"{rule.strength:.6g}"
         size = f"{len(curve.trials)}/{len(seeds)}"
-        rows.append((curve.group.label(), size, strengths, plateau, found, p_value, paper))
+        rows.append((name_of[id(curve)], size, strengths, plateau, found, p_value, paper))
     print_table(
         (
             "group",
@@ -388,14 +391,14 @@ def _print(result: TippingPoints) -> None:
         for first, second, difference in known[:_MAX_PRINTED_DIFFERENCES]:
             clear = "" if difference.low <= 0 <= difference.high else ", the interval leaves out 0"
             print(
-                f"  {first.group.label()} − {second.group.label()}: {difference.value:+.2f} "
+                f"  {name_of[id(first)]} − {name_of[id(second)]}: {difference.value:+.2f} "
                 f"[{difference.low:+.2f}, {difference.high:+.2f}]{clear}"
             )
         if len(known) > _MAX_PRINTED_DIFFERENCES:
             print(f"  … {len(known) - _MAX_PRINTED_DIFFERENCES} more in the table written")
     for curve in result.curves:
         for flag in () if curve.fit is None else curve.fit.flags:
-            print(f"{curve.group.label()}: {flag}")
+            print(f"{name_of[id(curve)]}: {flag}")
     if all(curve.fit is None or curve.fit.seeds == 1 for curve in result.curves):
         print("one seed per setting: the intervals know nothing of how seeds differ; add --seeds")
     told = about_folds([row for curve in result.curves for row in curve.trials])
@@ -475,15 +478,19 @@ def differences_table(result: TippingPoints) -> pa.Table:
     return arrow(fields, rows)
 
 
+def in_words(curve: Curve, result: TippingPoints) -> str:
+    """Why a curve was not judged, in the field's symbols."""
+    return curve.reason.split(":")[0].replace(f"{result.strength} =", f"{symbol(result.strength)} =")
+
+
 def figure_groups(result: TippingPoints) -> list[StrengthGroup]:
-    """The curves as `strength_figure` draws them."""
+    """The curves as `strength_figure` draws them, their settings in the field's symbols."""
     from analysis.figures import StrengthGroup
 
     fall = result.share if result.direction == "max" else 1 / result.share
     drawn = []
-    for curve in result.curves:
-        if not curve.trials:
-            continue
+    curves = [curve for curve in result.curves if curve.trials]
+    for curve, name in zip(curves, all_named([curve.group for curve in curves]), strict=True):
         fit, rule = curve.fit, curve.rule
         tips = fit is not None and fit.status == "tipping point"
         location, low, high = (
@@ -491,7 +498,7 @@ def figure_groups(result: TippingPoints) -> list[StrengthGroup]:
         )
         drawn.append(
             StrengthGroup(
-                label=curve.group.label(),
+                label=name or method_name(curve.group.trials[0]["method"]),
                 strength=[row[result.strength] for row in curve.trials],
                 score=curve.scores,
                 diverged=[row["status"] == "diverged" for row in curve.trials],
@@ -501,7 +508,7 @@ def figure_groups(result: TippingPoints) -> list[StrengthGroup]:
                 location=location,
                 low=low,
                 high=high,
-                note="" if tips else (curve.reason.split(":")[0] if fit is None else fit.status),
+                note="" if tips else (in_words(curve, result) if fit is None else fit.status),
             )
         )
     return drawn
@@ -511,7 +518,7 @@ def main() -> None:
     flags = parse(Flags, prog="python -m analysis.tipping_points")
     from analysis.figures import strength_figure  # after what is wrong with the flags
 
-    sweep = read(flags.sweep, pool_code=flags.pool_code, skip_damaged=flags.skip_damaged)
+    sweep = read(flags.sweep, pool_code=flags.pool_code, skip_damaged=flags.skip_damaged, convention=flags.convention)
     result = tipping_points(
         sweep,
         metric=flags.metric,

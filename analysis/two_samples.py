@@ -252,7 +252,11 @@ def seeds_needed(
 
 
 def _power(effect: float, n: NDArray[np.int64], spreads: Sequence[float], level: float) -> Floats:
-    df = n - 1.0 if len(spreads) == 1 else np.array([_welch(*spreads, each, each)[1] for each in n.tolist()])
+    df = (
+        n - 1.0
+        if len(spreads) == 1
+        else np.array([_welch(spreads[0], spreads[1], each, each)[1] for each in n.tolist()])
+    )
     limit, shift = -special.stdtrit(df, level / 2), effect * np.sqrt(n)
     # beyond where the noncentral distribution is evaluated well, and far beyond any power asked for, it is 1
     found = np.ones(len(n))

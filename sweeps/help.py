@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 GROUPS = {
     "data": (
         "dataset",
+        "as_",
         "data_root",
         "image_size",
         "evaluation_size",
@@ -86,7 +87,10 @@ def sweep_help(kind: type[SweepFlags], presets: Mapping[str, SweepFlags], defaul
     for title, names in ((f"{kind.NAME}, swept", own), *GROUPS.items()):
         lines += ["", f"{title}:", *_flags(kind, default, names)]
     presets_are = f"Where several values are allowed (…), all combinations are trained. Presets: {', '.join(presets)}."
-    lines += ["", *textwrap.wrap(presets_are, _width()), "Options of the metrics: --help-metrics."]
+    if default.about:
+        presets_are += f" {default.preset}: {default.about}."
+    presets_are += " Options of the metrics: --help-metrics."
+    lines += ["", *textwrap.wrap(presets_are, _width(), break_on_hyphens=False)]
     return "\n".join(lines)
 
 
@@ -100,7 +104,7 @@ def metrics_help(
 
 
 def _names(kind: type) -> list[str]:
-    return [entry.name for entry in dataclasses.fields(kind) if entry.name != "gpu_share"]
+    return [entry.name for entry in dataclasses.fields(kind) if entry.name not in ("gpu_share", "about")]
 
 
 def _width() -> int:
@@ -112,7 +116,7 @@ def _flags(kind: type[SweepFlags], default: SweepFlags, names: Iterable[str]) ->
     hints, docs, bounds = _hints(kind), _docs(kind), bounds_of(kind)
     for name in names:
         value = getattr(default, name)
-        flag = name.replace("_", "-")
+        flag = name.rstrip("_").replace("_", "-")
         shown = f"  --[no-]{flag}" if isinstance(value, bool) else f"  --{flag} {_values(hints[name])}"
         beside = ["" if value in (None, ()) else _default(value), str(bounds.get(name, ""))]
         text = f"{docs[name]} [{'; '.join(filter(None, beside))}]" if any(beside) else docs[name]

@@ -67,9 +67,9 @@ def curves(
     with mpl.rc_context(STYLE):
         figure, panels = _panels(len(groups), _MAX_CURVES_ON_ONE_AXES)
         counts = {label: len(values) for label, (_, values) in groups.items()}
-        lines, said = _thin(lines, _width(panels[0]))
+        shown, said = _thin(lines, _width(panels[0]))
         title = "; ".join(part for part in (title, said) if part)
-        _draw_bands(figure, panels, lines, counts, band, log, title=title)
+        _draw_bands(figure, panels, shown, counts, band, log, title=title)
         for axes in panels:
             axes.xaxis.set_major_locator(MaxNLocator(integer=x == "epoch"))
         _name_axes(figure, panels, axis_name(x), axis_name(metric))

@@ -217,6 +217,7 @@ def _draw_group(axes: Axes, group: StrengthGroup, index: int, bars: str, *, base
     colour, marker, line = _look(index)
     x, y = np.asarray(group.strength, float), np.asarray(group.score, float)
     diverged = np.asarray(group.diverged, bool)
+    looks: dict[str, Any]
     for chosen, mark, looks in (
         (~diverged, marker, {"alpha": 0.45, "markeredgewidth": 0, "zorder": 2.5}),
         (diverged, "x", {"markersize": 5, "markeredgewidth": 1.1, "zorder": 2.6}),
@@ -425,7 +426,7 @@ def _draw_metric(axes: Axes, panel: MetricPanel, stronger: Stronger) -> None:
         axes.axvline(panel.beyond, color=_GREY, linestyle=_LEVEL, linewidth=1.0)
     _draw_baseline(axes, panel.baseline, _GREY)
     _strength_axis(axes, sorted(set(x.tolist())), stronger)
-    axes.set_title(_wrapped(panel.title, 46), fontsize=8)
+    axes.set_title(_wrapped(panel.title, 44), fontsize=8)
     if panel.note:
         base = [value for value in panel.baseline if math.isfinite(value)]
         along = np.geomspace(*axes.get_xlim(), 40 if base else 0)

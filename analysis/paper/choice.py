@@ -134,16 +134,18 @@ def _options(row: Row, shown: Sequence[str]) -> Options | None:
     return None if found and None in found else tuple(option for options in found for option in options or ())
 
 
-def _parts(rows: Sequence[Row], spec: _Spec) -> list[tuple[str, list[Row]]]:
-    """The rows that each figure shows, by what they have in common; the baseline is in all of them."""
+def _parts(rows: Sequence[Row], spec: _Spec) -> list[tuple[str, str, list[Row]]]:
+    """The rows that each figure shows, by what they have in common, in symbols and as a file's name has it; the
+    baseline is in all of them."""
     plain = [row for row in rows if row["method"] == "baseline"]
     others = [row for row in rows if row["method"] != "baseline"]
     columns = [name for name in spec.parts if name in differing(others)]
     if not columns:
-        return [("", list(rows))]
+        return [("", "", list(rows))]
+    groups = grouped(others, columns, plain)
     return [
-        (label(group.values, group.digits), [*group.baseline, *group.trials])
-        for group in grouped(others, columns, plain)
+        (name, label(group.values, group.digits), [*group.baseline, *group.trials])
+        for group, name in zip(groups, all_named(groups), strict=True)
     ]
 
 

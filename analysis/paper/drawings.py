@@ -95,7 +95,7 @@ def _trajectories(sweep: Sweep, spec: _Spec) -> Iterator[Drawn]:
     for metric in spec.names:
         rows = _rows(sweep, spec)
         by_trial = _by_layer(sweep, rows, metric)
-        for part, own in _parts(rows, spec):
+        for part, stem, own in _parts(rows, spec):
             layers: dict[str, dict[str, tuple[np.ndarray, np.ndarray]]] = {}
             for name, trials in evenly(_settings(own, [metric]), _MAX_LINES):
                 series = [by_trial[row["trial_id"]] for row in trials if row["trial_id"] in by_trial]
@@ -107,14 +107,14 @@ def _trajectories(sweep: Sweep, spec: _Spec) -> Iterator[Drawn]:
             if means:
                 title = ", ".join(text for text in (part, "mean over layers") if text)
                 figure = curves(means, metric=metric, band="sd2", title=title)
-                yield Drawn(_stem(metric, part), figure, *_means(means, "epoch", metric))
+                yield Drawn(_stem(metric, stem), figure, *_means(means, "epoch", metric))
             if layers:
                 figure = panel_curves(layers, metric=metric, title=part)
                 shown: Rows = []
                 for layer, groups in layers.items():
                     columns, own_rows = _means(groups, "epoch", metric)
                     shown += [(layer, *row) for row in own_rows]
-                yield Drawn(_stem(metric, part, "layers"), figure, (("layer", False), *columns), shown)
+                yield Drawn(_stem(metric, stem, "layers"), figure, (("layer", False), *columns), shown)
 
 
 _MAX_LINES = 6
@@ -250,7 +250,7 @@ def _profile(
     rows = _rows(sweep, spec)
     for metric in spec.names:
         measured = _by_layer(sweep, rows, metric)
-        for part, own in _parts(rows, spec):
+        for part, stem, own in _parts(rows, spec):
             trials_of = [measured[row["trial_id"]] for row in own if row["trial_id"] in measured]
             layers = list(dict.fromkeys(layer for trial in trials_of for at in trial.values() for layer in at if layer))
             kinds = {layer: "downsampling" for layer in layers if re.fullmatch(r"down\d+", layer)}
@@ -278,7 +278,7 @@ def _profile(
                         reference=("mean at initialisation", at_start) if start else None,
                         title=title,
                     )
-                    name = _stem(metric, part, moment)
+                    name = _stem(metric, stem, moment)
                     yield Drawn(name, figure, *_means(groups, "layer", metric))
 
 

@@ -29,7 +29,7 @@ from analysis.paper.drawings import (
     _steps,
     _trajectories,
 )
-from analysis.paper.verdicts import PAPERS_LIMIT
+from analysis.paper.ours import PAPERS_LIMIT
 from analysis.records import Sweep
 
 

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import io
 import math
+
+import pyarrow as pa
+from pyarrow import csv
 
 from analysis.command_line import InputError, print_table
 from analysis.figures import files
 from analysis.groups import count, out_folder
 from analysis.paper.figures import FIGURES, draw, missing
 from analysis.paper.items import ITEMS
+from analysis.paper.ours import _Ours
 from analysis.paper.printed import claims
-from analysis.paper.verdicts import Table, _check, _Ours, rows_of, summary
+from analysis.paper.unmatched import rows_of_unmatched, told, unmatched
+from analysis.paper.verdicts import Table, _check, rows_of, summary
 from analysis.records import Sweep, write_file
 from analysis.results import parquet
 
@@ -44,6 +50,13 @@ def _print(table: Table) -> None:
     for reason, number in reasons.items():
         print(f"({number}) {reason}")
     print(f"{summary(table)}; {count(len(table.lines), 'line')} for {table.of} numbers and statements of the paper")
+
+
+def csv_of(table: pa.Table) -> bytes:
+    """The table as CSV."""
+    content = io.BytesIO()
+    csv.write_csv(table, content)
+    return content.getvalue()
 
 
 def print_list(sweep: Sweep | None) -> None:
@@ -97,6 +110,8 @@ def write_tables(sweep: Sweep, table_id: str | None, out: str | None, reference_
     for table in tables:
         if table.lines:
             contents[f"{folder}/{table.item.id}.parquet"] = parquet(rows_of(table))
+    left = unmatched(ours, tables)
+    contents[f"{folder}/unmatched.csv"] = csv_of(rows_of_unmatched(left))
     problems = []
     for name in drawable:
         try:
@@ -112,6 +127,8 @@ def write_tables(sweep: Sweep, table_id: str | None, out: str | None, reference_
     for table in tables:
         if table.lines:
             _print(table)
+    for text in told(left):
+        print(text)
     rest = [table.item.id for table in tables if not table.lines and table.item.id not in drawable]
     if rest and not table_id:
         print(f"nothing of {', '.join(rest)}: --list says what each needs")

@@ -16,7 +16,7 @@ from analysis.groups import Quantity, by_options, find_quantity, quantities, val
 from analysis.options import UNKNOWN, options_of, told_apart
 from analysis.paper.choice import _Spec
 from analysis.paper.drawings import _epochs, _epochs_and_landscapes
-from analysis.paper.verdicts import _Ours
+from analysis.paper.ours import _Ours
 from analysis.records import add_measurements, read_sweep, write_trial
 from analysis.single_images import image_values
 from tests.analysis.conftest import make_trial

@@ -52,9 +52,9 @@ def test_help_is_a_page_in_groups(
     assert titles == [f"{name}, swept", "data", "network", "training", "measuring", "running"]
     flags = [line.split()[0].replace("[no-]", "").removeprefix("--") for line in lines if line.startswith("  --")]
     kind, _ = script(name)
-    fields = [entry.name.replace("_", "-") for entry in dataclasses.fields(kind)]
+    fields = [entry.name.rstrip("_").replace("_", "-") for entry in dataclasses.fields(kind)]
     metrics = [entry.name.replace("_", "-") for entry in dataclasses.fields(MetricFlags)]
-    assert sorted(flags) == sorted(set(fields) - set(metrics) - {"gpu-share"})
+    assert sorted(flags) == sorted(set(fields) - set(metrics) - {"gpu-share", "about"})
     others = shown(name, capsys, "--help-metrics")
     assert sorted(line.split()[0].replace("[no-]", "")[2:] for line in others if line.startswith("  --")) == sorted(
         metrics
@@ -65,7 +65,7 @@ def test_help_is_a_page_in_groups(
 def test_every_flag_of_every_sweep_has_one_group() -> None:
     placed = [field for names in GROUPS.values() for field in names]
     every = {entry.name for entry in dataclasses.fields(SweepFlags)} - {e.name for e in dataclasses.fields(MetricFlags)}
-    assert sorted(placed) == sorted(every - {"gpu_share"})
+    assert sorted(placed) == sorted(every - {"gpu_share", "about"})
 
 
 def test_defaults_are_those_of_the_preset(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
