@@ -217,11 +217,11 @@ def _draw_group(axes: Axes, group: StrengthGroup, index: int, bars: str, *, base
     colour, marker, line = _look(index)
     x, y = np.asarray(group.strength, float), np.asarray(group.score, float)
     diverged = np.asarray(group.diverged, bool)
-    looks: dict[str, Any]
-    for chosen, mark, looks in (
+    marks: list[tuple[NDArray[np.bool_], str, dict[str, Any]]] = [
         (~diverged, marker, {"alpha": 0.45, "markeredgewidth": 0, "zorder": 2.5}),
         (diverged, "x", {"markersize": 5, "markeredgewidth": 1.1, "zorder": 2.6}),
-    ):
+    ]
+    for chosen, mark, looks in marks:
         shown = _apart(axes, np.log(x[chosen]), y[chosen])
         axes.plot(x[chosen][shown], y[chosen][shown], mark, color=colour, **looks)
     swept, seeds = _by_strength(group)
