@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pyarrow as pa
 
 from analysis import comparison_table
@@ -115,17 +114,19 @@ def comparisons(
     by: Sequence[str] | str | None = None,
     alternative: Alternative = "two-sided",
     adjustment: Adjustment = "holm",
+    robust: bool = True,
 ) -> Comparisons:
     """Each setting of a sweep (its record, folder or s3:// address) against its reference: the unregularised trials, or
     those that `baseline` names as column=value, that agree with it in data set, model and training. A setting is a
-    combination of values of the columns `by` (a name or several; default: all that differ).
+    combination of values of the columns `by` (a name or several; default: all that differ). `robust`: as `compare` has
+    it.
 
     Trials with a value that is not finite are left out and counted. Raises `InputError` for unknown columns and
     metrics, groups that mix data sets, networks or seeds, and a record in which no setting has a reference.
     """
     sweep = opened(sweep)
     by = None if by is None else several(by)
-    every = sweep.settings.to_pylist()
+    every = sweep.rows
     check_columns("--by", by or (), sweep.settings)
     conditions = (
         _conditions([baseline] if isinstance(baseline, str) else baseline, sweep.settings)
@@ -149,7 +150,9 @@ def comparisons(
     what = _said(conditions) if conditions else "baseline"
     if not groups:
         raise InputError(f"{sweep.path}: no trial but those of the reference ({what}); nothing to compare with it")
-    tested = [_test(group, *_reference(group, references, conditions), values, alternative) for group in groups]
+    tested = [
+        _test(group, *_reference(group, references, conditions), values, alternative, robust=robust) for group in groups
+    ]
     if not any(row.reference for row in tested):
         raise InputError(f"{sweep.path}: no setting has a reference; {tested[0].label}: {tested[0].reason}")
     infinite = len(measured) - len(values)
@@ -169,8 +172,8 @@ def baseline_of(group: Group, baseline: Sequence[Row]) -> tuple[list[Row], str]:
 
 def against(group: Group, reference: Sequence[Row], values: Mapping[str, float], reason: str = "") -> Tested:
     """One setting against a reference, by each trial's value: two-sided, paired where they share seeds, its p not
-    adjusted for other tests. `reason`: why it has no reference."""
-    return _test(group, reference, reason, values, "two-sided")
+    adjusted for other tests, and of the t-test alone. `reason`: why it has no reference."""
+    return _test(group, reference, reason, values, "two-sided", robust=False)
 
 
 def _conditions(words: Sequence[str], trials: pa.Table) -> dict[str, Any]:
@@ -300,7 +303,13 @@ def _brief(value: Any) -> str:
 
 
 def _test(
-    group: Group, reference: Sequence[Row], reason: str, values: Mapping[str, float], alternative: Alternative
+    group: Group,
+    reference: Sequence[Row],
+    reason: str,
+    values: Mapping[str, float],
+    alternative: Alternative,
+    *,
+    robust: bool = True,
 ) -> Tested:
     """The setting against its reference, paired where they share seeds; `reason`: why it has no reference."""
     own = {replicate(row): values[row["trial_id"]] for row in group.trials if row["trial_id"] in values}
@@ -314,7 +323,8 @@ def _test(
         [theirs[run] for run in runs_reference],
         paired=paired,
         alternative=alternative,
-        rng=np.random.default_rng(0),  # equal records give equal intervals
+        rng=0,  # equal records give equal intervals
+        robust=robust,
     )
     if not own:
         failed = all(row["status"] == "failed" for row in group.trials)

@@ -146,7 +146,7 @@ def all_points(
     """The tipping points of each method by its own strength, or by `strength`; and for each method that has none the
     reason. Raises `InputError` as `tipping_points` does, but not where nothing can be judged, and not for a
     `reference_below` of one strength that is none of another."""
-    rows = [row for row in sweep.settings.to_pylist() if row["method"] != "baseline"]
+    rows = [row for row in sweep.rows if row["method"] != "baseline"]
     methods = sorted({row["method"] for row in rows})
     if "top1" not in quantities(sweep):
         if strength is not None:
@@ -182,7 +182,7 @@ def all_points(
 def main_strengths(sweep: Sweep) -> dict[str, str]:
     """For each method the hyperparameter of which it has the most values above zero, the first of equals; methods that
     have none of two values are left out."""
-    rows = [row for row in sweep.settings.to_pylist() if row["method"] != "baseline"]
+    rows = [row for row in sweep.rows if row["method"] != "baseline"]
     names = [name for name in strengths_of(sweep.settings) if name not in CONVERTED_STRENGTHS]
     found = {}
     for method in sorted({row["method"] for row in rows}):
@@ -205,7 +205,7 @@ def of_points(sweep: Sweep, found: Sequence[TippingPoints], reasons: Mapping[str
             cache[quantity.name] = {trial: one.value for trial, one in values_of(sweep, quantity).items()}
         return cache[quantity.name]
 
-    every = sweep.settings.to_pylist()
+    every = sweep.rows
     finished = [row for row in every if row["status"] != "failed"]
     baseline = [row for row in finished if row["method"] == "baseline"]
     said: list[Answer] = []
@@ -327,7 +327,7 @@ def explained(share: float = 0.8) -> str:
 
 def not_answered(sweep: Sweep, found: Sequence[Answer]) -> list[str]:
     """Which of the strengths that a sweep has several values of no answer is about; each with what shows it."""
-    rows = [row for row in sweep.settings.to_pylist() if row["method"] != "baseline"]
+    rows = [row for row in sweep.rows if row["method"] != "baseline"]
     names = [name for name in strengths_of(sweep.settings) if name not in CONVERTED_STRENGTHS]
     main = main_strengths(sweep)
     said = []

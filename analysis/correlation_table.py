@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from analysis.correlations import Correlations, Test
     from analysis.figures import MetricPanel
 
-stats = lazily("scipy.stats")
+special = lazily("scipy.special")
 
 _MAX_PANELS = 24
 
@@ -128,7 +128,7 @@ def panels(result: Correlations) -> list[MetricPanel]:
         test = result.tests[index]
         error = [
             math.nan if not (value.std and math.isfinite(value.std) and value.n and value.n > 1)
-            else float(stats.t.ppf(0.975, value.n - 1)) * value.std / math.sqrt(value.n)
+            else float(special.stdtrit(value.n - 1, 0.975)) * value.std / math.sqrt(value.n)
             for value in test.values
         ]  # fmt: skip
         title = ", ".join(part for part in (short_name(test.quantity), names[index]) if part)

@@ -25,7 +25,6 @@ from analysis.correlation_table import beyond, figure, images_of, notes_of, p_te
 from analysis.formats import Table, beside, print_tables
 from analysis.groups import (
     Group,
-    ImageValues,
     Quantity,
     Row,
     Value,
@@ -38,7 +37,6 @@ from analysis.groups import (
     find_quantity,
     finite,
     grouped,
-    image_values,
     pooled,
     quantities,
     replicate,
@@ -63,6 +61,7 @@ from analysis.records import Sweep
 from analysis.results import StrengthFlags, finish, read
 from analysis.schema import HYPERPARAMETERS, Stronger
 from analysis.schema import stronger as stronger_of
+from analysis.single_images import ImageValues, image_values
 from analysis.symbols import all_named, symbol
 from analysis.tabular import Place, Tabular, opened, several
 from analysis.tipping_points import Curve, NothingToJudge, TippingPoints, tipping_points
@@ -201,7 +200,7 @@ def correlations(
         chosen = [q for name, q in tested.items() if name not in ("top1", "top5", "loss")] or list(tested.values())
     else:
         chosen = [find_quantity("--metrics", name, sweep) for name in dict.fromkeys(metrics)]
-    finished = [row for row in sweep.settings.to_pylist() if row["status"] != "failed"]
+    finished = [row for row in sweep.rows if row["status"] != "failed"]
     swept = [row for row in finished if row["method"] != "baseline" and row[strength] is not None]
     check_rows(finished, strength)
     rows = [row for row in swept if row[strength] > 0]

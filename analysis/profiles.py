@@ -131,7 +131,7 @@ def profiles(
     if quantity.direction == "none":
         judged = [name for name, way in quantities(sweep).items() if way.direction != "none"]
         raise InputError(f"--metric {metric}: neither more nor less of it is better; there are {', '.join(judged)}")
-    every = sweep.settings.to_pylist()
+    every = sweep.rows
     rows = [row for row in every if row["status"] != "failed"]
     check_rows(rows)
     values = {trial: value.value for trial, value in finite(values_of(sweep, quantity)).items()}

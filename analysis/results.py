@@ -73,6 +73,8 @@ class StrengthFlags(SweepFlags):
 def read(path: str, *, pool_code: bool, skip_damaged: bool, convention: Convention | None = None) -> Sweep:
     """A command's record, with α of the gradient penalty in this convention (default: as it was swept); what is left
     out of it as damaged is told on standard error. Raises as `read_sweep` and `converted` do."""
+    # Arrow's own keeps memory that a command no longer needs
+    pa.set_memory_pool(pa.system_memory_pool())
     sweep = read_sweep(path, pool_code=pool_code, skip_damaged=skip_damaged)
     if sweep.damaged:
         print(f"left out, as damaged: {told_of_damaged(sweep)}", file=sys.stderr)

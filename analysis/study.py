@@ -121,7 +121,7 @@ def searched(sweep: Sweep, metrics: Sequence[str] | str) -> list[Quantity]:
 
 def tasks(sweep: Sweep) -> list[dict[str, Any]]:
     """What the record's trials were asked to do, as `where` of the other functions: data sets, and what they ask."""
-    rows = sweep.settings.to_pylist()
+    rows = sweep.rows
     names = _task_columns(rows)
     return list({tuple(row[name] for name in names): {name: row[name] for name in names} for row in rows}.values())
 
@@ -146,7 +146,7 @@ def configurations(
     check_columns("where", where, sweep.settings)
     check_finished(sweep)
     found = searched(sweep, metrics)
-    rows = [row for row in sweep.settings.to_pylist() if all(row[name] == value for name, value in where.items())]
+    rows = [row for row in sweep.rows if all(row[name] == value for name, value in where.items())]
     if not rows:
         raise InputError(f"{sweep.path}: no trial with {', '.join(f'{name}={value}' for name, value in where.items())}")
     check_rows([row for row in rows if row["status"] != "failed"])

@@ -202,7 +202,7 @@ def tipping_points(
         stronger = stronger_of(strength)
     check_strength(strength, sweep.settings)
     check_columns("--by", by or (), sweep.settings, strength)
-    every = sweep.settings.to_pylist()
+    every = sweep.rows
     finished = [row for row in every if row["status"] != "failed"]
     check_finished(sweep)
     quantity = _quantity(metric, sweep)

@@ -44,7 +44,7 @@ def report(
     reading the record does.
     """
     source = _Source(sweep, strength, reference_below, convention, seed)
-    rows = sweep.settings.to_pylist()
+    rows = sweep.rows
     regular = [row for row in rows if row["method"] != "baseline"]
     columns = needed(rows, telling(rows)) if rows else []
     if strength is not None:
@@ -74,7 +74,7 @@ def report(
         known = quantities(sweep)
         for name in [name for name, quantity in known.items() if quantity.stem in ("top1", "total_variation")]:
             try:
-                results.append(comparisons(sweep, metric=name))
+                results.append(comparisons(sweep, metric=name, robust=False))
             except InputError as error:
                 absent.append(f"Comparison of {name} with the baseline: {error}")
         if not results:
@@ -133,7 +133,7 @@ def report(
 
 def _cautions(sweep: Sweep, said: Sequence[Answer], absent: Sequence[str]) -> list[Block]:
     """What has to be known beside the answers: trials that failed, what no answer is about, what cannot be had."""
-    rows = sweep.settings.to_pylist()
+    rows = sweep.rows
     blocks: list[Block] = []
     failed = sum(row["status"] == "failed" for row in rows)
     diverged = sum(row["status"] == "diverged" for row in rows)

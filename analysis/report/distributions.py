@@ -61,7 +61,7 @@ def _search(source: _Source) -> Section | None:
     """Where the best settings and the charts of a search are; None where there is nothing to search in."""
     known = quantities(source.sweep)
     metrics = [name for name in ("top1", "total_variation") if name in known]
-    if not metrics or all(row["method"] == "baseline" for row in source.sweep.settings.to_pylist()):
+    if not metrics or all(row["method"] == "baseline" for row in source.sweep.rows):
         return None
     command = source.command("search", f"--metric {' '.join(metrics)}")
     return Section(
