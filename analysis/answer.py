@@ -11,14 +11,14 @@ is known instead. Every number in it is computed from the record; what cannot be
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from analysis.against_reference import baseline_of
-from analysis.changes import MOST_SAID, Change, change, form, is_size, measures_of, short_name, signed
+from analysis.changes import MOST_SAID, Change, change, is_size, measures_of, short_name
 from analysis.command_line import InputError
 from analysis.groups import (
     Group,
@@ -26,22 +26,19 @@ from analysis.groups import (
     Row,
     check_strength,
     count,
-    digits_of,
     grouped,
     quantities,
-    replicate,
     strengths_of,
     telling,
     values_of,
 )
-from analysis.holding import MOST_MORE, Held, held_up_to, seeds_to_decide, strengths_to_decide
+from analysis.holding import Held
+from analysis.judged import MOST_NAMED, Judged, Status, briefly, has_folds, in_words, place, score_text
 from analysis.records import Sweep
-from analysis.schema import CONVERTED_STRENGTHS, stronger
+from analysis.schema import CONVERTED_STRENGTHS
 from analysis.symbols import all_named, method_name, number, symbol
-from analysis.tipping_fit import TippingPoint
+from analysis.tabular import Place, opened
 from analysis.tipping_points import Curve, NothingToJudge, TippingPoints, tipping_points
-
-Status = Literal["tips", "holds", "undecided", "collapsed", "not judged"]
 
 
 @dataclass(frozen=True)
@@ -69,6 +66,8 @@ class Answer:
     """Whether its sample is of runs of a cross-validation."""
     curve: Curve | None
     """None where no strength was swept."""
+    doubt: str = ""
+    """What the seeds leave room for at the strength that accuracy seems to hold up to, and how many more would tell."""
 
     @property
     def name(self) -> str:
@@ -78,23 +77,9 @@ class Answer:
     @property
     def tipping(self) -> str:
         """The tipping point with its interval, or why there is none, in a few words."""
-        fit = self.curve.fit if self.curve is not None else None
-        sign = symbol(self.strength) if self.strength else ""
-        if fit is None:
+        if self.curve is None or self.curve.fit is None:
             return self.holds[:1].lower() + self.holds[1:]
-        if fit.status == "tipping point":
-            return f"tips at {sign} = {_located(fit)}"
-        if fit.status == "none in range":
-            return f"none in range: no tipping point up to the strongest, {sign} = {number(self._end(strong=True), 4)}"
-        if fit.status == "below range":
-            return f"below range: accuracy has fallen at the weakest, {sign} = {number(self._end(strong=False), 4)}"
-        return f"inconclusive (p = {_p(fit.p_value)}): {fit.reason}"
-
-    def _end(self, *, strong: bool) -> float:
-        """The strongest or weakest strength swept."""
-        assert self.curve is not None
-        swept = [float(row[self.strength]) for row in self.curve.trials]
-        return max(swept) if strong == (stronger(self.strength) == "larger") else min(swept)
+        return briefly(self.curve, self.strength)
 
     @property
     def lead(self) -> str:
@@ -125,7 +110,7 @@ class Answer:
         if not math.isnan(first.mean):
             where = "" if math.isnan(self.at) else " there"
             over = count(first.n, "run" if self.folds else "seed")
-            mean = f"{short_name(first.quantity)} is {_score(first.mean, first.quantity)}{where} ({over}); "
+            mean = f"{short_name(first.quantity)} is {score_text(first.mean, first.quantity)}{where} ({over}); "
         return f"{mean}against none nothing is known ({first.reason})"
 
     @property
@@ -144,28 +129,31 @@ class Answer:
     def __str__(self) -> str:
         differences = ", ".join(words for words, _ in self.differences)
         parts = [f"{self.lead}: {differences}"] if differences else []
-        return "; ".join([f"{self.name}: {self.holds}", *parts, *([self.missing] if self.missing else [])]) + "."
+        rest = [part for part in (self.doubt, self.missing) if part]
+        return "; ".join([f"{self.name}: {self.holds}", *parts, *rest]) + "."
 
 
-def _score(value: float, quantity: Quantity) -> str:
-    return f"{100 * value:.1f}%" if quantity.unit == "fraction" else number(value, 3)
-
-
-def answers(sweep: Sweep, *, strength: str | None = None, seed: int = 0) -> list[Answer]:
-    """The answer for each curve of a sweep: of each method by its own strength (`main_strengths`), or by `strength`.
+def answers(
+    sweep: Sweep | Place, *, strength: str | None = None, reference_below: float | None = None, seed: int = 0
+) -> list[Answer]:
+    """The answer for each curve of a sweep (its record, folder or s3:// address): of each method by its own strength
+    (`main_strengths`), or by `strength`; the plateau is that of the strengths weaker than `reference_below` (see
+    `fit_curve`).
 
     Where no curve can be judged there is one for each setting. Raises `InputError` for an unknown strength, and as
     `tipping_points` does.
     """
-    return of_points(sweep, *all_points(sweep, strength=strength, seed=seed))
+    sweep = opened(sweep)
+    return of_points(sweep, *all_points(sweep, strength=strength, reference_below=reference_below, seed=seed))
 
 
 def all_points(
-    sweep: Sweep, *, strength: str | None = None, seed: int = 0
+    sweep: Sweep, *, strength: str | None = None, reference_below: float | None = None, seed: int = 0
 ) -> tuple[list[TippingPoints], dict[str, str]]:
     """The tipping points of each method by its own strength, or by `strength`; and for each method that has none the
-    reason. Raises `InputError` as `tipping_points` does, but not where nothing can be judged."""
-    rows = [row for row in sweep.settings.to_pylist() if row["method"] != "baseline"]
+    reason. Raises `InputError` as `tipping_points` does, but not where nothing can be judged, and not for a
+    `reference_below` of one strength that is none of another."""
+    rows = [row for row in sweep.rows if row["method"] != "baseline"]
     methods = sorted({row["method"] for row in rows})
     if "top1" not in quantities(sweep):
         if strength is not None:
@@ -177,10 +165,14 @@ def all_points(
     for name in dict.fromkeys(main.values()):
         assert name is not None
         try:
-            result = tipping_points(sweep, strength=name, seed=seed)
-        except NothingToJudge as error:
+            result = tipping_points(sweep, strength=name, reference_below=reference_below, seed=seed)
+        except InputError as error:
+            several = reference_below is not None and len(set(main.values())) > 1
+            if not isinstance(error, NothingToJudge) and not several:
+                raise
             said = str(error).removeprefix(f"{sweep.path}: ").removeprefix("no tipping point can be looked for: ")
             said = said.split("; ")[0].replace(f"{name} =", f"{symbol(name)} =")
+            said = said.replace(f"with {name}", f"with {symbol(name)}").replace("a finite top1", "a finite Top-1")
             reasons |= {method: said for method, own in main.items() if own == name}
             continue
         own = [curve for curve in result.curves if main.get(curve.group.trials[0]["method"]) == name]
@@ -197,7 +189,7 @@ def all_points(
 def main_strengths(sweep: Sweep) -> dict[str, str]:
     """For each method the hyperparameter of which it has the most values above zero, the first of equals; methods that
     have none of two values are left out."""
-    rows = [row for row in sweep.settings.to_pylist() if row["method"] != "baseline"]
+    rows = [row for row in sweep.rows if row["method"] != "baseline"]
     names = [name for name in strengths_of(sweep.settings) if name not in CONVERTED_STRENGTHS]
     found = {}
     for method in sorted({row["method"] for row in rows}):
@@ -220,22 +212,30 @@ def of_points(sweep: Sweep, found: Sequence[TippingPoints], reasons: Mapping[str
             cache[quantity.name] = {trial: one.value for trial, one in values_of(sweep, quantity).items()}
         return cache[quantity.name]
 
-    every = sweep.settings.to_pylist()
+    every = sweep.rows
     finished = [row for row in every if row["status"] != "failed"]
     baseline = [row for row in finished if row["method"] == "baseline"]
     said: list[Answer] = []
     for points in found:
         names = _names([curve.group for curve in points.curves])
         for curve, name in zip(points.curves, names, strict=True):
-            status, held, at, holds = _held(curve, points, smaller_is_stronger=points.stronger == "smaller")
+            judged = None if curve.fit is None else Judged(curve, curve.fit, points)
+            status, held, at = _unjudged(curve, points) if judged is None else place(judged)
             trials = [row for row in curve.trials if row[points.strength] == at]
             zero = [row for row in curve.group.trials if row[points.strength] == 0]
             asked = [points.metric, *measures_of(curve.group.trials[0]["method"], known)]
             changes, of_zero, absent = _changes(asked, curve.group, trials, baseline, zero, values)
+            doubt = ""
+            if judged is None:
+                reason = curve.reason.replace(f"{points.strength} =", f"{symbol(points.strength)} =")
+                holds = f"Whether accuracy tips is not judged: {reason}"
+            else:
+                status, holds, doubt = in_words(judged, status, held, at, changes[0] if changes else None)
+            holds += _without_score(curve, points.strength, every)
             method = " and ".join(sorted({row["method"] for row in curve.group.trials}))
             reference = f"{symbol(points.strength)} = 0" if of_zero else "none"
             where = (name, points.strength, status, held, at, holds)
-            said.append(Answer(method, *where, reference, changes, absent, _has_folds(curve.group), curve))
+            said.append(Answer(method, *where, reference, changes, absent, has_folds(curve.group), curve, doubt))
     told = {row["method"] for points in found for curve in points.curves for row in curve.group.trials}
     rest = [row for row in finished if row["method"] not in told | {"baseline"}]
     groups = grouped(rest, telling(rest)) if rest else []
@@ -247,7 +247,7 @@ def of_points(sweep: Sweep, found: Sequence[TippingPoints], reasons: Mapping[str
         method = group.trials[0]["method"]
         holds = f"Whether accuracy tips is not judged: {reasons[method]}"
         where_not = (name, "", "not judged", nowhere, math.nan, holds)
-        said.append(Answer(method, *where_not, "none", changes, absent, _has_folds(group), None))  # type: ignore[arg-type]
+        said.append(Answer(method, *where_not, "none", changes, absent, has_folds(group), None))  # type: ignore[arg-type]
     for method in sorted({row["method"] for row in every} - {row["method"] for row in finished} - {"baseline"}):
         failed = count(sum(row["method"] == method for row in every), "trial")
         holds = f"Nothing is known: all {failed} failed"
@@ -255,8 +255,30 @@ def of_points(sweep: Sweep, found: Sequence[TippingPoints], reasons: Mapping[str
     return said
 
 
-def _has_folds(group: Group) -> bool:
-    return any(row["fold"] is not None for row in group.trials)
+def _unjudged(curve: Curve, points: TippingPoints) -> tuple[Status, Held, float]:
+    """Of a curve that was not judged; it is compared at its strongest strength."""
+    swept = [float(row[points.strength]) for row in curve.trials]
+    strongest = (min if points.stronger == "smaller" else max)(swept, default=math.nan)
+    return "not judged", Held(math.nan, math.nan, math.nan), strongest
+
+
+def _without_score(curve: Curve, strength: str, rows: Sequence[Row]) -> str:
+    """Which of the strengths swept no trial has a score of, and why, in words; "" where all have."""
+    own = [
+        row
+        for row in rows
+        if row["method"] in {trial["method"] for trial in curve.group.trials}
+        and all(row[name] == value for name, value in curve.group.values.items())
+        and row[strength] is not None
+        and row[strength] > 0
+    ]
+    without = sorted({row[strength] for row in own} - {row[strength] for row in curve.trials})
+    if not without:
+        return ""
+    status = Counter(row["status"] for row in own if row[strength] in without)
+    why = ", ".join(f"{n} {name}" for name, n in sorted(status.items()))
+    named = ", ".join(number(value) for value in without[:MOST_NAMED]) + ", …" * (len(without) > MOST_NAMED)
+    return f"; at {symbol(strength)} = {named} no trial has a score ({why})"
 
 
 def _names(groups: Sequence[Group]) -> list[str]:
@@ -298,163 +320,21 @@ def _changes(
     return tuple(found[: MOST_SAID + 1]), of_zero, ""
 
 
-def _held(curve: Curve, points: TippingPoints, *, smaller_is_stronger: bool = False) -> tuple[Status, Held, float, str]:
-    """What is known of how strong it may be: the status, the strengths, where to compare, and the words."""
-    strength, metric, share = points.strength, points.metric, points.share
-    sign, nowhere = symbol(strength), Held(math.nan, math.nan, math.nan)
-    # from weak to strong, as the means by strength
-    swept = sorted({float(row[strength]) for row in curve.trials}, reverse=smaller_is_stronger)
-    digits = digits_of(swept, 4)
-    accuracy = "accuracy" if metric.metric == "top1" else short_name(metric)
-    capital = f"{accuracy[:1].upper()}{accuracy[1:]}"
-    fit = curve.fit
-    if fit is None:
-        reason = curve.reason.replace(f"{strength} =", f"{sign} =")
-        return "not judged", nowhere, swept[-1] if swept else math.nan, f"Whether accuracy tips is not judged: {reason}"
-    level = share * fit.plateau
-    means = {
-        x: _mean([y for row, y in zip(curve.trials, curve.scores, strict=True) if row[strength] == x]) for x in swept
-    }
-    percent, plateau = f"{100 * share:g}%", _score(fit.plateau, metric)
-    if fit.plateau <= 0:
-        words = f"{capital} is {plateau} at the weak strengths: there is nothing that could tip"
-        return "not judged", nowhere, swept[0], words
-    if fit.status == "tipping point":
-        fallen = (min if smaller_is_stronger else max)(fit.bracket)
-        where_known = fit.log10_strength, fit.low, fit.high, fallen
-        held = held_up_to(swept, *where_known, smaller_is_stronger=smaller_is_stronger)
-        where = f"{sign} = {_located(fit)}"
-        if math.isnan(held.strength):
-            words = f"{capital} tips before the weakest strength swept, at {where}"
-            return "collapsed", held, swept[0], words
-        interval = _grid_interval(held, swept)
-        within = _within(means, held.strength, fit.plateau, level, metric, sign)
-        words = (
-            f"Up to {sign} = {number(held.strength, digits)}{interval} {accuracy} holds ({within}); it tips at {where}"
-        )
-        return "tips", held, held.strength, words
-    if fit.status == "below range":
-        words = (
-            f"{capital} holds at no strength swept: from the weakest, {sign} = {number(swept[0], digits)}, on it is "
-            f"below {percent} of its plateau, {plateau}: sweep weaker"
-        )
-        return "collapsed", nowhere, swept[0], words
-    upto = _prefix(means, level)
-    if fit.status == "none in range" and upto == swept[-1]:
-        within = _within(means, upto, fit.plateau, level, metric, sign)
-        words = f"{capital} holds up to the strongest strength swept, {sign} = {number(upto, digits)} ({within})"
-        return "holds", Held(upto, math.nan, math.nan), upto, f"{words}: sweep stronger"
-    if math.isnan(upto):
-        start = (
-            f"At the weakest strength swept, {sign} = {number(swept[0], digits)}, {accuracy} is below {percent} of its "
-            f"plateau, {plateau}"
-        )
-        held, at = nowhere, swept[0]
-    else:
-        within = _within(means, upto, fit.plateau, level, metric, sign)
-        start = f"Up to {sign} = {number(upto, digits)} {accuracy} holds ({within})"
-        held, at = Held(upto, math.nan, math.nan), upto
-    if fit.status == "none in range":
-        below = [x for x in swept if means[x] < level]
-        those = f"at {sign} = {', '.join(number(x, digits) for x in below[:4])}" if below else "in single trials"
-        words = f"{start}; it is below {percent} of its plateau {those}, but no tipping point is found"
-        return "undecided", held, at, words
-    words = f"{start}; whether it tips beyond is inconclusive (p = {_p(fit.p_value)}): "
-    # what more of the same cannot decide, the fit says itself
-    elsewhere = fit.reason.startswith(("the plateau", "most of the range"))
-    words += fit.reason if elsewhere else _needed(curve, points, smaller_is_stronger)
-    return "undecided", held, at, words
-
-
-def _needed(curve: Curve, points: TippingPoints, smaller_is_stronger: bool) -> str:
-    """What would decide an inconclusive curve."""
-    x = [float(row[points.strength]) for row in curve.trials]
-    every = sorted({replicate(row) for row in curve.trials})
-    seed = [every.index(replicate(row)) for row in curve.trials]
-    asked: dict[str, Any] = {
-        "share": points.share,
-        "reference_below": points.reference_below,
-        "baseline": curve.baseline,
-        "stronger": points.stronger,
-        "direction": points.direction,
-    }
-    seeds = seeds_to_decide(x, curve.scores, seed, **asked)
-    assert curve.fit is not None
-    strongest = min(x) if smaller_is_stronger else max(x)
-    more = None
-    if _mean([y for value, y in zip(x, curve.scores, strict=True) if value == strongest]) < (
-        points.share * curve.fit.plateau
-    ):
-        more = strengths_to_decide(x, curve.scores, seed, smaller_is_stronger=smaller_is_stronger, **asked)
-    ways = []
-    if seeds is not None:
-        ways.append(f"{count(seeds, 'seed')} more, scoring as those seen,")
-    if more is not None:
-        ways.append(f"{count(more, 'strength')} more beyond the strongest, scoring as it does,")
-    if ways:
-        return f"{' or '.join(ways)} would decide"
-    return f"{MOST_MORE} seeds more, scoring as those seen, would not decide: sweep stronger"
-
-
-def _prefix(means: Mapping[float, float], level: float) -> float:
-    """The strongest strength up to which every mean (from weak to strong) is at least this level; nan: the weakest is
-    below."""
-    held = list(itertools.takewhile(lambda x: means[x] >= level * (1 - 1e-12), means))
-    return held[-1] if held else math.nan
-
-
-def _within(
-    means: Mapping[float, float], upto: float, plateau: float, level: float, metric: Quantity, sign: str
-) -> str:
-    """How far the means (from weak to strong) up to a strength fall below the plateau."""
-    order = list(means)
-    those = {x: means[x] for x in order[: order.index(upto) + 1]}
-    lowest = min(those, key=lambda x: those[x])
-    fall = max(plateau - those[lowest], 0.0)
-    text = f"{signed(100 * fall, form(100 * fall))} points" if metric.unit == "fraction" else number(fall, 3)
-    words = f"{short_name(metric)} within {text} of its plateau, {_score(plateau, metric)}"
-    if those[lowest] < level * (1 - 1e-12):
-        words += f", the furthest at {sign} = {number(lowest)}, a dip to {_score(those[lowest], metric)}"
-    return words
-
-
-def _grid_interval(held: Held, swept: Sequence[float]) -> str:
-    if held.low == held.strength == held.high:
-        return ""
-    low = f"weaker than {number(swept[0])}" if math.isnan(held.low) else number(held.low)
-    return f" [{low}, {number(held.high)}]"
-
-
-def _located(fit: TippingPoint) -> str:
-    values = [10**value for value in (fit.log10_strength, fit.low, fit.high)]
-    for digits in range(3, 7):
-        texts = [number(value, digits) for value in values]
-        if len(set(texts)) == len(set(values)):
-            break
-    return f"{texts[0]} [{texts[1]}, {texts[2]}]"
-
-
-def _p(value: float) -> str:
-    return f"{value:.2g}".lstrip("0")
-
-
-def _mean(values: Sequence[float]) -> float:
-    return math.fsum(values) / len(values)
-
-
 def explained(share: float = 0.8) -> str:
     """What the words of the answers mean, once."""
     return (
         f"Accuracy tips at the strength where it falls to {100 * share:g}% of its plateau, which is what it has "
-        "at weak strengths. Brackets are 95% intervals: of the tipping point; of the strongest swept strength before "
-        "it, as the grid sees the tipping point's (none where that lies between two neighbours); and of what is "
-        "different from the unregularised trials (none), over seeds, each by itself."
+        "at weak strengths, and where these are few without regularisation. It holds where it is nearer to the plateau "
+        "than half that fall, and seems to where the seeds leave room for all of it. Brackets are 95% intervals: of "
+        "the tipping point; of the strongest swept strength before it, as the grid sees the tipping point's (none "
+        "where that lies between two neighbours); and of what is different from the unregularised trials (none), over "
+        "seeds, each by itself."
     )
 
 
 def not_answered(sweep: Sweep, found: Sequence[Answer]) -> list[str]:
     """Which of the strengths that a sweep has several values of no answer is about; each with what shows it."""
-    rows = [row for row in sweep.settings.to_pylist() if row["method"] != "baseline"]
+    rows = [row for row in sweep.rows if row["method"] != "baseline"]
     names = [name for name in strengths_of(sweep.settings) if name not in CONVERTED_STRENGTHS]
     main = main_strengths(sweep)
     said = []

@@ -22,7 +22,7 @@ from analysis.bounds import out_of_bounds
 Flags = TypeVar("Flags")
 
 _fields: set[str] = set()
-"""The flags of this process's command line, by their fields' names."""
+"""The flags of this process's command line, by their fields' names; `as_` is --as, which Python has a use for."""
 
 
 class InputError(ValueError):
@@ -47,7 +47,7 @@ def parse(
         if not word.isprintable() and any("\udc80" <= letter <= "\udcff" for letter in word):
             raise InputError(f"{word!r}: no {sys.getfilesystemencoding()}, allowed is text of this locale")
     _fields.clear()
-    _fields.update(entry.name for entry in dataclasses.fields(flags) if "Positional" not in str(entry.type))
+    _fields.update(entry.name.rstrip("_") for entry in dataclasses.fields(flags) if "Positional" not in str(entry.type))
     errors = io.StringIO()
     width = os.environ.get("COLUMNS")
     os.environ["COLUMNS"] = "2000" if not _asks_for_help(argv) else width or "110"
@@ -87,7 +87,7 @@ def _asks_for_help(argv: Sequence[str] | None) -> bool:
 
 def _unknown(flags: type, argv: Sequence[str], message: str) -> str:
     """What the parser does not say of a flag that there is not where it misses another value; else empty."""
-    names = {entry.name for entry in dataclasses.fields(flags)}
+    names = {entry.name.rstrip("_") for entry in dataclasses.fields(flags)}
     wrong = [
         word.partition("=")[0]
         for word in argv
@@ -99,7 +99,7 @@ def _unknown(flags: type, argv: Sequence[str], message: str) -> str:
 
 def _second_value(flags: type, argv: Sequence[str], message: str) -> str:
     """What is wrong where a flag that takes one value, or none, has more of them; else empty."""
-    types = {entry.name: str(entry.type) for entry in dataclasses.fields(flags)}
+    types = {entry.name.rstrip("_"): str(entry.type) for entry in dataclasses.fields(flags)}
     given: dict[str, list[str]] = {}
     flag = ""
     for word in argv:
@@ -124,7 +124,7 @@ def _second_value(flags: type, argv: Sequence[str], message: str) -> str:
 
 def _no_whole_number(flags: type, argv: Sequence[str], message: str) -> str:
     """What is wrong where a flag of whole numbers has something else; else empty."""
-    types = {entry.name: str(entry.type) for entry in dataclasses.fields(flags)}
+    types = {entry.name.rstrip("_"): str(entry.type) for entry in dataclasses.fields(flags)}
     flag = ""
     for word in argv if message.startswith("Error parsing") else ():
         flag, value = (word.partition("=")[0], word.partition("=")[2]) if word.startswith("--") else (flag, word)
@@ -178,9 +178,11 @@ def make_console(width: int = 140) -> Console:
     return console if console.is_terminal else Console(**plain, width=width)
 
 
-def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, wrap: Sequence[int] = (0,)) -> None:
+def print_table(
+    columns: Sequence[str], rows: Sequence[Sequence[str]], *, wrap: Sequence[int] = (0,), width: int = 140
+) -> None:
     """Print a table of text. Columns in `wrap` are broken over lines where they do not fit, the others are numbers."""
-    console = make_console()
+    console = make_console(width)
     table = Table(box=box.SIMPLE_HEAD if console.is_terminal else box.ASCII2)
     for index, name in enumerate(columns):
         if index in wrap:

@@ -8,7 +8,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from analysis.lazily import lazily
 from analysis.tipping_fit import fit_curve
+
+stats = lazily("scipy.stats")
 
 MOST_MORE = 20
 """Seeds or strengths that are tried for whether so many more would decide."""
@@ -131,6 +134,30 @@ def strengths_to_decide(
         return all(map(math.isfinite, x)) and _decides(x, y, group, asked)
 
     return _fewest(decides, most)
+
+
+def mean_interval(values: Sequence[float]) -> tuple[float, float]:
+    """Student's 95% interval of the mean; nan where there is one value."""
+    n = len(values)
+    if n < 2:
+        return math.nan, math.nan
+    mean, half = float(np.mean(values)), half_interval(n) * float(np.std(values, ddof=1))
+    return mean - half, mean + half
+
+
+def half_interval(n: int) -> float:
+    """Half of Student's 95% interval of the mean of n values, in their standard deviations."""
+    return float(stats.t.ppf(0.975, n - 1)) / math.sqrt(n)
+
+
+def seeds_to_exclude(value: float, half: float, n: int, fall: float, *, most: int = MOST_MORE) -> int | None:
+    """How many seeds more would leave a fall as deep as this out of the interval, if they differ as the `n` seen do.
+
+    `value`: how much better the mean is than without, a fall being below 0; `half`: of its interval. None: not so many
+    as `most`.
+    """
+    deviation = half / half_interval(n)
+    return next((more for more in range(1, most + 1) if value - half_interval(n + more) * deviation > -fall), None)
 
 
 def _fewest(decides: Callable[[int], bool], most: int) -> int | None:

@@ -9,14 +9,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from analysis.lazily import lazily
 
-multitest = lazily("statsmodels.stats.multitest")
+stats = lazily("scipy.stats")
 
 Adjustment = Literal["holm", "bh"]
 
 ADJUSTMENTS: dict[Adjustment, str] = {"holm": "Holm", "bh": "Benjamini and Hochberg"}
 """By its name on a command line: whose it is."""
-
-_STATSMODELS = {"holm": "holm", "bh": "fdr_bh"}
 
 
 def adjust(p_values: ArrayLike, method: Adjustment = "holm") -> NDArray[np.float64]:
@@ -27,8 +25,8 @@ def adjust(p_values: ArrayLike, method: Adjustment = "holm") -> NDArray[np.float
 
     Raises `ValueError` for another method, values that are not in one dimension, and numbers outside [0, 1].
     """
-    if method not in _STATSMODELS:
-        raise ValueError(f"method: {method!r}, allowed are {', '.join(_STATSMODELS)}")
+    if method not in ADJUSTMENTS:
+        raise ValueError(f"method: {method!r}, allowed are {', '.join(ADJUSTMENTS)}")
     p = np.asarray(p_values, dtype=float)
     if p.ndim != 1:
         raise ValueError(f"p_values: shape {p.shape}, allowed is one dimension")
@@ -38,5 +36,13 @@ def adjust(p_values: ArrayLike, method: Adjustment = "holm") -> NDArray[np.float
             raise ValueError(f"p_values: {value}, allowed are numbers between 0 and 1, and nan where there is no test")
     adjusted = np.full(p.shape, np.nan)
     if tested.any():
-        adjusted[tested] = multitest.multipletests(p[tested], method=_STATSMODELS[method])[1]
+        adjusted[tested] = _holm(p[tested]) if method == "holm" else stats.false_discovery_control(p[tested])
     return adjusted
+
+
+def _holm(p: NDArray[np.float64]) -> NDArray[np.float64]:
+    """As `statsmodels.stats.multitest` has it, whose collection of all garbage at each call takes 0.2 s of a record."""
+    order = np.argsort(p, kind="stable")
+    found = np.empty_like(p)
+    found[order] = np.minimum(1.0, np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)))
+    return found

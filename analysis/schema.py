@@ -55,6 +55,9 @@ _HYPERPARAMETERS: dict[str, pa.DataType] = {
 
 # hyperparameters that regularise more strongly where they are smaller: fewer pixels pooled, a penalty computed more
 # often, a filter's centre that is penalised less than what is around it; of all others larger ones are stronger
+STRONGEST = {"pixels": 1, "interval": 1}
+"""The strongest that there can be, of those that have such."""
+
 _SMALLER_IS_STRONGER = ("pixels", "interval", "gamma")
 
 HYPERPARAMETERS: tuple[str, ...] = tuple(_HYPERPARAMETERS)
@@ -63,6 +66,9 @@ HYPERPARAMETERS: tuple[str, ...] = tuple(_HYPERPARAMETERS)
 CONVERTED_STRENGTHS = ("alpha_per_image", "alpha_batch", "alpha_element", "alpha_pixel")
 
 STATUSES = ("completed", "diverged", "failed")
+
+# end of the metric of a single image's value, whose level is the image's number
+PER_IMAGE = "_per_image"
 
 
 def _schema(columns: dict[str, pa.DataType]) -> pa.Schema:
@@ -88,6 +94,7 @@ TABLES: dict[str, pa.Schema] = {
             "sweep": pa.string(),
             "method": pa.string(),
             "dataset": pa.string(),
+            "declared": pa.string(),  # the paper's data set that a folder or Parquet set is said to be
             "model": pa.string(),
             "width": pa.int64(),
             "pretrained": pa.bool_(),  # true: it began with ImageNet's weights; else null

@@ -12,8 +12,9 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -107,9 +108,11 @@ def fit_curve(
 
     A sweep that has tipped over before it begins has no plateau of its own. `baseline`, the scores of unregularised
     trials, shows that: where `share` of its median is above the plateau of the sweep, or fewer than three strengths lie
-    below the fall, it is the plateau (flagged), and its trials count as those of one more strength, weaker than all
-    others. Without it such a sweep has nothing to collapse from: with fewer than three strengths below the fall it is
-    "inconclusive", as it is where the excess is greatest over all strengths, which it is in every permutation (p = 1).
+    below the fall, by either plateau, it is the plateau (flagged), and its trials count as those of one more strength,
+    weaker than all others. So it is where fewer than six strengths were swept and no `reference_below` is given: the
+    weakest three are most of them then, and have fallen with the others. Without it such a sweep has nothing to
+    collapse from: with fewer than three strengths below the fall it is "inconclusive", as it is where the excess is
+    greatest over all strengths, which it is in every permutation (p = 1).
 
     The location is t80 of a logistic curve fitted by soft-ℓ1 (`located_by` "logistic"). It is where the isotonic curve
     crosses the level, within the bracket, ("isotonic", flagged) if the fitted t80 lies outside of the bracket, if the
@@ -143,23 +146,19 @@ def fit_curve(
     limit = None if reference_below is None else _limit(reference_below, to_right, swept)
     plateau = _plateau(x, y, swept, fall, limit, flags)
 
-    def split(before: int) -> tuple[NDArray[np.bool_], NDArray[np.int64], NDArray[np.int64]]:
-        """Which trials have collapsed, where each strength starts, and the excess from there on; with so many trials
-        of the baseline before all others."""
+    def split(before: int, plateau: float) -> tuple[NDArray[np.bool_], NDArray[np.int64], NDArray[np.int64]]:
+        """Which trials have collapsed from a plateau, where each strength starts, and the excess from there on; with so
+        many trials of the baseline before all others."""
         collapsed = np.concatenate([unregularised[:before], y]) < fall * plateau
         begins = np.concatenate([[0], starts + before]) if before else starts
         return collapsed, begins, _excess(collapsed, begins)
 
     before = 0
-    if len(unregularised) and plateau < fall * np.median(unregularised):
-        flags.append("plateau taken from the baseline: the weakest strengths lie below it")
-        before = len(unregularised)
-    elif len(unregularised) and 0 < _below(split(0)[2]) < _KNOWN_FROM:
-        flags.append(f"plateau taken from the baseline: fewer than {_KNOWN_FROM} strengths lie below the fall")
-        before = len(unregularised)
-    if before:
-        plateau = float(np.median(unregularised))
-    collapsed, begins, excess = split(before)
+    why = _why_baseline(split, plateau, unregularised, fall, few=limit is None and len(swept) < 2 * _KNOWN_FROM)
+    if why:
+        flags.append(f"plateau taken from the baseline: {why}")
+        before, plateau = len(unregularised), float(np.median(unregularised))
+    collapsed, begins, excess = split(before, plateau)
     greatest = int(excess.max())
     most = np.bincount(at, 2 * collapsed[before:] - 1.0) > 0  # of the trials at a strength
     what = Words(share, stronger, direction)
@@ -186,7 +185,9 @@ def fit_curve(
         if up * plateau <= 0:
             flags.append("plateau not above zero")
             return answer("none in range", 1.0, "the plateau is not above zero: judge by another metric", most & False)
-        never = f"does not stay {what.beyond}" if most.any() else what.never
+        single = int(collapsed[before:].sum())
+        never = f"{what.beyond} in {single} of {len(x)} trials, most of no strength" if single else what.never
+        never = f"does not stay {what.beyond}" if most.any() else never
         return answer("none in range", 1.0, f"{never}: sweep {what.stronger}")
     p_value = _permutation_p(collapsed, np.zeros(len(collapsed), int) if before else group, begins, greatest, rng)
     best = np.flatnonzero(excess == greatest) - bool(before)
@@ -196,14 +197,14 @@ def fit_curve(
         return answer("inconclusive", p_value, f"most of the range has collapsed: sweep {what.weaker}", weaker)
     if best[0] <= 0:
         return answer("below range", p_value, f"collapsed from the weakest strength on: sweep {what.weaker}", weaker)
-    if p_value >= SIGNIFICANCE:
-        return answer("inconclusive", p_value, "too few trials collapse to tell: add seeds or strengths", weaker)
     if best[0] < _KNOWN_FROM and not before:
         flags.append(
             f"plateau not known: fewer than {_KNOWN_FROM} strengths lie below the fall, and there is no baseline"
         )
         reason = f"the plateau is not known: sweep {what.weaker}, or add the baseline"
         return answer("inconclusive", p_value, reason, weaker)
+    if p_value >= SIGNIFICANCE:
+        return answer("inconclusive", p_value, "too few trials collapse to tell: add seeds or strengths", weaker)
     bracket = float(swept[best[0] - 1]), float(swept[best[-1]])
     # a unit in which the plateau is about 1, as the noise's least scale is of accuracies
     unit = 1.0 if direction == "max" and 0.05 <= plateau <= 1 else abs(plateau)
@@ -292,6 +293,18 @@ def _limit(reference_below: float, to_right: float, swept: Floats) -> float:
     return limit
 
 
+def _why_baseline(split: Callable[..., Any], plateau: float, baseline: Floats, fall: float, *, few: bool) -> str:
+    """Why the plateau is the baseline's and not that of the sweep; "" where it is that of the sweep."""
+    if not len(baseline):
+        return ""
+    own = float(np.median(baseline))
+    if plateau < fall * own:
+        return "the weakest strengths lie below it"
+    if any(0 < _below(split(0, level)[2]) < _KNOWN_FROM for level in (plateau, own)):
+        return f"fewer than {_KNOWN_FROM} strengths lie below the fall"
+    return f"fewer than {2 * _KNOWN_FROM} strengths" if few else ""
+
+
 def _below(excess: NDArray[np.int64]) -> int:
     """How many strengths lie below the split with the greatest excess; 0 where there is none."""
     return int(np.argmax(excess)) if excess.max() > 0 else 0
@@ -370,8 +383,9 @@ def _plateau(x: Floats, y: Floats, swept: Floats, share: float, limit: float | N
 
 def _excess(collapsed: NDArray[np.bool_], starts: NDArray[np.int64]) -> NDArray[np.int64]:
     """Collapsed less other trials from each strength on, trials sorted by strength: (..., n) → (..., strengths)."""
-    signs = 2 * collapsed.astype(np.int64) - 1
-    return signs[..., ::-1].cumsum(-1)[..., ::-1][..., starts]
+    sizes = np.diff(starts, append=collapsed.shape[-1])
+    signs = 2 * np.add.reduceat(collapsed, starts, axis=-1, dtype=np.int64) - sizes
+    return signs[..., ::-1].cumsum(-1)[..., ::-1]
 
 
 def _permutation_p(

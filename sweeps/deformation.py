@@ -132,10 +132,16 @@ PRESETS = {
         seeds=5,
         search="tipping",
     ),
-    "cifar10": dataclasses.replace(PAPER, preset="cifar10", sigma=(0.0, 0.35, 0.5, 1.0, 2.0)),
+    "cifar10": dataclasses.replace(
+        PAPER,
+        preset="cifar10",
+        about="Figures 3, 4, 6 and 7; how the paper trained it does not say",
+        sigma=(0.0, 0.35, 0.5, 1.0, 2.0),
+    ),
     "mnist-tasks": dataclasses.replace(
         PAPER,
         preset="mnist-tasks",
+        about="Figure 5; network, classes, images and epochs are not the paper's, which does not say them",
         gpu_share=0.25,
         dataset=(TASKS,),
         downsampling=("max-pool", "strided-relu"),
@@ -146,6 +152,7 @@ PRESETS = {
     "imagenet": dataclasses.replace(
         PAPER,
         preset="imagenet",
+        about="Figures 3 and 6; how the paper trained it does not say",
         dataset=("imagenet",),
         model=("vgg-imagenet",),
         downsampling=("max-pool", "strided-relu"),

@@ -63,9 +63,13 @@ class SweepFlags(MetricFlags, ABC):
 
     preset: str = "digits"
     """Which set of defaults to start from; every other flag overrides it."""
+    about: Annotated[str, tyro.conf.Fixed, tyro.conf.Suppress] = ""
+    """Which experiments of the paper the preset is, and in what it is not as there; no flag."""
     dataset: tuple[str, ...] = ("digits",)
     """Data sets by name, or folder:/path, parquet:/path, parquet:s3://bucket/prefix; then
     ?config=…&image=…&label=… names configuration and columns."""
+    as_: Annotated[tuple[str, ...], tyro.conf.arg(name="as")] = ()
+    """The paper's data set that a folder is (cub-200-2011, …), one a --dataset."""
     model: tuple[str, ...] = ("resnet8",)
     """Networks by name (trainables/README.md)."""
     width: tuple[int, ...] | None = None

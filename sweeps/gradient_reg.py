@@ -43,6 +43,7 @@ class GradientSweep(StrengthFlags):
 # [reading] The paper gives no batch size (128 here), no schedule (constant) and no augmentation or weight decay (none);
 # accuracy is that on the test images. ResNet-18 has the stem for small images, but for Imagenette the original one.
 PAPER = GradientSweep(
+    about="Figures 1 to 4, one network for each α as in the paper: trends and tipping points, no interval of a number",
     gpu_share=0.25,
     model=("lenet5",),
     epochs=(25,),
@@ -79,7 +80,12 @@ PRESETS = {
     "kmnist": dataclasses.replace(PAPER, preset="kmnist", dataset=("kmnist",)),
     # [reading] the same training as MNIST's LeNet-5: the paper sets it by data set
     "mnist-resnet18": dataclasses.replace(
-        PAPER, gpu_share=1.0, preset="mnist-resnet18", dataset=("mnist",), model=("resnet18",)
+        PAPER,
+        gpu_share=1.0,
+        preset="mnist-resnet18",
+        about="an alternative combination of Appendix B; one network for each α: no interval of a number",
+        dataset=("mnist",),
+        model=("resnet18",),
     ),
     "cifar10": dataclasses.replace(RESNET, preset="cifar10", dataset=("cifar10",)),
     # 27 strengths in [1e3, 1.29e13], 320² images. Of 307,200 features the paper perturbs each; --saliency-pixels limits

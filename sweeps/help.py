@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 GROUPS = {
     "data": (
         "dataset",
+        "as_",
         "data_root",
         "image_size",
         "evaluation_size",
@@ -90,8 +91,10 @@ def sweep_help(kind: type[SweepFlags], presets: Mapping[str, SweepFlags], defaul
     for title, names in ((f"{kind.NAME}, swept", own), *GROUPS.items()):
         lines += ["", f"{title}:", *_flags(kind, default, names)]
     presets_are = f"Where several values are allowed (…), all combinations are trained. Presets: {', '.join(presets)}."
-    more = "Options of the metrics: --help-metrics; of a search: --help-search."
-    lines += ["", *textwrap.wrap(presets_are, _width()), more]
+    if default.about:
+        presets_are += f" {default.preset}: {default.about}."
+    presets_are += " Of metrics and searches say more --help-metrics and --help-search."
+    lines += ["", *textwrap.wrap(presets_are, _width(), break_on_hyphens=False)]
     return "\n".join(lines)
 
 
@@ -116,7 +119,8 @@ def search_help(
 
 
 def _names(kind: type) -> list[str]:
-    return [entry.name for entry in dataclasses.fields(kind) if entry.name not in ("gpu_share", "strength_range")]
+    hidden = ("gpu_share", "strength_range", "about")
+    return [entry.name for entry in dataclasses.fields(kind) if entry.name not in hidden]
 
 
 def _width() -> int:
@@ -128,7 +132,7 @@ def _flags(kind: type[SweepFlags], default: SweepFlags, names: Iterable[str]) ->
     hints, docs, bounds = _hints(kind), _docs(kind), bounds_of(kind)
     for name in names:
         value = getattr(default, name)
-        flag = name.replace("_", "-")
+        flag = name.rstrip("_").replace("_", "-")
         shown = f"  --[no-]{flag}" if isinstance(value, bool) else f"  --{flag} {_values(hints[name])}"
         beside = ["" if value in (None, ()) else _default(value), str(bounds.get(name, ""))]
         text = f"{docs[name]} [{'; '.join(filter(None, beside))}]" if any(beside) else docs[name]

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from analysis import records
 from analysis.command_line import InputError, make_console, run
 from sweeps.driver.address import NoRay, check_address_form
+from sweeps.driver.declared import told_of_declared
 from sweeps.driver.estimates import keep_steps, recorded_steps
 from sweeps.driver.lease import Lease
 from sweeps.driver.leftovers import Scratch, no_room_for_data
@@ -134,7 +135,11 @@ def _carry_out(flags: SweepFlags, proposer: Proposer) -> int:
         check_contents(url, contents(flags, proposer.space))
     known = known_of(proposer, flags, url, scan)
     plan = proposer.plan(known)
-    something = _something(proposer, known, selected(flags, plan, scan))
+    pending = selected(flags, plan, scan)
+    something = _something(proposer, known, pending)
+    declared = told_of_declared(plan, url, scan, len(pending))
+    if declared:
+        console.print(declared, soft_wrap=True)
     if flags.keep_models:
         from trainables.kept_models import without_model
 
@@ -279,6 +284,7 @@ def _run_on_ray(
             threads=max(1, int(flags.cpus_per_trial)),
             cpus=flags.cpus_per_trial,
             gpus=gpus,
+            declared=plan.declared,
             shared=ray.cluster_resources() if neighbours and neighbours.shared else None,
             project_version=importlib.metadata.version("spatial-sweeps"),
             **git_state(Path(__file__).resolve().parent.parent),

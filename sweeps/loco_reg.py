@@ -230,9 +230,11 @@ PRESETS = {
         seeds=3,
         search="tipping",
     ),
-    "cifar10": dataclasses.replace(PAPER, preset="cifar10", dataset=("cifar10",)),
-    "cifar100": dataclasses.replace(PAPER, preset="cifar100"),
-    "fashion-mnist": dataclasses.replace(PAPER, preset="fashion-mnist", dataset=("fashion-mnist",), image_size=32),
+    "cifar10": dataclasses.replace(PAPER, preset="cifar10", about="Table 5", dataset=("cifar10",)),
+    "cifar100": dataclasses.replace(PAPER, preset="cifar100", about="Tables 4 to 6"),
+    "fashion-mnist": dataclasses.replace(
+        PAPER, preset="fashion-mnist", about="Table 5", dataset=("fashion-mnist",), image_size=32
+    ),
 }
 
 

@@ -62,10 +62,17 @@ PRESETS = {
     "digits": PilcroSweep(preset="digits", gpu_share=0.25, epochs=(30,), seeds=2, search="tipping"),
     # sized for one small GPU, or for a CPU and patience
     "mnist": PilcroSweep(
-        preset="mnist", gpu_share=0.25, dataset=("mnist",), epochs=(10,), seeds=3, learning_rate=(0.05,)
+        preset="mnist",
+        about="no experiment of the paper: sized for one small GPU",
+        gpu_share=0.25,
+        dataset=("mnist",),
+        epochs=(10,),
+        seeds=3,
+        learning_rate=(0.05,),
     ),
     "cifar10": PilcroSweep(
         preset="cifar10",
+        about="no experiment of the paper: sized for one small GPU",
         gpu_share=0.5,
         dataset=("cifar10",),
         model=("resnet18",),
@@ -80,6 +87,7 @@ PRESETS = {
     # [reading] momentum 0.9. The 10,000 test images are the paper's validation set: nothing is held out of training.
     "cifar100": PilcroSweep(
         preset="cifar100",
+        about="Table 1, RC+ (--no-crop: RC−), and Figures 3 and 4; one seed as in the paper, which gives no interval",
         dataset=("cifar100",),
         model=("resnet50",),
         epochs=(200,),
@@ -94,6 +102,8 @@ PRESETS = {
     # BatchNorm, random zoom to 224², evaluated at 288² (Table 2); one seed. [reading] 90 epochs: the paper gives none.
     "imagenet": PilcroSweep(
         preset="imagenet",
+        about="Table 2 and Figure 5, 90 epochs (the paper does not say how many); one seed as there, which gives no "
+        "interval",
         dataset=("imagenet",),
         model=("resnet50-imagenet",),
         epochs=(90,),

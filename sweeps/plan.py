@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from analysis.command_line import InputError, check_bounds
+from analysis.paper.printed import check_declared
 from analysis.schema import SCHEMA_VERSION
 from sweeps.flags import ASKS_FROM, LEAST_PART, MOST_TRIALS, Setting, SweepFlags
 from sweeps.labels import settings_in_words
@@ -60,6 +61,9 @@ class Plan:
     trials: list[PlannedTrial]
     data: dict[str, DataInfo]
     others: dict[str, DataInfo] = dataclasses.field(default_factory=dict)
+    declared: dict[str, str] = dataclasses.field(default_factory=dict)
+    """Which of the papers' data sets those of folders and Parquet files are said to be, by their names in the record.
+    No part of a trial: nothing that is computed depends on it."""
 
     @property
     def ids(self) -> set[str]:
@@ -128,7 +132,18 @@ def make_plan(flags: SweepFlags) -> Plan:
                 trials.setdefault(identity, PlannedTrial(identity, config, ""))
     names = settings_in_words([trial.config for trial in trials.values()])
     named = [dataclasses.replace(trial, setting=name) for trial, name in zip(trials.values(), names, strict=True)]
-    return Plan(named, infos, others)
+    return Plan(named, infos, others, _declared(flags, infos))
+
+
+def _declared(flags: SweepFlags, infos: Mapping[str, DataInfo]) -> dict[str, str]:
+    """What --as says. Raises `InputError` for data that are known to be others."""
+    if flags.as_ and len(flags.as_) != len(flags.dataset):
+        raise InputError(f"as: {' '.join(flags.as_)}, allowed is one name for each --dataset, {len(flags.dataset)}")
+    for spec, name in zip(flags.dataset, flags.as_, strict=False):
+        info = infos[spec]
+        check_declared(name, info.name, info.classes)
+    pairs = zip((infos[spec].name for spec in flags.dataset), flags.as_, strict=False)
+    return {dataset: name for dataset, name in pairs if dataset != name}
 
 
 def _number_of_methods(flags: SweepFlags, infos: Mapping[str, DataInfo], shown: Mapping[str, list[DataConfig]]) -> int:
@@ -162,7 +177,7 @@ def _check_number(flags: SweepFlags, methods: int) -> None:
         raise InputError(f"plan: {number:,} trials, allowed with --yes-really alone are more than {ASKS_FROM:,}")
 
 
-_MAY_BE_EMPTY = ("milestones", "maps_at", "measure", "alpha_range", "shift", "exclude")
+_MAY_BE_EMPTY = ("milestones", "maps_at", "measure", "alpha_range", "shift", "exclude", "as_")
 
 
 def _check_grid(flags: SweepFlags) -> None:

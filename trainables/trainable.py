@@ -149,6 +149,8 @@ class TrialOptions:
     git_commit: str | None
     git_dirty: bool | None
     project_version: str
+    declared: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    """Which of the papers' data sets the data are said to be, by their names in the record."""
     shared: Mapping[str, float] | None = None
     """What the machine has, where other sweeps use it, too, and do not know of each other's trials; else None."""
 
@@ -179,6 +181,7 @@ def trial_row(
         "sweep": options.name,
         **{name: columns[name] for name in ("method", "dataset", "model", "seed")},
         **{name: columns.get(name) for name in _SETTINGS},
+        "declared": options.declared.get(config.data.dataset),
         "config": config_json,
         "measured": json.dumps(options.metrics, sort_keys=True),
         "attempts": attempts,

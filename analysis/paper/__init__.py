@@ -5,7 +5,9 @@
     python -m analysis.paper [results/pilcro] --list             every ID, what it needs, and whether the sweep has it
 
 The papers' numbers are in `claims.csv` (one row each: paper, table, row, column, value, …, and which trials and which
-quantity of a record they are about), what they say without a number in `trends.csv`. A number of ours is a mean over
+quantity of a record they are about), what they say without a number in `trends.csv` (of strengths) and `orders.csv` (of
+layers: see `orders`), how they trained and measured in `protocols.csv`. What is in no line is listed with its reason
+(`unmatched`), on the screen and in `unmatched.csv`. A number of ours is a mean over
 seeds with its 95% t interval; with cross-validation over the runs of all folds and seeds, as if they were independent
 (see `groups.replicate`). The verdict is
 
@@ -13,10 +15,10 @@ seeds with its 95% t interval; with cross-validation over the runs of all folds 
   that it claims holds (one-sided paired or Welch t-test, p < .05 after Holm's adjustment over the table); for a trend,
   Spearman's ρ has its sign (p < .05, Holm);
 - `too wide to tell`: it lies in our interval, whose half-width is above the difference that the paper calls an effect
-  (a tenth of the number where it names none);
+  (a tenth of the number where it names none); of layers, what is said is not shown, nor its opposite;
 - `differs`: neither;
-- `not comparable`: another data set, network, training (`protocols.csv`) or the like than the paper's (it says which),
-  or too few seeds for an interval;
+- `not comparable`: another data set, network or training than the paper's, or measured with other options, such as
+  images, steps, restarts and queries of attacks (it says which), or too few seeds for an interval;
 - `computed`: of a theorem, computed as printed, and no finding about the sweep.
 """
 
@@ -30,7 +32,9 @@ __getattr__ = exports(
         "items": ("Item", "ITEMS", "METHODS"),
         "printed": ("Claim", "Trend", "claims", "trends"),
         "protocol": ("_configuration", "_same"),
-        "verdicts": ("Judgement", "SIGNIFICANCE", "Line", "Table", "_Ours", "check", "check_all", "rows_of", "summary"),
+        "lines": ("Judgement", "SIGNIFICANCE", "Line"),
+        "ours": ("_Ours",),
+        "verdicts": ("Table", "check", "check_all", "rows_of", "summary"),
         "figures": ("FIGURES", "Drawn", "draw", "missing"),
         "__main__": ("Flags", "main"),
     },

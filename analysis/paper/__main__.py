@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
+import tyro
 from tyro.conf import Positional
 
 from analysis.bounds import POSITIVE, Bound
 from analysis.command_line import InputError, parse, run
+from analysis.formats import Format
 from analysis.paper.items import ITEMS
 
 
@@ -23,6 +25,9 @@ class Flags:
     """ID of one table or figure; default: all that the sweep has something of."""
     list: bool = False
     """Every ID, what it needs, and whether the sweep has it; nothing is written."""
+    as_: Annotated[str | None, tyro.conf.arg(name="as")] = None
+    """Take the sweep's folder or Parquet set for this data set of the papers (cub-200-2011, coco, …); default: what its
+    trials were declared to be with --as."""
     convention: Literal["batch", "image", "element", "pixel"] | None = None
     """Read α of the gradient penalty in this convention, an exact change of scale; default: as it was swept."""
     reference_below: float | None = None
@@ -34,6 +39,9 @@ class Flags:
     """Leave out trials of which a file is damaged or missing, and say which."""
     out: str | None = None
     """Folder or s3:// prefix for the tables and figures; default: analysis/ in the sweep's folder."""
+    format: Format | None = None
+    """Print the tables, or the list, as CSV (numbers in full), Markdown or LaTeX (for booktabs), and all else on
+    standard error."""
 
     BOUNDS: ClassVar[Mapping[str, Bound]] = {"reference_below": POSITIVE}
 
@@ -45,18 +53,18 @@ def main() -> None:
     if flags.sweep is None and not flags.list:
         raise InputError("no sweep is given: give the folder or s3:// prefix of one, or --list")
     # what follows needs numpy, pyarrow and matplotlib, which a wrong flag does not
-    from analysis.conventions import converted
+    from analysis.paper.declared import declared
     from analysis.paper.output import print_list, write_tables
     from analysis.results import read
 
     how = {"pool_code": flags.pool_code, "skip_damaged": flags.skip_damaged}
-    sweep = None if flags.sweep is None else read(flags.sweep, **how)
-    if sweep is not None and flags.convention is not None:
-        sweep = converted(sweep, flags.convention)
+    sweep = None if flags.sweep is None else read(flags.sweep, **how, convention=flags.convention)
+    if sweep is not None and flags.as_ is not None:
+        sweep = declared(sweep, flags.as_)
     if flags.list or sweep is None:
-        print_list(sweep)
+        print_list(sweep, flags.format)
     else:
-        write_tables(sweep, flags.table, flags.out, flags.reference_below)
+        write_tables(sweep, flags.table, flags.out, flags.reference_below, flags.format)
 
 
 if __name__ == "__main__":

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from tyro.conf import Positional
 
-from analysis.bounds import SEED, Bound
+from analysis.bounds import POSITIVE, SEED, Bound
 from analysis.command_line import parse, run
 
 
@@ -22,14 +22,19 @@ class Flags:
     """Take trials of one setting for one whatever code of the method and the network trained them (column `code`)."""
     skip_damaged: bool = False
     """Leave out trials of which a file is damaged or missing, and say which."""
+    convention: Literal["batch", "image", "element", "pixel"] | None = None
+    """Read α of the gradient penalty in this convention, an exact change of scale; default: as it was swept."""
     out: str | None = None
     """File or s3:// key of the page; default: analysis/report.html in the sweep's folder."""
     strength: str | None = None
     """Column with the strength; default: the hyperparameter with the most values."""
+    reference_below: float | None = None
+    """The plateau, and the reference level of the paper's rule, are those of strengths weaker than this one; default:
+    of the weakest quarter, and beside the papers their own limit (1e5)."""
     seed: int = 0
     """Of the permutations and bootstraps."""
 
-    BOUNDS: ClassVar[Mapping[str, Bound]] = {"seed": SEED}
+    BOUNDS: ClassVar[Mapping[str, Bound]] = {"reference_below": POSITIVE, "seed": SEED}
 
 
 def main() -> None:
@@ -40,9 +45,16 @@ def main() -> None:
     from analysis.report.build import report
     from analysis.results import read
 
-    sweep = read(flags.sweep, pool_code=flags.pool_code, skip_damaged=flags.skip_damaged)
-    check_rows(sweep.settings.to_pylist())
-    page = report(sweep, strength=flags.strength, seed=flags.seed)
+    how = {"pool_code": flags.pool_code, "skip_damaged": flags.skip_damaged}
+    sweep = read(flags.sweep, **how, convention=flags.convention)
+    check_rows(sweep.rows)
+    page = report(
+        sweep,
+        strength=flags.strength,
+        reference_below=flags.reference_below,
+        convention=flags.convention,
+        seed=flags.seed,
+    )
     print(write_file(flags.out or f"{sweep.path}/analysis/report.html", page.encode()))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Sequence
 from datetime import UTC
+from typing import Any
 
 from analysis.answer import Answer, all_points, explained, not_answered, of_points
 from analysis.command_line import InputError
@@ -12,10 +13,11 @@ from analysis.comparisons import comparisons
 from analysis.correlations import OF_THE_TASK, Until, correlations
 from analysis.groups import about_folds, check_strength, count, quantities, replicates, telling
 from analysis.paper.items import METHODS
-from analysis.paper.verdicts import check_all
+from analysis.paper.unmatched import checked
 from analysis.records import Sweep
 from analysis.report.cells import _distinct, _Source
 from analysis.report.costs import _epochs, _pareto
+from analysis.report.distributions import _distributions, _search
 from analysis.report.page import Block, Bullets, Callout, Section, Text
 from analysis.report.page import render as render_page
 from analysis.report.papers import _papers
@@ -26,14 +28,23 @@ from analysis.symbols import method_name, needed, symbol
 from analysis.tipping_points import TippingPoints
 
 
-def report(sweep: Sweep, *, strength: str | None = None, seed: int = 0) -> str:
+def report(
+    sweep: Sweep,
+    *,
+    strength: str | None = None,
+    reference_below: float | None = None,
+    convention: str | None = None,
+    seed: int = 0,
+) -> str:
     """The page, HTML: the answer first, then what it rests on. What a sweep has nothing of is said on it.
 
-    `strength` is the column that is swept, by default of each method that with the most values. Raises `InputError` for
-    an unknown strength and as reading the record does.
+    `strength` is the column that is swept, by default of each method that with the most values; `reference_below` the
+    limit of the strengths that the plateau and the paper's rule's reference level are of. The sweep has been read in
+    this `convention`, which the commands on the page are told. Raises `InputError` for an unknown strength and as
+    reading the record does.
     """
-    source = _Source(sweep)
-    rows = sweep.settings.to_pylist()
+    source = _Source(sweep, strength, reference_below, convention, seed)
+    rows = sweep.rows
     regular = [row for row in rows if row["method"] != "baseline"]
     columns = needed(rows, telling(rows)) if rows else []
     if strength is not None:
@@ -53,7 +64,7 @@ def report(sweep: Sweep, *, strength: str | None = None, seed: int = 0) -> str:
     points: list[TippingPoints] = []
     said: Sequence[Answer] = ()
     try:
-        points, reasons = all_points(sweep, strength=strength, seed=seed)
+        points, reasons = all_points(sweep, strength=strength, reference_below=reference_below, seed=seed)
         said = of_points(sweep, points, reasons)
     except InputError as error:
         absent.append(f"The answer: {error}")
@@ -63,7 +74,7 @@ def report(sweep: Sweep, *, strength: str | None = None, seed: int = 0) -> str:
         known = quantities(sweep)
         for name in [name for name, quantity in known.items() if quantity.stem in ("top1", "total_variation")]:
             try:
-                results.append(comparisons(sweep, metric=name))
+                results.append(comparisons(sweep, metric=name, robust=False))
             except InputError as error:
                 absent.append(f"Comparison of {name} with the baseline: {error}")
         if not results:
@@ -72,7 +83,12 @@ def report(sweep: Sweep, *, strength: str | None = None, seed: int = 0) -> str:
 
     def correlated(result: TippingPoints) -> Section:
         until: Until | None = None if result.strength in OF_THE_TASK else "t80"
-        found = correlations(sweep, strength=result.strength, by=result.by, points=result, until=until, seed=seed)
+        asked: dict[str, Any] = {"strength": result.strength, "by": result.by, "until": until}
+        asked |= {"reference_below": reference_below, "seed": seed}
+        swept = {row["method"] for row in regular if row[result.strength] is not None}
+        told = {row["method"] for curve in result.curves for row in curve.group.trials}
+        # of a method that has another strength of its own there are curves by this one, too
+        found = correlations(sweep, **asked, points=result if swept <= told else None)
         baselines = {tuple(curve.group.values.values()): curve.group.baseline for curve in result.curves}
         return _correlation_section(source, found, baselines)
 
@@ -88,8 +104,10 @@ def report(sweep: Sweep, *, strength: str | None = None, seed: int = 0) -> str:
     for result in points:
         attempt(f"Correlations with {symbol(result.strength)}", functools.partial(correlated, result))
     attempt("Curves and fronts", bought)
+    attempt("Distributions of runs", lambda: _distributions(source))
     if any(row["method"] in METHODS.values() for row in rows):
-        attempt("The papers", lambda: _papers(source, check_all(sweep)))
+        attempt("The papers", lambda: _papers(source, *checked(sweep, reference_below=reference_below)))
+    attempt("The search", lambda: _search(source))
     sections += [_status(rows, columns), _run(source, rows)]
 
     nothing = [] if regular else [Text("Only unregularised trials are recorded: there is nothing that could tip.")]
@@ -115,7 +133,7 @@ def report(sweep: Sweep, *, strength: str | None = None, seed: int = 0) -> str:
 
 def _cautions(sweep: Sweep, said: Sequence[Answer], absent: Sequence[str]) -> list[Block]:
     """What has to be known beside the answers: trials that failed, what no answer is about, what cannot be had."""
-    rows = sweep.settings.to_pylist()
+    rows = sweep.rows
     blocks: list[Block] = []
     failed = sum(row["status"] == "failed" for row in rows)
     diverged = sum(row["status"] == "diverged" for row in rows)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -33,6 +34,11 @@ class _Source:
     """What figures and commands need to know of the sweep."""
 
     sweep: Sweep
+    strength: str | None = None
+    """What the report was told to look at."""
+    reference_below: float | None = None
+    convention: str | None = None
+    seed: int = 0
 
     @property
     def path(self) -> str:
@@ -44,7 +50,18 @@ class _Source:
         return path if relative.startswith("..") else relative
 
     def command(self, module: str, *flags: str) -> str:
-        return " ".join(["python -m", f"analysis.{module}", shlex.quote(self.path), *flags])
+        """A command that gives what the report shows: told what the report was told, and how the record was read."""
+        said = [*flags]
+        said += ["--pool-code"] if self.sweep.pool_code else []
+        said += ["--skip-damaged"] if self.sweep.damaged else []
+        said += [f"--convention {self.convention}"] if self.convention else []
+        if module == "report" and self.strength is not None:
+            said.append(f"--strength {shlex.quote(self.strength)}")
+        if module not in ("comparisons", "profiles", "search") and self.reference_below is not None:
+            said.append(f"--reference-below {self.reference_below!r}")
+        if module not in ("comparisons", "paper") and self.seed:
+            said.append(f"--seed {self.seed}")
+        return " ".join(["python -m", f"analysis.{module}", shlex.quote(self.path), *said])
 
     def figure(
         self,
@@ -84,8 +101,13 @@ def _is_drawing(picture: Picture) -> bool:
     return not any(axes.images or axes.findobj(QuadMesh) for axes in picture.axes)
 
 
+def _together(text: str) -> str:
+    """The text with its intervals ("[1, 10]") and settings ("α = 10") on one line each."""
+    return re.sub(r"\[[^\]]*\]|\S+ = \S+", lambda found: found[0].replace(" ", "\u00a0"), text)
+
+
 def _strength_flag(strength: str) -> tuple[str, ...]:
-    return () if strength == "alpha" else (f"--strength {strength}",)
+    return () if strength == "alpha" else (f"--strength {shlex.quote(strength)}",)
 
 
 def _interval(low: float, high: float, reason: str, form: str) -> Cell:

@@ -9,15 +9,17 @@ from typing import Any
 
 from analysis.figures import axis_name
 from analysis.paper.figures import FIGURES, draw, missing
-from analysis.paper.verdicts import Line, summary
+from analysis.paper.lines import Line
+from analysis.paper.unmatched import Unmatched
 from analysis.paper.verdicts import Table as PaperTable
+from analysis.paper.verdicts import summary
 from analysis.records import Sweep
 from analysis.report.cells import _behind, _distinct, _number, _some, _Source, _spanned, _text
 from analysis.report.page import Block, Cell, Column, Figure, Section, Subsection, Table, Text
 from analysis.report.tables import fitted
 
 
-def _papers(source: _Source, tables: Sequence[PaperTable]) -> Section | None:
+def _papers(source: _Source, tables: Sequence[PaperTable], left: Sequence[Unmatched]) -> Section | None:
     blocks: list[Block | Subsection] = []
     others: list[Block] = []
     drawable = [
@@ -43,6 +45,7 @@ def _papers(source: _Source, tables: Sequence[PaperTable]) -> Section | None:
         ]
         columns = (Column("ID"), Column("table or figure"), Column("needs"), Column("what is missing"))
         blocks.append(Table("What this sweep has nothing of", columns, rows, collapsed=True))
+    blocks += [_left(kind, left) for kind in ("setting", "number") if any(it.kind == kind for it in left)]
     if not blocks:
         return None
     counts = Counter(line.verdict or "not judged" for table in tables for line in table.lines)
@@ -50,9 +53,26 @@ def _papers(source: _Source, tables: Sequence[PaperTable]) -> Section | None:
         blocks.insert(0, Text(f"In all, {', '.join(f'{n} {verdict}' for verdict, n in sorted(counts.items()))}."))
     intro = (
         "The papers' numbers beside ours. agrees: the paper's value lies in our 95% interval over seeds, or the order "
-        "of settings that it claims holds (p < .05, Holm); not comparable: data, network or protocol differ."
+        "of settings that it claims holds (p < .05, Holm); not comparable: data, network, training or measuring differ."
     )
     return Section("Beside the papers", blocks, intro)
+
+
+def _left(kind: str, left: Sequence[Unmatched]) -> Table:
+    """The settings, or the numbers and statements, that are in no line, by reason."""
+    own = [entry for entry in left if entry.kind == kind]
+    number = sum(len(entry.names) for entry in own)
+    rows: list[Sequence[Any]] = []
+    for entry in own:
+        cells = [str(entry), Cell(str(len(entry.names)), len(entry.names))]
+        rows.append([entry.table or "several", *cells] if kind == "number" else cells)
+    if kind == "setting":
+        caption = f"Settings of this sweep that no number of the papers is about: {number}"
+        columns = [Column("settings, and why"), Column("how many", "number")]
+    else:
+        caption = f"Numbers and statements of the papers that no trial matches: {number}"
+        columns = [Column("table"), Column("numbers and statements, and why"), Column("how many", "number")]
+    return Table(caption, columns, rows, collapsed=True)
 
 
 def _lacking(sweep: Sweep, table: PaperTable) -> str:
@@ -116,9 +136,9 @@ def _lines(caption: str, lines: Sequence[Line], *, collapsed: bool = False) -> T
 
 def _paper_figures(source: _Source, table: PaperTable) -> list[Block]:
     blocks: list[Block] = []
-    rows_of = source.sweep.settings.to_pylist()
+    rows_of = source.sweep.rows
     ours = f"{_some(_distinct(rows_of, 'dataset'))}; {_some(_distinct(rows_of, 'model'))}"
-    for drawn in draw(source.sweep, table.item.id):
+    for drawn in draw(source.sweep, table.item.id, source.reference_below):
         what = axis_name(drawn.suffix.lstrip("-"))
         name = f"As the paper's {table.item.id}{f': {what}' if what else ''}, of this record"
         rows = _behind(
@@ -132,7 +152,7 @@ def _paper_figures(source: _Source, table: PaperTable) -> list[Block]:
                 name,
                 f"{what[:1].upper()}{what[1:] or 'Panels'} of this record ({ours}), drawn as the paper's "
                 f"{table.item.id} is, which is of: {table.item.title}.",
-                command=source.command("paper", "--table", table.item.id),
+                command=source.command("paper", f"--table {table.item.id}"),
                 rows=rows,
                 images=drawn.images,
                 caption=f"Data and network here: {ours}; in the paper: {table.item.title}.",

@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+import shlex
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,15 +17,15 @@ from analysis.answer import Answer as Said
 from analysis.changes import short_name
 from analysis.comparisons import Comparisons, forest
 from analysis.comparisons import verdict as comparison_verdict
-from analysis.correlations import Correlations, Test, beyond, images_of, p_text, panels
+from analysis.correlations import OF_THE_TASK, Correlations, Test, beyond, images_of, p_text, panels
 from analysis.figures import MetricPanel, axis_name, metric_figure, strength_figure
-from analysis.groups import Quantity, Row, count, values_of
+from analysis.groups import Quantity, Row, count, swept_settings, values_of
 from analysis.multiplicity import ADJUSTMENTS
-from analysis.report.cells import _by_strength, _number, _p, _Source, _spanned, _strength_flag, _tone
+from analysis.report.cells import _by_strength, _number, _p, _Source, _spanned, _strength_flag, _together, _tone
 from analysis.report.page import Answer, Block, Bullets, Cell, Column, Entry, Figure, Section, Subsection, Table, Text
 from analysis.report.tables import fitted
 from analysis.schema import Stronger
-from analysis.symbols import all_named, method_name, number, symbol
+from analysis.symbols import all_named, number, symbol
 from analysis.tipping_points import Curve, TippingPoints, figure_groups, located
 
 _MAX_GROUPS_DRAWN = 24
@@ -42,10 +43,10 @@ def _answers(said: Sequence[Said]) -> list[Block]:
     """The answers, as the page begins with them."""
     blocks: list[Block] = []
     for one in said[:_MAX_TOLD]:
-        items = [Cell(words, tone=tone) for words, tone in one.differences]
+        items = [Cell(_together(words), tone=tone) for words, tone in one.differences]
         lead = f"{one.lead[:1].upper()}{one.lead[1:]}:" if items else ""
-        note = f"{one.missing[:1].upper()}{one.missing[1:]}." if one.missing else ""
-        blocks.append(Answer(one.name, f"{one.holds}.", lead, items, note))
+        note = " ".join(f"{part[:1].upper()}{part[1:]}." for part in (one.doubt, one.missing) if part)
+        blocks.append(Answer(one.name, _together(f"{one.holds}."), lead, items, note))
     if len(said) > _MAX_TOLD:
         blocks.append(Text(f"… and {len(said) - _MAX_TOLD} settings more, in the tables below."))
     return blocks
@@ -54,15 +55,7 @@ def _answers(said: Sequence[Said]) -> list[Block]:
 def _figure(source: _Source, result: TippingPoints) -> Figure | None:
     """Accuracy against strength, with the tipping points; None where no curve has a trial."""
     strength = result.strength
-    names = all_named([curve.group for curve in result.curves if curve.trials])
-    drawn = [
-        dataclasses.replace(
-            group,
-            label=name or method_name(result.curves[0].group.trials[0]["method"]),
-            note=group.note.replace(f"{strength} =", f"{symbol(strength)} ="),
-        )
-        for group, name in zip(figure_groups(result), names, strict=True)
-    ]
+    drawn = figure_groups(result)
     if not drawn:
         return None
     shown = drawn[:_MAX_GROUPS_DRAWN]
@@ -192,14 +185,16 @@ def _told(curve: Curve, name: str, strength: str) -> str:
     if curve.fit is None:
         return f"{start}{curve.reason}"
     fit, sign = curve.fit, symbol(strength)
-    rule = curve.rule.strength if curve.rule is not None else math.nan
-    paper = "none in range" if math.isnan(rule) else f"{sign} = {number(rule)}"
+    paper = "the paper's rule does not apply"
+    if curve.rule is not None:
+        found = "none in range" if math.isnan(curve.rule.strength) else f"{sign} = {number(curve.rule.strength)}"
+        paper = f"the paper's rule, limit {number(curve.rule.reference_below)}: {found}"
     if fit.status == "tipping point":
         where = f"{sign} = {located(fit, strength)}"
-        return f"{start}accuracy tips at {where} (95% interval, p = {p_text(fit.p_value)}; the paper's rule: {paper})"
+        return f"{start}accuracy tips at {where} (95% interval, p = {p_text(fit.p_value)}; {paper})"
     if fit.status == "none in range":
-        return f"{start}no tipping point is found in the range swept (the paper's rule: {paper})"
-    numbers = f"p = {p_text(fit.p_value)}; the paper's rule: {paper}"
+        return f"{start}no tipping point is found in the range swept ({paper})"
+    numbers = f"p = {p_text(fit.p_value)}; {paper}"
     if fit.status == "below range":
         return f"{start}accuracy has collapsed from the weakest {sign} on ({numbers})"
     return f"{start}whether accuracy tips over is inconclusive ({numbers}): add seeds or strengths"
@@ -299,12 +294,12 @@ def _correlation_section(
         tests = sum(not test.reason for test in result.tests)
         words = f"Of {count(tests, 'test')} {unshown} {'shows' if unshown == 1 else 'show'} no trend"
         blocks.append(Text(f"{words} (p ≥ .05, {ADJUSTMENTS[result.adjustment]})."))
-    table = fitted(Table("Correlation with strength", columns, rows))
+    table = fitted(Table(f"Correlation with {symbol(result.strength)}", columns, rows))
     blocks.append(dataclasses.replace(table, collapsed=len(rows) > 40))
     testable = [test for test in result.tests if not test.reason]
     drawn = panels(dataclasses.replace(result, tests=testable, adjusted=_of_those(result)))
     if drawn:
-        blocks.append(_metric_figure(source, drawn, names, result))
+        blocks.append(_metric_figure(source, drawn, result))
     blocks += [Text(note + ".") for note in result.notes]
     until = "" if result.strength == "alpha" else f", by {symbol(result.strength)}"
     return Section(f"What strength changes until then{until}", blocks)
@@ -320,12 +315,15 @@ def _interval_of(ends: tuple[float, float], reason: str) -> Cell:
     return Cell("", reason=reason) if math.isnan(low) else Cell(f"[{low:.2f}, {high:.2f}]", low)
 
 
-def _metric_figure(source: _Source, drawn: Sequence[MetricPanel], names: Sequence[str], result: Correlations) -> Figure:
-    titles = {}
-    for test, name in zip(result.tests, names, strict=True):
-        by = f"{test.quantity.name}, {test.group.label()}" if result.by else test.quantity.name
-        titles[by] = f"{short_name(test.quantity)}, {name}" if result.by else short_name(test.quantity)
-    drawn = [dataclasses.replace(panel, title=titles[panel.title]) for panel in drawn]
+def _correlation_flags(source: _Source, result: Correlations) -> Iterator[str]:
+    """What the command has to be told to count the same models in the same groups."""
+    if result.until != ("all" if result.strength in OF_THE_TASK else "paper"):
+        yield f"--until {result.until}"
+    if list(result.by) != swept_settings(source.sweep, result.strength):
+        yield " ".join(["--by", *map(shlex.quote, result.by)])
+
+
+def _metric_figure(source: _Source, drawn: Sequence[MetricPanel], result: Correlations) -> Figure:
     told = "; ".join(f"{panel.title}: {panel.note}" for panel in drawn[:8])
     data = _by_strength(
         [(panel.title, panel.strength, panel.value) for panel in drawn], result.strength, "value", "Metrics by strength"
@@ -341,9 +339,7 @@ def _metric_figure(source: _Source, drawn: Sequence[MetricPanel], names: Sequenc
         draw if len(drawn) <= _MAX_PANELS_NARROW else draw(False),
         "What was measured, against strength",
         f"{count(len(drawn), 'panel')}, each a metric against {axis_name(result.strength)}, a point per trial. {told}.",
-        command=source.command(
-            "correlations", *(() if result.strength == "alpha" else ("--strength", result.strength))
-        ),
+        command=source.command("correlations", *_strength_flag(result.strength), *_correlation_flags(source, result)),
         rows=data,
         caption="Hollow grey points lie beyond t80 and do not count.",
         images=images_of(result),
@@ -385,7 +381,7 @@ def _comparison_section(source: _Source, results: Sequence[Comparisons]) -> Sect
         )
         table = fitted(Table(f"{_axis(result.quantity)}: settings and the baseline", columns, rows), said=True)
         table = dataclasses.replace(table, collapsed=len(rows) > 12)
-        command = source.command("comparisons", "--metric", result.quantity.name)
+        command = source.command("comparisons", f"--metric {shlex.quote(result.quantity.name)}")
         alt = (
             f"Differences in {_axis(result.quantity)} from the unregularised trials with 95% intervals, a "
             f"row for each of {count(min(len(rows), 40), 'setting')}. {_compared(result)}."

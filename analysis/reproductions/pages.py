@@ -10,6 +10,7 @@ What the text may call besides:
     {{ quote("20 runs for each") }}   words of the paper of this folder's method; a test looks for them in its text
     {{ was("0.018") }}                what the page said before it was corrected
     {% call so(condition) %}falls first{% endcall %}     words that follow from the record; where they do not, an error
+    {{ finding("deform-4", "are more stable", "max-pool") }}  what `python -m analysis.paper` finds of it, with p
 """
 
 from __future__ import annotations
@@ -35,7 +36,9 @@ from analysis.command_line import InputError, run
 from analysis.comparisons import Comparison, compare
 from analysis.multiplicity import adjust
 from analysis.options import Options, options_of
+from analysis.paper.lines import Line
 from analysis.paper.printed import claims
+from analysis.paper.verdicts import check_all
 from analysis.records import Sweep, read_sweep
 
 HERE = Path(__file__).resolve().parent
@@ -282,6 +285,46 @@ def tested(pairs: Mapping[str, tuple[BySeed, BySeed]]) -> dict[str, Tested]:
     return {name: Tested(test, float(p)) for (name, test), p in zip(tests.items(), adjusted, strict=True)}
 
 
+# --- what the tool says -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Said:
+    """What `python -m analysis.paper` makes of the papers' statements on a record."""
+
+    sweep: Sweep
+
+    @cached_property
+    def tables(self) -> dict[str, list[Line]]:
+        return {table.item.id: table.lines for table in check_all(self.sweep)}
+
+    def line(self, table: str, statement: str, *words: str) -> Line:
+        """The one line of a table about this statement (a part of it) of whose setting and order these are words.
+        Raises `ValueError` if there is not one."""
+        found = [
+            line
+            for line in self.tables[table]
+            if statement in line.row
+            and all(word in re.split(r"[,:;] | ", f"{line.column}, {line.setting}, {line.paper}") for word in words)
+        ]
+        if len(found) != 1:
+            raise ValueError(f"{table}, {statement}, {words}: {len(found)} lines, the page needs one")
+        return found[0]
+
+    def finding(self, table: str, statement: str, *words: str) -> str:
+        line = self.line(table, statement, *words)
+        if not line.finding:
+            raise ValueError(f"{table}, {statement}, {words}: nothing is found ({line.why})")
+        return f"**{line.finding}** (p = {p_text(line.order_p)})"
+
+    def unlike(self, table: str, statement: str, *words: str) -> str:
+        """In what the record is not as in the paper, for which the verdict is "not comparable"."""
+        line = self.line(table, statement, *words)
+        if line.verdict != "not comparable":
+            raise ValueError(f"{table}, {statement}, {words}: the verdict is {line.verdict}")
+        return f"not comparable ({line.why})"
+
+
 # --- the page ---------------------------------------------------------------------------------------------------------
 
 
@@ -347,7 +390,14 @@ def numbers_of(folder: str) -> Mapping[str, Any]:
     if folder == LIST:
         return {name.replace("-", "_"): read(name) for name in FOLDERS}
     record = read(folder)
-    return {"record": record, "one": record.one, **code_of(folder).numbers(record)}
+    said = Said(record.sweep)
+    return {
+        "record": record,
+        "one": record.one,
+        "finding": said.finding,
+        "unlike_paper": said.unlike,
+        **code_of(folder).numbers(record),
+    }
 
 
 def rendered(folder: str) -> str:

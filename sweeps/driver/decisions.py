@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 import functools
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from analysis.groups import count
-from analysis.holding import least_fallen
+from analysis.holding import half_interval, least_fallen
 from analysis.schema import HYPERPARAMETERS
 from analysis.symbols import symbol
 from sweeps.plan import Plan
 
 _MOST_MORE = 6
+
+
+def told_of_seeds(plan: Plan) -> Iterator[str]:
+    """That settings that are trained once have no interval, if some are."""
+    trials = Counter(trial.setting for trial in plan.trials)
+    once = sum(number == 1 for number in trials.values())
+    if once:
+        which = "each setting is" if once == len(trials) else f"{count(once, 'setting')} of {len(trials)} are"
+        yield (
+            f"{which} trained once, which gives no interval: no number that training decides can agree with a paper's; "
+            "--seeds 5 gives one"
+        )
 
 
 def told_of_decisions(plan: Plan) -> Iterator[str]:
@@ -55,6 +68,15 @@ def _key(row: dict[str, Any], strength: str | None) -> tuple[str, ...]:
     return tuple(f"{name}={value}" for name, value in sorted(row.items()) if name not in ("seed", "fold", strength))
 
 
+def _told_of_differences(seeds: int, baselines: int) -> str:
+    """How well the seeds tell differences from the baseline, where each has one."""
+    if seeds == 1:
+        return "; one seed tells nothing of how seeds differ"
+    if baselines < seeds:
+        return ""
+    return f"; differences from the baseline ± {half_interval(seeds):.1f} standard deviations of theirs over seeds"
+
+
 @functools.cache
 def _told(method: str, sign: str, strengths: int, seeds: int, baselines: int) -> str:
     plain = f", {count(baselines, 'unregularised trial')}" if baselines else ""
@@ -62,7 +84,11 @@ def _told(method: str, sign: str, strengths: int, seeds: int, baselines: int) ->
     fallen = least_fallen(strengths, seeds, baselines)
     if fallen is not None:
         where = "the strongest" if fallen == 1 else f"the strongest {fallen}"
-        return f"{what}: that accuracy tips over can be decided where it falls at {where} or more of them (p < .05)"
+        every = " in each seed" if seeds > 1 else ""
+        words = (
+            f"{what}: that accuracy tips over can be decided where it falls at {where} or more of them{every} (p < .05)"
+        )
+        return f"{words}{_told_of_differences(seeds, baselines)}"
     more = range(1, _MOST_MORE + 1)
     ways = []
     for name, found in (

@@ -18,7 +18,8 @@ from analysis import records
 from analysis.command_line import InputError, make_console
 from analysis.options import Options, options_of
 from sweeps.driver.codes import named_by_code, told_of_codes
-from sweeps.driver.decisions import told_of_decisions
+from sweeps.driver.decisions import told_of_decisions, told_of_seeds
+from sweeps.driver.declared import told_of_declared
 from sweeps.driver.estimates import estimated_seconds, keep_steps, known_steps, step_name, time_steps
 from sweeps.driver.manifest import check_contents, contents, sweep_url
 from sweeps.driver.pending import kept_by_failed, selected, with_checkpoints
@@ -263,6 +264,8 @@ def print_plan(flags: SweepFlags, plan: Plan, proposer: Proposer | None = None, 
     kept = kept_by_failed(plan, url, scan) if flags.forget_failed else set()
     if kept:
         console.print(f"checkpoints of failed trials that would be deleted: those of {len(kept)} trials")
+    if flags.about:
+        console.print(f"preset {flags.preset}: {flags.about}", soft_wrap=True)
     settings: dict[str, int] = {}
     for trial in plan.trials:
         settings[trial.setting] = settings.get(trial.setting, 0) + 1
@@ -276,9 +279,13 @@ def print_plan(flags: SweepFlags, plan: Plan, proposer: Proposer | None = None, 
     for spec, info in plan.data.items():
         missing = "has to be put there" if info.streamed else "would be downloaded"
         where = "" if info.present else f" (not in {flags.data_root}; it {missing})"
-        console.print(f"data {spec}: {_data_set(info, flags)}{parts}{where}", soft_wrap=True)
+        declared = f", declared as {plan.declared[info.name]}" if info.name in plan.declared else ""
+        console.print(f"data {spec}: {_data_set(info, flags)}{parts}{declared}{where}", soft_wrap=True)
     print_notes(flags, plan, console)
-    for line in () if search else told_of_decisions(plan):
+    declared = told_of_declared(plan, url, scan, len(pending))
+    if declared:
+        console.print(declared, soft_wrap=True)
+    for line in () if search else (*told_of_seeds(plan), *told_of_decisions(plan)):
         console.print(f"decision: {line}", soft_wrap=True)
     if not pending:
         console.print(f"estimated cost: none, {'the search has ended' if search else 'everything is recorded'}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -10,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from analysis.answer import Answer, _held, answers, explained, main_strengths, not_answered
+from analysis.answer import Answer, answers, explained, main_strengths, not_answered, of_points
 from analysis.changes import MEASURES, Change, change, measures_of, short_name
 from analysis.groups import Group, Quantity, quantities
-from analysis.holding import held_up_to, seeds_to_decide, strengths_to_decide
+from analysis.holding import held_up_to, mean_interval, seeds_to_decide, seeds_to_exclude, strengths_to_decide
 from analysis.paper.items import METHODS
 from analysis.records import read_sweep, write_trial
 from analysis.tipping_fit import fit_curve
@@ -103,6 +102,22 @@ class TestWhatWouldDecide:
         for number, decides in ((more, True), (more - 1, False)):
             repeated = x * (number + 1), y * (number + 1), [s for s in range(number + 1) for _ in x]
             assert (fit_curve(*repeated).status == "tipping point") is decides
+
+
+class TestWhatWouldTell:
+    def test_an_interval_by_hand(self) -> None:
+        # mean .9, sd .1 / √2: half is 12.706205 · .05
+        assert mean_interval([0.85, 0.95]) == pytest.approx((0.9 - 0.635310, 0.9 + 0.635310), abs=1e-6)
+        assert all(math.isnan(end) for end in mean_interval([0.9]))
+
+    def test_seeds(self) -> None:
+        # the deviation is .372 / 8.984644 = .041404; half is 2.484138 of it with three seeds, 1.591223 with four:
+        # -.129 - .102853 and -.129 - .065883, of which the first leaves room for .198
+        assert seeds_to_exclude(-0.129, 0.372, 2, 0.198) == 2
+        assert seeds_to_exclude(-0.129, 0.372, 2, 0.233) == 1
+
+    def test_a_mean_that_has_fallen_is_never_told_not_to_have(self) -> None:
+        assert seeds_to_exclude(-0.2, 0.1, 3, 0.198) is None
 
 
 class TestChange:
@@ -209,8 +224,8 @@ def test_the_sentence(write: Callable[..., Path]) -> None:
 
     It tips between 100 and 1000; the fit's interval begins below 100 and ends at 1000, so that the strongest before it
     is 100, or 10 at the interval's lower end. At 100 the scores are .87, .88, .89 in the three seeds: differences -.05,
-    -.04, -.03, half the interval 4.302653 · .01/√3 = .024841. The plateau is that of the three weakest, .90 (median of
-    .90, .91, .88): the furthest below is the mean at 100, .88.
+    -.04, -.03, half the interval 4.302653 · .01/√3 = .024841. The plateau of so few strengths is the baseline's: the
+    furthest below is the mean at 100, .88.
     """
     plain(write, 3, top1=0.92, total_variation=0.5)
     for seed in range(3):
@@ -221,7 +236,7 @@ def test_the_sentence(write: Callable[..., Path]) -> None:
     assert answer.held == (100, 10, 100)
     words = str(answer)
     assert words.startswith(
-        "PILCRO: Up to α = 100 [10, 100] accuracy holds (Top-1 within 2.0 points of its plateau, 90.0%); "
+        "PILCRO: Up to α = 100 [10, 100] accuracy holds (Top-1 within 4.0 points of its plateau, 92.0%); "
     )
     assert "; it tips at α = " in words
     assert words.endswith(
@@ -243,18 +258,114 @@ def test_one_seed_says_so(write: Callable[..., Path]) -> None:
 
 
 def test_too_few_to_tell_says_how_many_more(write: Callable[..., Path]) -> None:
-    """Four strengths and two seeds cannot decide (p = 1/16 at least); a third seed can (1/64)."""
-    plain(write, 2, top1=0.9)
+    """Four strengths and two seeds without a baseline cannot decide (p = 1/16 at least); a third seed can (1/64)."""
     for seed in range(2):
         for alpha, top1 in ((1.0, 0.9), (10.0, 0.9), (100.0, 0.9), (1000.0, 0.1)):
             path = write(alpha=alpha, seed=seed, top1=top1, total_variation=None)
     (answer,) = said(path)
     assert (answer.status, answer.at) == ("undecided", 100.0)
-    assert "Up to α = 100 accuracy holds (Top-1 within 0.0 points of its plateau, 90.0%); whether it tips" in str(
-        answer
-    )
+    assert (
+        "Up to α = 100 accuracy holds (Top-1 within 0.0 points of its plateau, 90.0%, that of the weak strengths); "
+        "whether it tips"
+    ) in str(answer)
     assert "1 seed more, scoring as those seen, or 1 strength more beyond the strongest" in answer.holds
-    assert "Top-1 0.0 points" in str(answer)
+
+
+def test_a_baseline_is_one_strength_more(write: Callable[..., Path]) -> None:
+    """Of five strengths and two seeds the last has fallen: 1 / C(10, 2) = 1/45."""
+    plain(write, 2, top1=0.9)
+    for seed in range(2):
+        for alpha, top1 in ((1.0, 0.9), (10.0, 0.9), (100.0, 0.9), (1000.0, 0.1)):
+            path = write(alpha=alpha, seed=seed, top1=top1, total_variation=None)
+    (answer,) = said(path)
+    assert answer.status == "tips"
+    assert answer.curve is not None
+    assert answer.curve.fit is not None
+    assert answer.curve.fit.flags[0] == "plateau taken from the baseline: fewer than 6 strengths"
+    assert answer.curve.fit.p_value == pytest.approx(1 / 45, abs=4 * math.sqrt(1 / 45 / 9999))
+
+
+DIGITS = {
+    "curvature": ((0.9889, 0.9861), (0.9750, 0.9750), (0.8361, 0.8861)),
+    "target": ((0.9778, 0.9778), (0.9611, 0.8833), (0.9222, 0.6194)),
+}
+"""The sweep of the README's first command: Top-1 of two seeds at α = 1, 10, 100."""
+
+
+def test_two_seeds_that_differ_cannot_tell(write: Callable[..., Path]) -> None:
+    """The plateau of so few strengths is the baseline's, .99025, and has fallen at .7922.
+
+    ¶c is at 100 .1292 below it, more than half the fall; of the differences -.1583 and -.1000 the interval is
+    [-.50, .24]. ¶t has fallen in the mean of 100 (.7708), which is one of two trials; at 10 the differences are -.0333
+    and -.1028: [-.51, .37].
+    """
+    for seed, top1 in enumerate((0.9944, 0.9861)):
+        write(method="baseline", alpha=None, variant=None, interval=None, seed=seed, top1=top1)
+    for variant, by_strength in DIGITS.items():
+        for alpha, scores in zip((1.0, 10.0, 100.0), by_strength, strict=True):
+            for seed, top1 in enumerate(scores):
+                path = write(alpha=alpha, variant=variant, seed=seed, top1=top1)
+    curvature, target = said(path)
+    assert (curvature.status, target.status) == ("undecided", "undecided")
+    assert curvature.holds == (
+        "Accuracy falls, but seems to stay above 80% of its plateau up to the strongest strength swept, α = 100 "
+        "(Top-1 within 13 points of its plateau, 99.0%)"
+    )
+    room = "2 seeds leave room for a fall of 20 points or more there: {} more, differing as they do, would tell"
+    assert (curvature.doubt, target.doubt) == (room.format(2), room.format(1))
+    assert curvature.doubt in str(curvature)
+    assert curvature.differences[0][0] == "Top-1 −13 points [−50, 24]"
+    assert target.holds == (
+        "Up to α = 10 accuracy seems to hold (Top-1 within 6.8 points of its plateau, 99.0%); its mean is below 80% of "
+        "that at α = 100 (77.1%, 1 of 2 trials), too few trials to tell that it tips: 20 seeds more, scoring as those "
+        "seen, would not decide: sweep stronger"
+    )
+
+
+def test_one_seed_is_told(write: Callable[..., Path]) -> None:
+    for index in range(6):
+        path = write(alpha=10.0**index, seed=0, top1=0.9)
+    (answer,) = said(path)
+    assert answer.status == "holds"
+    assert "up to the strongest strength swept, α = 10⁵, in the one seed there is (Top-1 within" in answer.holds
+
+
+def test_strengths_without_a_score_are_told(write: Callable[..., Path]) -> None:
+    for seed in range(3):
+        for index in range(6):
+            write(alpha=10.0**index, seed=seed, top1=0.9)
+        write(alpha=1e6, seed=seed, top1=None, status="diverged")
+        path = write(alpha=1e7, seed=seed, top1=None, status="failed", error="boom")
+    (answer,) = said(path)
+    assert answer.holds.endswith("; at α = 10⁶, 10⁷ no trial has a score (3 diverged, 3 failed)")
+
+
+def test_single_trials_are_told(write: Callable[..., Path]) -> None:
+    """One of three has collapsed at 100, the mean, (.9 + .9 + .4) / 3, has not."""
+    for seed in range(3):
+        for index in range(6):
+            path = write(alpha=10.0**index, seed=seed, top1=0.4 if (index, seed) == (5, 2) else 0.9)
+    (answer,) = said(path)
+    assert answer.status == "undecided"
+    assert "but for 1 of 18 trials, below 80% of it)" in answer.holds
+    assert answer.doubt.startswith("3 seeds leave room for a fall of 18 points or more there: ")
+
+
+def test_less_is_better(write: Callable[..., Path]) -> None:
+    """The loss tips where it rises to the plateau / .8: from .4 to .5, between 1000 and 10,000."""
+    for seed in range(3):
+        for index, loss in enumerate((0.40, 0.41, 0.40, 0.42, 2.0, 2.0)):
+            path = write(alpha=10.0**index, seed=seed, top1=0.9, loss=loss + 0.001 * seed)
+    sweep = read_sweep(str(path))
+    (answer,) = of_points(sweep, [tipping_points(sweep, metric="loss")], {})
+    assert answer.status == "tips"
+    assert answer.holds.startswith(
+        "Up to α = 1000 [100, 1000] cross-entropy holds (cross-entropy within 0.02 of its plateau, 0.401, that of"
+    )
+    # 2.0 is beyond half of the way to .401 / .15
+    (up,) = of_points(sweep, [tipping_points(sweep, metric="loss", share=0.15)], {})
+    assert (up.status, up.at) == ("holds", 1e5)
+    assert up.holds.startswith("Cross-entropy rises, but stays below its plateau / 0.15 up to the strongest strength")
 
 
 def test_of_an_unknown_plateau_more_of_the_same_is_not_asked_for(write: Callable[..., Path]) -> None:
@@ -275,7 +386,8 @@ def test_up_to_the_strongest(write: Callable[..., Path]) -> None:
     assert answer.status == "holds"
     # the plateau is the median of the weakest three, .89; at the strongest it is .85
     words = (
-        "Accuracy holds up to the strongest strength swept, α = 100000 (Top-1 within 4.0 points of its plateau, 89.0%)"
+        "Accuracy holds up to the strongest strength swept, α = 100000 (Top-1 within 4.0 points of its plateau, 89.0%, "
+        "that of the weak strengths)"
     )
     assert words in str(answer) or words.replace("100000", "10⁵") in str(answer)
     assert answer.missing == "Top-1 is 85.0% there (2 seeds); against none nothing is known (no unregularised trial)"
@@ -301,29 +413,43 @@ def test_a_dip_is_said(write: Callable[..., Path]) -> None:
             path = write(alpha=10.0**index, seed=seed, top1=top1)
     (answer,) = said(path)
     assert answer.status == "tips"
-    assert "Top-1 within 40 points of its plateau, 90.0%, the furthest at α = 100, a dip to 50.0%" in answer.holds
+    assert (
+        "Top-1 within 0.0 points of its plateau, 90.0%, that of the weak strengths, but for a dip to 50.0% at α = 100"
+        in answer.holds
+    )
 
 
 def test_smaller_is_stronger(write: Callable[..., Path]) -> None:
-    """Accuracy falls from k = 64 to k = 1, between 4 and 2: as tipping points of 1/k are, and the answer in k."""
+    """Accuracy falls from k = 64 to k = 1, between 4 and 2: as it does from 1/64 to 1."""
+    swept = ((64, 0.90), (32, 0.91), (16, 0.90), (8, 0.90), (4, 0.89), (2, 0.1), (1, 0.1))
     plain(write, 3, top1=0.92)
+    other = {"method": "top_gap", "alpha": None, "variant": None, "interval": None, "sparsity": 1.0}
     for seed in range(3):
-        for pixels, top1 in ((64, 0.90), (32, 0.91), (16, 0.90), (8, 0.90), (4, 0.89), (2, 0.1), (1, 0.1)):
-            path = write(alpha=1 / pixels, seed=seed, top1=top1)
-    points = tipping_points(read_sweep(str(path)))
-    (curve,) = points.curves
-    fit = curve.fit
-    assert fit is not None
-    ends = {"low": -fit.high, "high": -fit.low, "bracket": (-fit.bracket[1], -fit.bracket[0])}
-    rows = [{**row, "alpha": round(1 / row["alpha"])} for row in curve.trials]
-    turned = dataclasses.replace(
-        curve, trials=rows, fit=dataclasses.replace(fit, log10_strength=-fit.log10_strength, **ends)
+        for pixels, top1 in swept:
+            path = write(pixels=pixels, seed=seed, top1=top1, **other)
+    (answer,) = said(path)
+    assert (answer.status, answer.held.strength, answer.at) == ("tips", 4, 4)
+    assert answer.holds.startswith("Down to k = 4")
+    assert "Top-1 within 1.0 points of its plateau, 90.0%" in answer.holds
+    assert answer.held.low >= answer.held.strength >= answer.held.high  # weak to strong
+    assert answer.curve is not None
+    turned = fit_curve(
+        [1 / row["pixels"] for row in answer.curve.trials], answer.curve.scores, [0] * 7 + [1] * 7 + [2] * 7
     )
-    status, held, at, words = _held(turned, points, smaller_is_stronger=True)
-    assert (status, held.strength, at) == ("tips", 4, 4)
-    assert words.startswith("Up to α = 4")
-    assert "Top-1 within 1.0 points of its plateau, 90.0%" in words
-    assert held.low >= held.strength >= held.high  # weak to strong
+    assert answer.curve.fit is not None
+    assert answer.curve.fit.bracket == pytest.approx([-end for end in reversed(turned.bracket)])
+
+
+def test_there_is_nothing_stronger_than_one_pixel(write: Callable[..., Path]) -> None:
+    other = {"method": "top_gap", "alpha": None, "variant": None, "interval": None, "sparsity": 1.0, "top1": 0.9}
+    for seed in range(2):
+        for pixels in (32, 16, 8, 4, 2, 1):
+            path = write(pixels=pixels, seed=seed, **other)
+    (answer,) = said(path)
+    assert answer.holds == (
+        "Accuracy holds up to the strongest strength swept, k = 1 (Top-1 within 0.0 points of its plateau, 90.0%, that "
+        "of the weak strengths)"
+    )
 
 
 def test_no_plateau_is_no_holding(write: Callable[..., Path]) -> None:

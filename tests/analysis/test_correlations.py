@@ -320,13 +320,13 @@ def test_seeds_that_differ_and_coefficients_of_the_method(tmp_path: Path, comman
     assert (rows["locality"]["unit"], rows["locality"]["within_seed"]) == ("trial", True)
     assert (rows["locality"]["kept"], rows["locality"]["missing"]) == (14, 1)
     assert rows["locality"]["p_value"] < 0.001  # over all trials of so different seeds it is .1 or so
-    assert "locality:c-n: 1 model without a finite value left out" in out
+    assert "locality (c-n): 1 model without a finite value left out" in out
     # of the five means all 120 orders are enumerated: p = 2 · b/120
     sawtooth = rows["sawtooth"]
     assert (sawtooth["unit"], sawtooth["within_seed"], sawtooth["kept"]) == ("strength", False, 15)
     assert sawtooth["p_value"] > 0.05
     assert sawtooth["p_value"] * 60 == pytest.approx(round(sawtooth["p_value"] * 60))
-    assert "the unit is the gamma, with the mean of its trials" in out
+    assert "the unit is γ, with the mean of its trials" in out
     code, _, err = command(correlations.main, tmp_path / "demo", "--strength", "gamma", "--metrics", "eta:0")
     assert code == 2
     assert "a coefficient of the method itself: no test" in err

@@ -169,8 +169,8 @@ def test_code_is_pooled_where_it_is_asked_for(tmp_path: Path, command: Command) 
         assert (code, err) == (0, ""), module
         assert "unknown" not in out, module
     _, out, _ = command(tipping_command.main, writer.path)
-    assert "code of the method=unknown" in out
-    assert "code of the method=bbbbbbbb" in out
+    assert "code of the method unknown" in out
+    assert "code of the method bbbbbbbb" in out
     assert writer.read().content_hash == writer.read(pool_code=True).content_hash
 
 

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from analysis.paper import trends
+from analysis.paper.printed import orders, trends
 from tests.analysis.test_claims import FILES, claims, of_text, quotation, squashed, stands_in
 from tests.analysis.test_reproductions import quotations
 
@@ -16,8 +16,8 @@ OMITTED = "[…]"
 
 
 def excerpt(paper: str, text: str) -> str:
-    """Of a paper's text the tables with their captions, and the sentences that claims.csv, trends.csv and our
-    pages quote."""
+    """Of a paper's text the tables with their captions, and the sentences that claims.csv, trends.csv,
+    orders.csv and our pages quote."""
     lines = [re.split(r"(?<=[.!?]) ", line) for line in text.split("\n")]
     parts = [(i, j) for i, line in enumerate(lines) for j in range(len(line))]
     kept: set[tuple[int, int]] = set()
@@ -50,9 +50,9 @@ def excerpt(paper: str, text: str) -> str:
     for claim in claims():
         if claim["paper"] == paper and of_text(claim):
             keep(lambda part, claim=claim: stands_in(claim, squashed(part)), quotation(claim))
-    for trend in trends():
-        if trend.paper == paper:
-            keep(lambda part, trend=trend: trend.statement in re.sub(r"\s+", " ", part), trend.statement)
+    for said in (*trends(), *orders()):
+        if said.paper == paper:
+            keep(lambda part, said=said: said.statement in re.sub(r"\s+", " ", part), said.statement)
 
     for words in quotations(paper):
         keep(lambda part, words=words: squashed(words) in squashed(part), words)

@@ -10,9 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from PIL import Image
 
 from analysis.command_line import InputError
+from analysis.records import read_sweep, write_trial
+from sweeps.driver.manifest import contents
 from sweeps.driver.summary import print_plan
 from sweeps.launch import main
 from sweeps.pilcro import PRESETS, PilcroSweep
@@ -21,6 +24,7 @@ from tests.trainables.test_data import pictures, write_folder, write_mnist
 from trainables.configuration import TrialConfig
 from trainables.data import DataConfig, Images, describe, load
 from trainables.data.named import NAMED
+from trainables.trainable import TrialOptions, trial_row
 
 SMALL = PilcroSweep(alpha=(1.0,), interval=(1,), variant=("curvature",), seeds=1, measure=())
 
@@ -159,3 +163,95 @@ def test_a_download_is_put_in_its_place(tmp_path: Path, monkeypatch: pytest.Monk
     assert data.count("test") == 20
     assert sorted(os.listdir(tmp_path)) == ["MNIST"]
     assert len(list((tmp_path / "MNIST" / "raw").iterdir())) == 4
+
+
+# --- what the data are declared to be ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def ten(tmp_path: Path) -> Path:
+    """A folder of ten classes, as MNIST and CIFAR-10 have."""
+    for number, (picture, _) in enumerate(pictures(40)):
+        path = tmp_path / "ten" / f"class{number % 10}" / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(picture).save(path)
+    return tmp_path / "ten"
+
+
+def test_declared_data_are_said_and_trials_are_the_same(
+    ten: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plain = plan(ten)
+    flags = dataclasses.replace(SMALL, dataset=(f"folder:{ten}",), as_=("cifar10",), storage=str(tmp_path / "results"))
+    declared = make_plan(flags)
+    assert declared.ids == plain.ids
+    assert [trial.payload() for trial in declared.trials] == [trial.payload() for trial in plain.trials]
+    (name,) = {trial.config.data.dataset for trial in declared.trials}
+    assert (plain.declared, declared.declared) == ({}, {name: "cifar10"})
+    assert contents(flags, declared) == contents(dataclasses.replace(flags, as_=()), plain)  # --as may come later
+    print_plan(flags, declared)
+    out = capsys.readouterr().out
+    assert "12×12 in colour, declared as cifar10" in out
+    assert "trained once, which gives no interval" in out
+
+
+@pytest.mark.parametrize(
+    ("dataset", "said", "told"),
+    [
+        (("folder",), ("birds",), "as: 'birds', allowed are cifar10, cifar100, coco, cub-200-2011, fashion-mnist"),
+        (("folder",), ("cub-200-2011",), "as: cub-200-2011, allowed are data sets of 200 classes; folder:ten@"),
+        (("digits",), ("mnist",), "as: mnist, allowed is none for digits, which is known to be that"),
+        (("folder", "digits"), ("mnist",), "as: mnist, allowed is one name for each --dataset, 2"),
+    ],
+)
+def test_what_cannot_be_declared(dataset: tuple[str, ...], said: tuple[str, ...], told: str, ten: Path) -> None:
+    specs = tuple(f"folder:{ten}" if spec == "folder" else spec for spec in dataset)
+    with pytest.raises(InputError) as error:
+        make_plan(dataclasses.replace(SMALL, dataset=specs, as_=said))
+    assert str(error.value).startswith(told)
+
+
+def test_a_record_that_says_otherwise_or_nothing(ten: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    flags = dataclasses.replace(SMALL, dataset=(f"folder:{ten}",), as_=("cifar10",), storage=str(tmp_path / "results"))
+    planned = make_plan(flags)
+    url = str(tmp_path / "results" / "pilcro")
+    for trial in planned.trials:
+        row = {"trial_id": trial.id, "status": "completed", "dataset": trial.config.data.dataset, "method": "pilcro"}
+        write_trial(url, {**row, "declared": None}, [], [], [])
+    print_plan(flags, planned)
+    assert f"python -m analysis.paper {url} --as cifar10 takes them for it" in capsys.readouterr().out
+    said = {**row, "trial_id": "another", "declared": "imagenette"}
+    write_trial(url, said, [], [], [])
+    with pytest.raises(InputError, match=f"as: cifar10, allowed is imagenette, which {url} has for folder:ten@"):
+        print_plan(flags, planned)
+
+
+@pytest.mark.ray
+def test_declared_data_are_in_the_record(ten: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of completed trials, and of those that failed."""
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.chdir(tmp_path)
+    small = [
+        "--dataset",
+        f"folder:{ten}",
+        "--as",
+        "cifar10",
+        "--epochs",
+        "1",
+        "--width",
+        "2",
+        "--alpha",
+        "1",
+        "--interval",
+        "1",
+    ]
+    small += ["--seeds", "1", "--variant", "curvature", "--measure", "--storage", str(tmp_path / "results")]
+    main(PilcroSweep, PRESETS, "", small)
+    trials = read_sweep(str(tmp_path / "results" / "pilcro")).trials
+    assert trials["declared"].to_pylist() == ["cifar10", "cifar10"]
+    config = TrialConfig.from_canonical(json.loads(trials["config"][0].as_py()))
+    options = TrialOptions(
+        "", "", {}, 1.0, False, False, 1, 1.0, 0.0, None, None, "1", declared={config.data.dataset: "cifar10"}
+    )
+    lost = trial_row("lost", config, "{}", options, 1, torch.device("cpu"))
+    assert lost["declared"] == "cifar10"

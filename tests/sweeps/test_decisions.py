@@ -43,7 +43,8 @@ def test_the_default_sweep_can_decide() -> None:
     (line,) = told()
     assert line == (
         "pilcro, 3 values of α × 2 seeds, 2 unregularised trials: that accuracy tips over can be decided where it "
-        "falls at the strongest or more of them (p < .05)"
+        "falls at the strongest or more of them in each seed (p < .05); differences from the baseline ± 9.0 standard "
+        "deviations of theirs over seeds"  # 12.706205 / √2
     )
 
 

@@ -259,9 +259,16 @@ def test_a_driver_that_was_taken_over_stops(uninterrupted: Path, tmp_path: Path)
     first = start(tmp_path, *LONGER)
     held = tmp_path / "pilcro" / "driver.json"
     wait_for(lambda: len(list((tmp_path / "pilcro" / "checkpoints").glob("*/*.pt"))) > 2, "two trials in training")
-    held.write_text(json.dumps({**json.loads(held.read_text()), "driver": "another"}))
+    taken = json.dumps({**json.loads(held.read_text()), "driver": "another"})
+
+    def ended() -> bool:
+        if held.read_text() != taken:  # a renewal that was under way: a driver is taken over only when none has come
+            held.write_text(taken)
+        return first.poll() is not None
+
+    wait_for(ended, "that it notices")
     code, _, err = finish(first)
-    assert code == 2
+    assert code == 2, err
     assert "another driver has taken over this sweep (process " in err
     assert "this one has stopped" in err
     assert json.loads(held.read_text())["driver"] == "another"

@@ -103,7 +103,8 @@ def test_the_presets_carry_the_papers_protocol() -> None:
         assert (preset.sparsity, preset.heads, preset.baseline) == ((1.0,), ("fpn",), True)
     # APGD and Square beside PGD (Section 4.3); training from scratch with a large rate, or fine-tuning with a small one
     assert cifar.attacks == ("fgsm", "pgd", "square", "apgd")
-    assert {name for name, preset in PRESETS.items() if preset.pretrained} == {"oxford-pets", "folder"}
+    assert (cifar.attack_queries, cifar.attack_images) == (5000, 10_000)
+    assert {name for name, preset in PRESETS.items() if preset.pretrained} == {"oxford-pets", "folder", "imagenet"}
 
 
 @pytest.mark.parametrize("preset", ["cifar10", "oxford-pets", "folder", "imagenet"])

@@ -14,6 +14,7 @@ import numpy as np
 from analysis.command_line import run
 from analysis.figures import MetricPanel, StrengthGroup, metric_figure, saliency_figure, save, strength_figure
 from analysis.reproductions.pages import Record, code_of, read
+from analysis.symbols import number
 
 HERE = Path(__file__).resolve().parent
 page = code_of("gradreg-mnist")
@@ -87,7 +88,7 @@ def panels_along(record: Record, strengths: Sequence[float | None], where: str) 
     first = strengths[0]
     rows = [("image", [maps[first, name] for name in images] * len(page.EXPLAINERS))]
     for alpha in strengths:
-        label = "no α" if alpha is None else f"α = {alpha:.3g}"
+        label = "no α" if alpha is None else f"α = {number(alpha, 3)}"
         rows.append((label, [maps[alpha, f"saliency/{name}/{index}"] for name in page.EXPLAINERS for index in indices]))
     titles = [page.EXPLAINERS[name] if i == 0 else "" for name in page.EXPLAINERS for i in range(len(indices))]
     return saliency_figure(rows, titles)
