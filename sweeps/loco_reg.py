@@ -4,7 +4,7 @@ Paper: Schneider, "Locality-Promoting Representation Learning" (Section 7, Table
 on CIFAR-10, CIFAR-100, Fashion-MNIST; plain L2 against LOCO-REG, whose coefficients (γ_l, η_l) come layer by layer
 from the networks trained with plain L2, modulated by c; 20 seeds; and the locality of the filters.
 
-    python sweeps/loco_reg.py                                            # digits, fixed (γ, η), minutes on two cores
+    python sweeps/loco_reg.py                                            # digits, fixed γ, where accuracy tips by η
     python sweeps/loco_reg.py --stages two --name loco-two               # plain L2 first, then c = 0.5, 1, 1.5, 2.5
     python sweeps/loco_reg.py --preset cifar100 --stages two             # the paper's protocol, one network at a time
 
