@@ -33,10 +33,11 @@ from analysis.groups import (
     values_of,
 )
 from analysis.holding import Held
-from analysis.judged import MOST_NAMED, Judged, Status, has_folds, in_words, place, score_text
+from analysis.judged import MOST_NAMED, Judged, Status, briefly, has_folds, in_words, place, score_text
 from analysis.records import Sweep
 from analysis.schema import CONVERTED_STRENGTHS
 from analysis.symbols import all_named, method_name, number, symbol
+from analysis.tabular import Place, opened
 from analysis.tipping_points import Curve, NothingToJudge, TippingPoints, tipping_points
 
 
@@ -72,6 +73,13 @@ class Answer:
     def name(self) -> str:
         """The method and its setting."""
         return ", ".join(part for part in (method_name(self.method), self.setting) if part)
+
+    @property
+    def tipping(self) -> str:
+        """The tipping point with its interval, or why there is none, in a few words."""
+        if self.curve is None or self.curve.fit is None:
+            return self.holds[:1].lower() + self.holds[1:]
+        return briefly(self.curve, self.strength)
 
     @property
     def lead(self) -> str:
@@ -126,14 +134,16 @@ class Answer:
 
 
 def answers(
-    sweep: Sweep, *, strength: str | None = None, reference_below: float | None = None, seed: int = 0
+    sweep: Sweep | Place, *, strength: str | None = None, reference_below: float | None = None, seed: int = 0
 ) -> list[Answer]:
-    """The answer for each curve of a sweep: of each method by its own strength (`main_strengths`), or by `strength`;
-    the plateau is that of the strengths weaker than `reference_below` (see `fit_curve`).
+    """The answer for each curve of a sweep (its record, folder or s3:// address): of each method by its own strength
+    (`main_strengths`), or by `strength`; the plateau is that of the strengths weaker than `reference_below` (see
+    `fit_curve`).
 
     Where no curve can be judged there is one for each setting. Raises `InputError` for an unknown strength, and as
     `tipping_points` does.
     """
+    sweep = opened(sweep)
     return of_points(sweep, *all_points(sweep, strength=strength, reference_below=reference_below, seed=seed))
 
 
@@ -143,7 +153,7 @@ def all_points(
     """The tipping points of each method by its own strength, or by `strength`; and for each method that has none the
     reason. Raises `InputError` as `tipping_points` does, but not where nothing can be judged, and not for a
     `reference_below` of one strength that is none of another."""
-    rows = [row for row in sweep.settings.to_pylist() if row["method"] != "baseline"]
+    rows = [row for row in sweep.rows if row["method"] != "baseline"]
     methods = sorted({row["method"] for row in rows})
     if "top1" not in quantities(sweep):
         if strength is not None:
@@ -179,7 +189,7 @@ def all_points(
 def main_strengths(sweep: Sweep) -> dict[str, str]:
     """For each method the hyperparameter of which it has the most values above zero, the first of equals; methods that
     have none of two values are left out."""
-    rows = [row for row in sweep.settings.to_pylist() if row["method"] != "baseline"]
+    rows = [row for row in sweep.rows if row["method"] != "baseline"]
     names = [name for name in strengths_of(sweep.settings) if name not in CONVERTED_STRENGTHS]
     found = {}
     for method in sorted({row["method"] for row in rows}):
@@ -202,7 +212,7 @@ def of_points(sweep: Sweep, found: Sequence[TippingPoints], reasons: Mapping[str
             cache[quantity.name] = {trial: one.value for trial, one in values_of(sweep, quantity).items()}
         return cache[quantity.name]
 
-    every = sweep.settings.to_pylist()
+    every = sweep.rows
     finished = [row for row in every if row["status"] != "failed"]
     baseline = [row for row in finished if row["method"] == "baseline"]
     said: list[Answer] = []
@@ -324,7 +334,7 @@ def explained(share: float = 0.8) -> str:
 
 def not_answered(sweep: Sweep, found: Sequence[Answer]) -> list[str]:
     """Which of the strengths that a sweep has several values of no answer is about; each with what shows it."""
-    rows = [row for row in sweep.settings.to_pylist() if row["method"] != "baseline"]
+    rows = [row for row in sweep.rows if row["method"] != "baseline"]
     names = [name for name in strengths_of(sweep.settings) if name not in CONVERTED_STRENGTHS]
     main = main_strengths(sweep)
     said = []

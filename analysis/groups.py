@@ -10,14 +10,14 @@ options, each kind is a quantity of its own, such as `total_variation:images=100
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from analysis.command_line import InputError
 from analysis.lazily import lazily
@@ -47,9 +47,6 @@ GROUPING = (
 
 # what two settings have to share for their scores to be comparable: all but the method and its hyperparameters
 TRAINING = tuple(name for name in GROUPING if name not in {"method", *HYPERPARAMETERS} - {"weight_decay"})
-
-# end of the metric of a single image's value, whose level is the image's number
-PER_IMAGE = "_per_image"
 
 # the same strength in other units tells no settings apart
 _SAME = dict.fromkeys(CONVERTED_STRENGTHS, "alpha")
@@ -251,7 +248,7 @@ def grouped(rows: Sequence[Row], by: Sequence[str], baseline: Sequence[Row] = ()
 
 def swept_settings(sweep: Sweep, strength: str) -> list[str]:
     """The columns that tell the settings of the finished trials apart that have a strength above zero."""
-    rows = [row for row in sweep.settings.to_pylist() if row["status"] != "failed" and row["method"] != "baseline"]
+    rows = [row for row in sweep.rows if row["status"] != "failed" and row["method"] != "baseline"]
     return differing([row for row in rows if row[strength] is not None and row[strength] > 0], strength)
 
 
@@ -357,8 +354,7 @@ class Quantity:
         return f"{self.metric}{f':{self.component}' if self.component else ''}{level}"
 
 
-@dataclass(frozen=True)
-class Value:
+class Value(NamedTuple):
     """A number of one trial, with its deviation over `n` images (or slices …) where the record has them."""
 
     value: float
@@ -371,7 +367,9 @@ def quantities(sweep: Sweep) -> dict[str, Quantity]:
 
     Measurements at initialisation (epoch 0) and values of single images are none.
     """
-    found = {}
+    if quantities in sweep.computed:
+        return dict(sweep.computed[quantities])
+    found: dict[str, Quantity] = {}
     for field in sweep.trials.schema:
         way = direction(field)
         if way in ("max", "min") and sweep.trials[field.name].null_count < len(sweep.trials):
@@ -380,7 +378,8 @@ def quantities(sweep: Sweep) -> dict[str, Quantity]:
     for quantity in _levels(sweep):
         if quantity.metric not in sweep.trials.column_names or quantity.stem not in {it.stem for it in found.values()}:
             found[quantity.name] = quantity
-    return found
+    sweep.computed[quantities] = found
+    return dict(found)
 
 
 def by_options(sweep: Sweep, quantity: Quantity) -> list[Quantity]:
@@ -398,10 +397,9 @@ def by_options(sweep: Sweep, quantity: Quantity) -> list[Quantity]:
 
 def _measured(sweep: Sweep, epoch: int | None = None) -> pa.Table:
     """The measurements of this epoch, or those after training, without those of single images."""
-    table = sweep.measurements
-    single = pc.ends_with(table["metric"], PER_IMAGE)
+    table = sweep.averages
     when = pc.greater(table["epoch"], 0) if epoch is None else pc.equal(table["epoch"], epoch)
-    return table.filter(pc.and_(pc.and_(when, pc.is_valid(table["value"])), pc.invert(single)))
+    return table.filter(pc.and_(when, pc.is_valid(table["value"])))
 
 
 def _levels(sweep: Sweep) -> list[Quantity]:
@@ -453,72 +451,50 @@ def values_of(sweep: Sweep, quantity: Quantity) -> dict[str, Value]:
 
 def _with_options(sweep: Sweep, quantity: Quantity) -> dict[str, tuple[Options, Value]]:
     """Each trial's value whatever it was measured with, and with what."""
-    trials = sweep.trials.select(["trial_id", "status", "measured"]).to_pylist()
-    measured = {row["trial_id"]: row["measured"] for row in trials if row["status"] != "failed"}
-    if not quantity.measured:
-        return {
-            row["trial_id"]: (_options(measured[row["trial_id"]], quantity), Value(row[quantity.metric]))
-            for row in sweep.trials.select(["trial_id", quantity.metric]).to_pylist()
-            if row["trial_id"] in measured and row[quantity.metric] is not None
+    # the numbers of one quantity, whatever it was measured with
+    key = _with_options, replace(quantity, options=None, with_options="")
+    if key not in sweep.computed:
+        measured = {row["trial_id"]: row["measured"] for row in sweep.rows if row["status"] != "failed"}
+        values = _last_values(sweep, quantity) if quantity.measured else _column_values(sweep, quantity.metric)
+        sweep.computed[key] = {
+            trial: (_options(measured[trial], quantity, value.n), value) for trial, value in values if trial in measured
         }
+    found: dict[str, tuple[Options, Value]] = sweep.computed[key]
+    return found
+
+
+def _column_values(sweep: Sweep, name: str) -> Iterator[tuple[str, Value]]:
+    for row in sweep.rows:
+        if row[name] is not None:
+            yield row["trial_id"], Value(row[name])
+
+
+def _last_values(sweep: Sweep, quantity: Quantity) -> Iterator[tuple[str, Value]]:
+    """Of each trial the last row of the last epoch, in the order of the trials."""
     table = _measured(sweep, quantity.epoch)
     mask = pc.and_(
         pc.equal(table["metric"], quantity.metric), pc.equal(pc.fill_null(table["component"], ""), quantity.component)
     )
     if quantity.level is not None:
         mask = pc.and_(mask, pc.equal(table["level"], quantity.level))
-    found: dict[str, tuple[int, Value]] = {}
-    for row in table.filter(mask).select(["trial_id", "epoch", "value", "std", "n"]).to_pylist():
-        if row["trial_id"] not in measured:
-            continue
-        if row["trial_id"] not in found or row["epoch"] >= found[row["trial_id"]][0]:
-            found[row["trial_id"]] = row["epoch"], Value(row["value"], row["std"], row["n"])
-    return {trial: (_options(measured[trial], quantity, value.n), value) for trial, (_, value) in found.items()}
+    table = table.filter(mask)
+    trials, of = numbered_trials(table)
+    order = np.lexsort((np.arange(len(of)), table["epoch"].to_numpy(), of))
+    last = order[np.append(of[order][1:] != of[order][:-1], True)] if len(order) else order
+    columns = table.take(last)
+    for trial, *values in zip(trials, *(columns[name].to_pylist() for name in ("value", "std", "n")), strict=True):
+        yield trial, Value(*values)
+
+
+def numbered_trials(table: pa.Table) -> tuple[list[str], NDArray[np.int64]]:
+    """The trials of a table in the order of their first rows, and which of them each row is of."""
+    encoded = table["trial_id"].combine_chunks().dictionary_encode()
+    return encoded.dictionary.to_pylist(), encoded.indices.to_numpy().astype(np.int64)
 
 
 def _options(measured: str | None, quantity: Quantity, n: int | None = None) -> Options:
     found = options_of(measured, quantity.metric, quantity.component, n)
     return UNKNOWN if found is None else found
-
-
-@dataclass(frozen=True)
-class ImageValues:
-    """A quantity of single images: values (trials, images), nan where undefined."""
-
-    trials: Mapping[str, int]
-    """Row of each trial."""
-    values: np.ndarray
-
-    def of(self, trials: Sequence[str]) -> np.ndarray | None:
-        """The rows of these trials; None if one is not there."""
-        if any(trial not in self.trials for trial in trials):
-            return None
-        return self.values[[self.trials[trial] for trial in trials]]
-
-
-def image_values(sweep: Sweep, quantity: Quantity) -> ImageValues | None:
-    """The quantity of single images, at the last epoch they were measured at; None if the record has none."""
-    table = sweep.measurements
-    mask = pc.and_(
-        pc.equal(table["metric"], f"{quantity.metric}{PER_IMAGE}"),
-        pc.equal(pc.fill_null(table["component"], ""), quantity.component),
-    )
-    rows = table.filter(mask).select(["trial_id", "epoch", "level", "value"]).to_pylist()
-    if quantity.options is not None:
-        own = values_of(sweep, quantity)
-        rows = [row for row in rows if row["trial_id"] in own]
-    if not rows:
-        return None
-    last: dict[str, int] = {}
-    for row in rows:
-        last[row["trial_id"]] = max(row["epoch"], last.get(row["trial_id"], 0))
-    images = {level: index for index, level in enumerate(sorted({row["level"] for row in rows}))}
-    place = {trial: index for index, trial in enumerate(sorted(last))}
-    found = np.full((len(place), len(images)), math.nan)
-    for row in rows:
-        if row["epoch"] == last[row["trial_id"]] and row["value"] is not None:
-            found[place[row["trial_id"]], images[row["level"]]] = row["value"]
-    return ImageValues(place, found)
 
 
 def check_finished(sweep: Sweep) -> None:

@@ -20,7 +20,7 @@ from analysis.holding import (
     seeds_to_exclude,
     strengths_to_decide,
 )
-from analysis.schema import STRONGEST
+from analysis.schema import STRONGEST, stronger
 from analysis.symbols import number, symbol
 from analysis.tipping_fit import TippingPoint
 from analysis.tipping_points import Curve, TippingPoints
@@ -295,6 +295,20 @@ def _needed(judged: Judged) -> str:
 def _stronger(points: TippingPoints) -> str:
     """What to sweep beyond the strongest."""
     return "sweep stronger" if points.stronger == "larger" else "sweep stronger (smaller)"
+
+
+def briefly(curve: Curve, strength: str) -> str:
+    """The tipping point of a judged curve with its interval, or what there is instead, in a few words."""
+    fit, sign = curve.fit, symbol(strength)
+    assert fit is not None
+    swept = sorted({float(row[strength]) for row in curve.trials}, reverse=stronger(strength) == "smaller")
+    if fit.status == "tipping point":
+        return f"tips at {sign} = {_located(fit, swept)}"
+    if fit.status == "none in range":
+        return f"none in range: no tipping point up to the strongest, {sign} = {number(swept[-1], 4)}"
+    if fit.status == "below range":
+        return f"below range: accuracy has fallen at the weakest, {sign} = {number(swept[0], 4)}"
+    return f"inconclusive (p = {_p(fit.p_value)}): {fit.reason}"
 
 
 def _grid_interval(held: Held, swept: Sequence[float]) -> str:

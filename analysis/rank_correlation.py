@@ -99,7 +99,7 @@ def spearman_permutations(
     above, below, drawn = (np.zeros(len(v), dtype=np.int64) for _ in range(3))
     left_over = testable.copy()
 
-    def add(orders: NDArray[np.int64]) -> None:
+    def add(orders: NDArray[np.int64] | NDArray[np.int32]) -> None:
         null = u[orders] @ v[left_over].T
         above[left_over] += (null >= rho[left_over] - _TIES).sum(0)
         below[left_over] += (null <= rho[left_over] + _TIES).sum(0)
@@ -136,10 +136,10 @@ def _all_orders(blocks: list[NDArray[np.int64]]) -> NDArray[np.int64]:
     return found
 
 
-def _random_orders(blocks: list[NDArray[np.int64]], number: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    orders = np.empty((number, sum(map(len, blocks))), dtype=np.int64)
+def _random_orders(blocks: list[NDArray[np.int64]], number: int, rng: np.random.Generator) -> NDArray[np.int32]:
+    orders = np.empty((number, sum(map(len, blocks))), dtype=np.int32)
     for block in blocks:
-        orders[:, block] = rng.permuted(np.tile(block, (number, 1)), axis=1)
+        orders[:, block] = rng.permuted(np.tile(block.astype(np.int32), (number, 1)), axis=1)
     return orders
 
 

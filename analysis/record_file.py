@@ -18,7 +18,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 import pyarrow as pa
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     import pyarrow.parquet as pq
 else:
     pq = lazily("pyarrow.parquet")
+pc = lazily("pyarrow.compute")
 
 # no UTF-8, so that no text of a record has them
 _MARKS = b"\xff\xfesha256 of rest", b"end of sha256\xfe\xff\r"
@@ -61,37 +62,108 @@ def encode(table: pa.Table, *, compacted: bool = False) -> bytes:
     return b"".join((pages, _MARKS[0], _digest(pages, footer), _MARKS[1], footer))
 
 
+Result = TypeVar("Result")
+Where = Callable[[pa.Table], Any]
+"""Which rows of a part of a table are wanted: a mask."""
+
+_READ_AT_ONCE = 1 << 20
+# bytes and rows, of which the former say little where equal values are written once
+_DECODED_AT_ONCE, _ROWS_AT_ONCE = 1 << 22, 1 << 14
+
+
 def decode(
-    content: bytes,
+    source: bytes | BinaryIO,
     columns: list[str] | None = None,
     check: Callable[[Mapping[bytes, bytes]], None] = lambda metadata: None,
+    where: Where | None = None,
 ) -> pa.Table:
-    """The rows of a file, those of `columns` that it has. `check` is given the metadata before rows are read, and may
-    raise what it likes. Raises `DamagedError` if the file is not as it was written."""
-    has_checksum = any(mark in content for mark in _MARKS)
-    if has_checksum:
-        place = max(0, len(content) - _END - int.from_bytes(content[-_END:-4], "little") - _BLOCK)
-        whole = memoryview(content)
-        right = _MARKS[0] + _digest(whole[:place], whole[place + _BLOCK :]) + _MARKS[1]
-        if content[place : place + _BLOCK] != right:
-            raise DamagedError("its checksum is of another content")
-    elif not _outlived(content):
-        raise DamagedError("no readable Parquet file: whoever reads it ends")
-    try:
-        file = pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=not has_checksum)
+    """The rows of a file, those of `columns` that it has; `where` is asked of one part after the other which rows are
+    wanted. Of an open file no more is held than what is wanted.
+
+    `check` is given the metadata before rows are read, and may raise what it likes. Raises `DamagedError` if the file
+    is not as it was written.
+    """
+    whole = source if isinstance(source, bytes) else None
+    has_checksum = _has_checksum(io.BytesIO(source) if isinstance(source, bytes) else source)
+    if not has_checksum:
+        if not isinstance(source, bytes):
+            source.seek(0)
+            whole = source.read()
+        assert whole is not None
+        if not _outlived(whole):
+            raise DamagedError("no readable Parquet file: whoever reads it ends")
+
+    def opened() -> tuple[pq.ParquetFile, Mapping[bytes, bytes]]:
+        if whole is None:
+            file = pq.ParquetFile(source, pre_buffer=False, buffer_size=_READ_AT_ONCE)
+        else:
+            file = pq.ParquetFile(pa.BufferReader(whole), page_checksum_verification=not has_checksum)
         if not has_checksum:
             _check_footer(file)
-        metadata = file.metadata.metadata or {}
+        return file, file.metadata.metadata or {}
+
+    file, metadata = _read(opened)
+    check(metadata)
+    if where is not None and has_checksum:
+        return _some_rows(file, columns, where)
+    table = _read(lambda: file.read(columns=columns, use_threads=False))
+    if not has_checksum:
+        _read(lambda: table.validate(full=True))
+    return table if where is None else table.filter(where(table))
+
+
+def _some_rows(file: pq.ParquetFile, columns: list[str] | None, where: Where) -> pa.Table:
+    metadata = file.metadata
+    size = sum(metadata.row_group(index).total_byte_size for index in range(metadata.num_row_groups))
+    rows = min(max(1, _DECODED_AT_ONCE * metadata.num_rows // max(size, 1)), _ROWS_AT_ONCE)
+    batches = file.iter_batches(rows, columns=columns, use_threads=False)
+    parts = []
+    while (batch := _read(lambda: next(batches, None))) is not None:
+        part = pa.Table.from_batches([batch])
+        wanted = where(part)
+        parts.append(part if pc.all(wanted, min_count=0).as_py() else part.filter(wanted))
+    return pa.concat_tables(parts) if parts else _read(lambda: file.read(columns=columns, use_threads=False))
+
+
+def _read(read: Callable[[], Result]) -> Result:
+    try:
+        return read()
     except Exception as error:  # noqa: BLE001 - a changed byte may raise anything
         raise _unreadable(error) from None
-    check(metadata)
-    try:
-        table = file.read(columns=columns, use_threads=False)
-        if not has_checksum:
-            table.validate(full=True)
-    except Exception as error:  # noqa: BLE001 - as above
-        raise _unreadable(error) from None
-    return table
+
+
+def _has_checksum(file: BinaryIO) -> bool:
+    """Whether the file has a checksum. Raises `DamagedError` if it is one of another content."""
+    size = file.seek(0, io.SEEK_END)
+    file.seek(max(0, size - _END))
+    place = max(0, size - _END - int.from_bytes(file.read(_END)[:-4], "little") - _BLOCK)
+    file.seek(place)
+    block = file.read(_BLOCK)
+    if block.startswith(_MARKS[0]) and block.endswith(_MARKS[1]):
+        file.seek(0)
+        digest = hashlib.sha256()
+        while place > 0 and (part := file.read(min(place, _READ_AT_ONCE))):
+            digest.update(part)
+            place -= len(part)
+        file.seek(_BLOCK, io.SEEK_CUR)
+        while part := file.read(_READ_AT_ONCE):
+            digest.update(part)
+        if block == _MARKS[0] + digest.digest() + _MARKS[1]:
+            return True
+    elif not _has_mark(file):
+        return False
+    raise DamagedError("its checksum is of another content")
+
+
+def _has_mark(file: BinaryIO) -> bool:
+    """Whether one of the marks is anywhere in the file."""
+    file.seek(0)
+    before = b""
+    while part := file.read(_READ_AT_ONCE):
+        if any(mark in before + part for mark in _MARKS):
+            return True
+        before = part[1 - max(map(len, _MARKS)) :]
+    return False
 
 
 _reader: subprocess.Popen[bytes] | None = None

@@ -30,8 +30,8 @@ from tyro.conf import Positional
 
 from analysis.command_line import InputError, parse, run
 from analysis.lazily import lazily
-from analysis.record_file import encode
-from analysis.schema import SCHEMA_VERSION, STATUSES, TABLES
+from analysis.record_file import Where, encode
+from analysis.schema import PER_IMAGE, SCHEMA_VERSION, STATUSES, TABLES
 from analysis.settings import settings_of
 from analysis.storage import (
     PATIENCE,
@@ -87,6 +87,7 @@ __all__ = [
     "read_file",
     "read_sweep",
     "read_table",
+    "read_trial",
     "remove_folder",
     "scan",
     "write_file",
@@ -262,7 +263,7 @@ _ON = re.compile(r"(?:^| )on (.+)$")
 def _measured_thing(table: str, row: Mapping[str, Any]) -> tuple[Any, ...]:
     """What a row is a measurement of: its epoch, the metric or kind of map, and the data set."""
     found = _ON.search(row["name"] if table == "maps" else row["component"] or "")
-    kind = row["name"].split("/")[0] if table == "maps" else row["metric"].removesuffix("_per_image")
+    kind = row["name"].split("/")[0] if table == "maps" else row["metric"].removesuffix(PER_IMAGE)
     return row["epoch"], kind, found[1] if found else None
 
 
@@ -291,7 +292,8 @@ def _recorded_status(fs: fsspec.AbstractFileSystem, path: str, trial_id: str) ->
 
 @dataclass(frozen=True)
 class Sweep:
-    """The record of a sweep as Arrow tables. `trials` is read at once, the others when first asked for."""
+    """The record of a sweep as Arrow tables. `trials` is read at once, the others when first asked for, whole; `read`
+    gives some columns and rows of one."""
 
     path: str
     trials: pa.Table
@@ -299,49 +301,95 @@ class Sweep:
     """Whether trials of one setting count as such whatever code trained them."""
     damaged: Mapping[str, str] = dataclasses.field(default_factory=dict)
     """Trials that were left out, as a file of theirs is damaged or missing, and what is wrong."""
+    computed: dict[Any, Any] = dataclasses.field(default_factory=dict, init=False, repr=False, compare=False)
+    """What functions of the sweep keep for when they are asked again, by function and arguments."""
 
     @cached_property
     def settings(self) -> pa.Table:
         """The trials, with a column for whatever tells settings apart and has none: see `analysis.settings`."""
         return settings_of(self.trials, pool_code=self.pool_code)
 
+    @cached_property
+    def rows(self) -> list[dict[str, Any]]:
+        """The rows of `settings`, for all who ask: not to be changed."""
+        return _rows_of(self.settings)
+
     @property
     def name(self) -> str:
         return self.path.rstrip("/").rsplit("/", 1)[-1]
 
+    def read(self, table: str, columns: Sequence[str] | None = None, where: Where | None = None) -> pa.Table:
+        """Columns and rows of a table, of those trials that are not left out: see `read_table`."""
+        return read_table(self.path, table, columns, where=where, without=self.damaged)
+
     @cached_property
     def epochs(self) -> pa.Table:
-        return read_table(self.path, "epochs", without=self.damaged)
+        return self.read("epochs")
 
     @cached_property
     def measurements(self) -> pa.Table:
-        return read_table(self.path, "measurements", without=self.damaged)
+        return self.read("measurements")
+
+    @cached_property
+    def averages(self) -> pa.Table:
+        """The measurements without those of single images, which are many."""
+        return self.read("measurements", where=lambda part: pc.invert(pc.ends_with(part["metric"], PER_IMAGE)))
 
     @cached_property
     def maps(self) -> pa.Table:
-        return read_table(self.path, "maps", without=self.damaged)
+        return self.read("maps")
 
     @cached_property
     def content_hash(self) -> str:
         """12 hex digits of the SHA-256 of the trials, the same before and after compaction."""
         digest = hashlib.sha256()
-        for row in self.trials.to_pylist():
-            # nulls left out: a column that is added later and has no values changes nothing
-            values = {name: value for name, value in row.items() if value is not None}
-            digest.update(json.dumps(values, sort_keys=True, default=str).encode() + b"\n")
+        for batch in self.trials.to_batches(max_chunksize=_ROWS_AT_ONCE):
+            for row in batch.to_pylist():
+                # nulls left out: a column that is added later and has no values changes nothing
+                values = {name: value for name, value in row.items() if value is not None}
+                digest.update(json.dumps(values, sort_keys=True, default=str).encode() + b"\n")
         return digest.hexdigest()[:12]
 
 
-def read_sweep(path: str, *, pool_code: bool = False, skip_damaged: bool = False) -> Sweep:
+_ROWS_AT_ONCE = 1000
+
+
+def _rows_of(table: pa.Table) -> list[dict[str, Any]]:
+    """As `to_pylist`, with equal texts of a column in memory once."""
+    once: dict[str, dict[str, str]] = {name: {} for name in table.column_names}
+    rows = []
+    for batch in table.to_batches(max_chunksize=_ROWS_AT_ONCE):
+        for row in batch.to_pylist():
+            for name, value in row.items():
+                if isinstance(value, str):
+                    row[name] = once[name].setdefault(value, value)
+            rows.append(row)
+    return rows
+
+
+def read_sweep(path: str | os.PathLike[str], *, pool_code: bool = False, skip_damaged: bool = False) -> Sweep:
     """A sweep's record from its folder or s3:// prefix. Trials that were trained by different code are different
     settings to every statistic, unless `pool_code`. With `skip_damaged` trials of which a file is damaged or missing
     are left out (`Sweep.damaged`), where compacted files are sound.
 
     Raises `InputError` as `read_table` does; for the tables other than `trials`, when they are first asked for.
     """
+    path = location(path)
     fs, inner = open_place(path)
     damaged = scan(path, compacted=False).corrupted if skip_damaged else {}
     return Sweep(_shown(fs, inner), read_table(path, "trials", without=damaged), pool_code, damaged)
+
+
+def read_trial(sweep: str, trial_id: str) -> dict[str, Any] | None:
+    """The row of the trials table of a trial that has a file of its own there; None where it has none.
+
+    Raises `InputError` if the file is damaged.
+    """
+    fs, path = open_place(sweep)
+    if not fs.exists(f"{path}/trials/{trial_id}.parquet"):
+        return None
+    row: dict[str, Any] = _single(fs, path, "trials", trial_id).to_pylist()[0]
+    return row
 
 
 def content_hash(path: str) -> str:

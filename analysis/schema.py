@@ -67,6 +67,9 @@ CONVERTED_STRENGTHS = ("alpha_per_image", "alpha_batch", "alpha_element", "alpha
 
 STATUSES = ("completed", "diverged", "failed")
 
+# end of the metric of a single image's value, whose level is the image's number
+PER_IMAGE = "_per_image"
+
 
 def _schema(columns: dict[str, pa.DataType]) -> pa.Schema:
     fields = []

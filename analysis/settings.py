@@ -9,7 +9,7 @@ source a trial was trained by, where the record has several of one method or net
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -35,7 +35,7 @@ def settings_of(trials: pa.Table, *, pool_code: bool = False) -> pa.Table:
             )
         ]
         found = found.set_column(place, trials.field(place), pa.array(factor, pa.bool_()))
-    beyond = _beyond([_parsed(text) for text in trials["config"].to_pylist()], trials.column_names)
+    beyond = _beyond(map(_parsed, trials["config"].to_pylist()), len(trials), trials.column_names)
     if not pool_code:
         beyond |= _code(*(trials[name].to_pylist() for name in ("code", "method", "model")))
     for name, values in beyond.items():
@@ -51,25 +51,27 @@ def _parsed(text: str | None) -> dict[str, Any]:
     return config if isinstance(config, dict) else {}
 
 
-def _beyond(configs: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> dict[str, list[Any]]:
-    """What the configurations say beyond the columns, by name."""
-    names: dict[tuple[str, str], None] = {}
-    folds = any(isinstance(config.get("data"), dict) and config["data"].get("folds") for config in configs)
-    for config in configs:
+def _beyond(configs: Iterable[Mapping[str, Any]], number: int, columns: Sequence[str]) -> dict[str, list[Any]]:
+    """What so many configurations say beyond the columns, by name."""
+    found: dict[tuple[str, str], list[Any]] = {}
+    folds = False
+    for index, config in enumerate(configs):
         for part in ("data", "model", "training", "method"):
             values = config.get(part)
-            for key in values if isinstance(values, dict) else ():
-                if folds and part == "method" and key in _OF_THE_FOLD:
+            for key, value in values.items() if isinstance(values, dict) else ():
+                folds = folds or (bool(value) and (part, key) == ("data", "folds"))
+                if key in columns or key in _NO_SETTING.get(part, ()):
                     continue
-                if key not in columns and key not in _NO_SETTING.get(part, ()):
-                    names[part, key] = None
-    found = {}
-    for part, key in names:
-        values = [
-            config[part].get(key, _ABSENT) if isinstance(config.get(part), dict) else _ABSENT for config in configs
-        ]
-        found[f"{part}.{key}"] = _column(values, absent=None if part == "method" else "default")
-    return found
+                if (part, key) not in found:
+                    found[part, key] = [_ABSENT] * number
+                found[part, key][index] = value
+    if folds:
+        for key in _OF_THE_FOLD:
+            found.pop(("method", key), None)
+    return {
+        f"{part}.{key}": _column(values, absent=None if part == "method" else "default")
+        for (part, key), values in found.items()
+    }
 
 
 _ABSENT = object()

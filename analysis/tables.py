@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+import contextlib
+import itertools
+import os
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import pyarrow as pa
 
 from analysis.command_line import InputError
 from analysis.lazily import lazily
-from analysis.record_file import DamagedError, brief, decode
+from analysis.record_file import DamagedError, Where, brief, decode
 from analysis.schema import SCHEMA_VERSION, TABLES
-from analysis.storage import STORAGE_ERRORS, StorageError, _bytes, _parallel, _reason, _shown, open_place
+from analysis.storage import STORAGE_ERRORS, StorageError, _parallel, _reason, _shown, open_place
 
 if TYPE_CHECKING:
     import fsspec
 
-pc = lazily("pyarrow.compute")
+pc, local = lazily("pyarrow.compute"), lazily("fsspec.implementations.local")
 
 COMPACTED = "compacted"
+
+_READ_WHOLE = 4 << 20  # bytes: a file up to this size is read at once
+_JOINED_AT_ONCE = 500
+"""Files whose rows are put together before more are read: a row of few bytes is many times as large in a table of its
+own."""
 
 
 class _Damaged(Exception):
@@ -49,16 +57,18 @@ def _listing(fs: fsspec.AbstractFileSystem, path: str, table: str) -> set[str]:
     return names
 
 
-def _decode(fs: fsspec.AbstractFileSystem, path: str, table: str, name: str, columns: list[str] | None) -> pa.Table:
-    """One file, checked. Raises `_Damaged` if it is missing or damaged, `InputError` if of another schema version."""
+def _decode(
+    fs: fsspec.AbstractFileSystem,
+    path: str,
+    table: str,
+    name: str,
+    columns: list[str] | None,
+    where: Where | None = None,
+) -> pa.Table:
+    """One file, checked; of it the columns and rows that are wanted. Raises `_Damaged` if it is missing or damaged,
+    `InputError` if of another schema version."""
     file = f"{path}/{table}/{name}.parquet"
     shown = _shown(fs, file)
-    try:
-        content = _bytes(fs, file)
-    except FileNotFoundError:
-        raise _Damaged(f"{shown}: is missing") from None
-    except STORAGE_ERRORS as error:
-        raise StorageError(f"{shown}: cannot be read ({_reason(error)})") from None
 
     def check(metadata: Mapping[bytes, bytes]) -> None:
         version = metadata.get(b"schema_version", b"none").decode(errors="replace")
@@ -69,9 +79,14 @@ def _decode(fs: fsspec.AbstractFileSystem, path: str, table: str, name: str, col
             )
 
     try:
-        content_table = decode(content, columns, check)
+        with _opened(fs, file) as source:
+            content_table = decode(source, columns, check, where)
     except DamagedError as damage:
         raise _Damaged(f"{shown}: damaged ({damage})") from None
+    except FileNotFoundError:
+        raise _Damaged(f"{shown}: is missing") from None
+    except STORAGE_ERRORS as error:
+        raise StorageError(f"{shown}: cannot be read ({_reason(error)})") from None
     schema, known = content_table.schema, TABLES[table]
     if not schema.equals(known):
         for column in set(schema.names) & set(known.names):
@@ -79,16 +94,28 @@ def _decode(fs: fsspec.AbstractFileSystem, path: str, table: str, name: str, col
             if kind != right:
                 raise _Damaged(f"{shown}: damaged (column {column} is of type {kind}, not {right})")
     if name != COMPACTED and "trial_id" in content_table.column_names:
-        others = set(content_table["trial_id"].to_pylist()) - {name}
+        others = {*content_table["trial_id"].unique().to_pylist()} - {name}
         if others or (table == "trials" and len(content_table) != 1):
             held = f"trial {others.pop()}" if others else "no single trial"
             raise _Damaged(f"{shown}: damaged (it holds {held})")
     return content_table
 
 
-def _compacted(fs: fsspec.AbstractFileSystem, path: str, table: str, columns: list[str] | None) -> pa.Table:
+@contextlib.contextmanager
+def _opened(fs: fsspec.AbstractFileSystem, path: str) -> Iterator[bytes | BinaryIO]:
+    """A file's content; a large one on a disk is opened, to be read in parts."""
+    if not isinstance(fs, local.LocalFileSystem):
+        yield fs.cat_file(path)
+        return
+    with open(path, "rb") as file:
+        yield file.read() if os.fstat(file.fileno()).st_size <= _READ_WHOLE else file
+
+
+def _compacted(
+    fs: fsspec.AbstractFileSystem, path: str, table: str, columns: list[str] | None, where: Where | None = None
+) -> pa.Table:
     try:
-        return _decode(fs, path, table, COMPACTED, columns)
+        return _decode(fs, path, table, COMPACTED, columns, where)
     except _Damaged as damage:
         raise InputError(
             f"{damage}; it holds the {table} of many trials: restore it from a copy, "
@@ -126,7 +153,7 @@ def scan(sweep: str, *, compacted: bool = True) -> Scan:
         trials = _compacted(fs, path, "trials", None)
         statuses = dict(zip(trials["trial_id"].to_pylist(), trials["status"].to_pylist(), strict=True))
         for table in ("epochs", "measurements", "maps"):
-            _compacted(fs, path, table, None)
+            _compacted(fs, path, table, None, lambda part: pc.is_null(part["trial_id"]))  # all is read, nothing kept
     singles = sorted(names - {COMPACTED})
 
     def check(trial_id: str) -> str | _Damaged:
@@ -146,10 +173,18 @@ def scan(sweep: str, *, compacted: bool = True) -> Scan:
 
 
 def read_table(
-    sweep: str, table: str, columns: Sequence[str] | None = None, *, without: Collection[str] = ()
+    sweep: str,
+    table: str,
+    columns: Sequence[str] | None = None,
+    *,
+    where: Where | None = None,
+    without: Collection[str] = (),
 ) -> pa.Table:
-    """One table of a sweep, or some of its columns: the fast way to a few numbers of many trials; `without` those that
-    have files of their own and these IDs.
+    """One table of a sweep, or some of its columns and rows: the fast way to a few numbers of many trials.
+
+    `where` is asked of one part of the table after the other, with those columns and `trial_id`, which rows are wanted,
+    so that no more of a large table is in memory than is. `without` leaves out trials that have files of their own and
+    these IDs.
 
     Trials are sorted by `trial_id`, rows of the other tables by `trial_id` and then as they were recorded; rows of
     trials that are not (yet) in `trials` are left out. Columns of newer records that the schema does not know are kept.
@@ -180,36 +215,48 @@ def read_table(
         except _Damaged as damage:
             return damage
 
+    shown = _shown(fs, path)
+    found = _sound(_parallel(decode, singles, fs))
     parts = []
-    for part in _parallel(decode, singles, fs):
+    while some := list(itertools.islice(found, _JOINED_AT_ONCE)):
+        part = _joined(some, f"{shown}/{table}").combine_chunks()
+        parts.append(part if where is None else part.filter(where(part)))
+    if COMPACTED in names:
+        own = pa.array([*singles, *without], pa.string())
+        ids = None if table == "trials" else _compacted(fs, path, "trials", ["trial_id"])["trial_id"]
+
+        def of_those(part: pa.Table) -> Any:
+            mask = pc.invert(pc.is_in(part["trial_id"], own))
+            mask = mask if ids is None else pc.and_(mask, pc.is_in(part["trial_id"], ids))
+            return mask if where is None else pc.and_(mask, where(part))
+
+        parts.append(_compacted(fs, path, table, needed, of_those))
+    if not parts:
+        raise InputError(f"{shown}: every trial is damaged ({len(without)} of them); restore the record from a copy")
+    return _merged(parts, table, columns, shown)
+
+
+def _sound(parts: Iterable[pa.Table | _Damaged]) -> Iterator[pa.Table]:
+    for part in parts:
         if isinstance(part, _Damaged):
             raise InputError(
                 f"{part}; --skip-damaged leaves such trials out, and the sweep's own command with --retry-failed runs "
                 "them again"
             )
-        parts.append(part)
-    if COMPACTED in names:
-        old = _compacted(fs, path, table, needed)
-        singles = [*singles, *without]
-        ids = (old if table == "trials" else _compacted(fs, path, "trials", ["trial_id"]))["trial_id"]
-        stays = pc.and_(
-            pc.is_in(old["trial_id"], ids), pc.invert(pc.is_in(old["trial_id"], pa.array(singles, pa.string())))
-        )
-        parts.append(old.filter(stays))
-    if not parts:
-        raise InputError(
-            f"{_shown(fs, path)}: every trial is damaged ({len(without)} of them); restore the record from a copy"
-        )
-    return _merged(parts, table, columns, _shown(fs, path))
+        yield part
 
 
-def _merged(parts: list[pa.Table], table: str, columns: Sequence[str] | None, shown: str) -> pa.Table:
+def _joined(parts: Sequence[pa.Table], shown: str) -> pa.Table:
     alike = all(part.schema.equals(parts[0].schema) for part in parts[1:])
     try:
         whole = pa.concat_tables(parts, promote_options="none" if alike else "permissive")
     except pa.ArrowException as error:
-        raise InputError(f"{shown}/{table}: trials disagree about a column ({brief(error)})") from None
-    whole = whole.combine_chunks()
+        raise InputError(f"{shown}: trials disagree about a column ({brief(error)})") from None
+    return whole
+
+
+def _merged(parts: list[pa.Table], table: str, columns: Sequence[str] | None, shown: str) -> pa.Table:
+    whole = _joined(parts, f"{shown}/{table}")
     if not _is_sorted(whole["trial_id"]):
         # the sort is stable: a trial's rows keep their order
         whole = whole.take(pc.sort_indices(whole["trial_id"]))

@@ -383,8 +383,9 @@ def _plateau(x: Floats, y: Floats, swept: Floats, share: float, limit: float | N
 
 def _excess(collapsed: NDArray[np.bool_], starts: NDArray[np.int64]) -> NDArray[np.int64]:
     """Collapsed less other trials from each strength on, trials sorted by strength: (..., n) → (..., strengths)."""
-    signs = 2 * collapsed.astype(np.int64) - 1
-    return signs[..., ::-1].cumsum(-1)[..., ::-1][..., starts]
+    sizes = np.diff(starts, append=collapsed.shape[-1])
+    signs = 2 * np.add.reduceat(collapsed, starts, axis=-1, dtype=np.int64) - sizes
+    return signs[..., ::-1].cumsum(-1)[..., ::-1]
 
 
 def _permutation_p(

@@ -21,7 +21,7 @@ from typing import Any, ClassVar, Literal
 
 from analysis.bounds import AT_LEAST_0, Bound
 from analysis.command_line import InputError
-from sweeps.flags import MOST_PIXELS, Setting, SweepFlags
+from sweeps.flags import MOST_PIXELS, Range, Setting, SweepFlags
 from sweeps.launch import main
 from trainables.data import DataInfo
 from trainables.data.configuration import TASKS, Labels
@@ -36,6 +36,7 @@ class DeformationSweep(SweepFlags):
     """The sweep over smoothed initialisation, downsampling layers, labels and tasks."""
 
     NAME: ClassVar[str] = "deformation"
+    STRENGTH: ClassVar[str] = "sigma"
 
     sigma: tuple[float, ...] = (0.0, 0.5, 1.0, 2.0)
     """σ of the Gaussian that filters are smoothed with at initialisation, in pixels; 0: as they are."""
@@ -53,6 +54,7 @@ class DeformationSweep(SweepFlags):
     """mnist-tasks: deformations of each class to test on."""
     baseline: bool = False
     """Whether to run the unregularised baseline, too; σ = 0 with the network's own layers is the same."""
+    strength_range: Range = (0.1, 10.0)
 
     BOUNDS: ClassVar[Mapping[str, Bound]] = {
         "sigma": AT_LEAST_0,
@@ -128,6 +130,7 @@ PRESETS = {
         epochs=(15,),
         learning_rate=(0.05,),
         seeds=5,
+        search="tipping",
     ),
     "cifar10": dataclasses.replace(
         PAPER,

@@ -3,30 +3,39 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple, get_args, get_type_hints
 
 import numpy as np
 import tyro
 
 from analysis.bounds import AT_LEAST_0, POSITIVE, SHARE, Bound, at_least
 from analysis.command_line import InputError, parse
-from sweeps.help import metrics_help, sweep_help
+from sweeps.help import metrics_help, search_help, sweep_help
 from trainables.checkpoints import EPOCHS, MOST_EPOCHS
 from trainables.configuration import ModelConfig, Optimizer, Precision, Schedule, TrainingConfig
 from trainables.data import DataConfig, DataInfo
 from trainables.method import Method
 from trainables.metrics.flags import FLAGS, MetricFlags
 
+if TYPE_CHECKING:
+    from sweeps.plan import Plan
+    from sweeps.proposers.stages import Later
+
 MOST_TRIALS = 1_000_000
 """Of a plan: the driver holds them all, 4 KB each, and so does Tune."""
 ASKS_FROM = 100_000
 """Trials above which a plan asks for --yes-really: hardly ever are they meant."""
 
+
+Search = Literal["grid", "tipping"]
+Range = Annotated[tuple[float | str, ...], tyro.conf.Fixed, tyro.conf.Suppress]
+"""The two ends of a range of strengths, as its flag has them."""
 
 MOST_PIXELS = 2**14
 """Of an image's side."""
@@ -49,6 +58,8 @@ class SweepFlags(MetricFlags, ABC):
     """The flags that every sweep has. Flags that take several values make a grid of all their combinations."""
 
     NAME: ClassVar[str]
+    STRENGTH: ClassVar[str] = ""
+    """The flag, and field of the method, whose tipping point a search looks for; "": there is none."""
 
     preset: str = "digits"
     """Which set of defaults to start from; every other flag overrides it."""
@@ -120,6 +131,20 @@ class SweepFlags(MetricFlags, ABC):
     baseline: bool = True
     """Also train the unregularised network, one trial a seed and fold."""
 
+    search: Search = "grid"
+    """All combinations, or a look for the tipping point (--help-search)."""
+    interval_width: float = 0.3
+    """Decades of a tipping point's 95% interval at which its search ends."""
+    extend: bool = False
+    """Where accuracy holds in the whole range, or nowhere in it, look on beyond it, up to six decades."""
+    samples: int | None = None
+    """Trials at most, with those that are recorded."""
+    budget_hours: float | None = None
+    """Hours that trials may have GPUs, or where they have none processors, with those of what is recorded; what has
+    begun ends, and nothing begins beyond."""
+    strength_range: Range = (1e-2, 1e4)
+    """The preset's range of strengths for a search; LOW..HIGH after the strength's flag is another."""
+
     measure: tuple[str, ...] | None = None
     """What to measure besides accuracy and loss (--help-metrics); default: what the method's paper reports."""
     storage: str = "results"
@@ -150,7 +175,7 @@ class SweepFlags(MetricFlags, ABC):
     dry_run: bool = False
     """Print the plan and run nothing."""
     estimate: bool = False
-    """With --dry-run: time a training step now; else the cost is estimated from what was trained here before."""
+    """With --dry-run: time a training step now, not as trained before."""
     yes_really: bool = False
     """Plan more than 100,000 trials."""
 
@@ -170,6 +195,9 @@ class SweepFlags(MetricFlags, ABC):
         "train_images": at_least(1),
         "validation": SHARE,
         "seeds": Bound(1, MOST_TRIALS, "a plan has no more trials"),
+        "interval_width": Bound(0, 100, "no strengths lie farther apart", above=True),
+        "samples": Bound(1, MOST_TRIALS, "a plan has no more trials"),
+        "budget_hours": Bound(0, math.inf, above=True),
         "folds": Bound(2, MOST_TRIALS, "a plan has no more trials"),
         "cpus_per_trial": Bound(LEAST_PART, 8192, "Linux has no more processors"),
         "gpus_per_trial": Bound(0, 1024, "no node has more"),
@@ -200,12 +228,28 @@ class SweepFlags(MetricFlags, ABC):
             yield "decay", "--schedule step"
         if not self.crop:
             yield from (("crop_pixels", "--crop"), ("padding", "--crop"))
+        if self.search == "grid":
+            yield from (("interval_width", "--search tipping"), ("extend", "--search tipping"))
         if max(self.maps_at, default=0) > max(self.epochs, default=0):
             yield "maps_at", f"--epochs {max(self.maps_at)}"
 
-    def in_stages(self) -> Iterator[SweepFlags]:
-        """The flags of each stage, as a rule one; the next is asked for when the one before is recorded."""
-        yield self
+    def later(self, plan: Plan) -> Later | None:
+        """What comes when all trials of the plan, which is that of these flags, are recorded; None: nothing does."""
+        return None
+
+    def only_grid(self) -> str:
+        """The flag with its value that goes with a grid alone; "" where there is none."""
+        return ""
+
+    def at_range_ends(self) -> SweepFlags:
+        """The same with the two ends of the range of strengths that a search looks in. Raises `InputError`."""
+        if not self.STRENGTH:
+            raise InputError(f"search: {self.search}, allowed for {self.NAME}, which has no one strength, is grid")
+        low, high = self.strength_range
+        if isinstance(low, float) and isinstance(high, float) and not 0 < low < high:
+            raise InputError(f"{self.STRENGTH}: {low:g}..{high:g}, allowed for a search are two rising numbers above 0")
+        ends: dict[str, Any] = {self.STRENGTH: self.strength_range}
+        return dataclasses.replace(self, **ends)
 
     def default_metrics(self) -> tuple[str, ...]:
         first = next(self.methods(), None)
@@ -220,12 +264,17 @@ class SweepFlags(MetricFlags, ABC):
 class StrengthFlags(SweepFlags):
     """The flags of a sweep over a penalty's strength α: a list, or a range in even steps of its logarithm."""
 
+    STRENGTH: ClassVar[str] = "alpha"
+
     alpha: tuple[float, ...] = (1.0, 10.0, 100.0)
     """Strength of the penalty."""
     alpha_range: tuple[float, ...] = ()
-    """LOW HIGH N: N strengths from LOW to HIGH, evenly spaced in their logarithms; instead of --alpha."""
+    """LOW HIGH N: N strengths from LOW to HIGH, evenly spaced in their logarithms; LOW HIGH: the range of a search."""
 
     BOUNDS: ClassVar[Mapping[str, Bound]] = {"alpha": AT_LEAST_0}
+
+    def at_range_ends(self) -> SweepFlags:
+        return dataclasses.replace(super().at_range_ends(), alpha_range=())  # type: ignore[call-arg]
 
     def alphas(self) -> tuple[float, ...]:
         """The strengths of the sweep. Raises `InputError` for a range that is none."""
@@ -241,6 +290,30 @@ class StrengthFlags(SweepFlags):
             raise InputError(f"alpha_range: {shown}, allowed are at most {MOST_TRIALS:,} strengths: a plan has no more")
         # without the last digits' noise: 1000, not 1000.0000000000002, which would be another trial
         return tuple(float(f"{alpha:.12g}") for alpha in np.geomspace(low, high, int(number)))
+
+
+def _without_range(kind: type[SweepFlags], argv: Sequence[str]) -> tuple[list[str], tuple[float | str, ...]]:
+    """The command line without the LOW..HIGH that follows the strength's flag, and this range; () where there is none.
+    Raises `InputError` for one that is none."""
+    number = bool(kind.STRENGTH) and get_args(get_type_hints(kind)[kind.STRENGTH])[0] is float
+    for position, word in enumerate(argv):
+        flag, _, value = word.partition("=")
+        if not kind.STRENGTH or flag.replace("_", "-") != f"--{kind.STRENGTH.replace('_', '-')}":
+            continue
+        after = list(itertools.takewhile(lambda word: not word.startswith("--"), argv[position + 1 :]))
+        values = [value, *after] if value else after
+        if not any(".." in text for text in values):
+            continue
+        try:
+            low, high = values[0].split("..") if len(values) == 1 else ("", "")
+            ends = (float(low), float(high)) if number else (low, high)
+        except ValueError:
+            ends = ("", "")
+        if "" in ends:
+            shown = " ".join(values)
+            raise InputError(f"{kind.STRENGTH}: {shown}, allowed are values, or one LOW..HIGH with --search tipping")
+        return [*argv[:position], *argv[position + 1 + len(after) :]], ends
+    return list(argv), ()
 
 
 def read_flags(
@@ -261,13 +334,16 @@ def read_flags(
         raise InputError("--alpha, --alpha-range: both given, allowed is one of them")
     if "--alpha" in given and isinstance(default, StrengthFlags):
         default = dataclasses.replace(default, alpha_range=())
-    for asked, page in (("-h", sweep_help), ("--help", sweep_help), ("--help-metrics", metrics_help)):
+    pages = {"-h": sweep_help, "--help": sweep_help, "--help-metrics": metrics_help, "--help-search": search_help}
+    for asked, page in pages.items():
         if asked in argv:
             print(page(kind, presets, default, description))
             raise SystemExit(0)
-    flags = parse(kind, argv, default=default, prog=f"{kind.NAME}.py")
+    rest, ends = _without_range(kind, argv)
+    flags = parse(kind, rest, default=default, prog=f"{kind.NAME}.py")
     if "--alpha-range" in given and isinstance(flags, StrengthFlags) and not flags.alpha_range:
         raise InputError("--alpha-range: no value, allowed are LOW HIGH N")  # the default strengths were not asked for
+    flags = _searched(flags, given, ends)
     for name, needed in flags.without_effect():
         if getattr(flags, name) != getattr(default, name):
             raise InputError(f"{name}: given, allowed with {needed}: it would change nothing")
@@ -277,6 +353,29 @@ def read_flags(
             print(f"{flag} changes nothing here: none of {', '.join(metrics)} is measured", file=sys.stderr)
     if any(getattr(flags, name) != getattr(default, name) for name in _SIZE):
         flags = dataclasses.replace(flags, gpu_share=1.0)  # it may be larger than what the preset's share is meant for
+    return flags
+
+
+def _searched(flags: SweepFlags, given: set[str], ends: tuple[float | str, ...]) -> SweepFlags:
+    """The flags with the range of strengths that is given, and a grid where a list of strengths is, or another flag
+    that goes with a grid alone, and no search is asked for. Raises `InputError` where it is."""
+    flag, shown = flags.STRENGTH, "..".join(f"{end:g}" if isinstance(end, float) else str(end) for end in ends)
+    if not ends and isinstance(flags, StrengthFlags) and "--alpha-range" in given and len(flags.alpha_range) == 2:
+        flag, shown, ends = "alpha_range", " ".join(f"{end:g}" for end in flags.alpha_range), flags.alpha_range
+        if flags.search == "grid" and "--search" in given:
+            return flags  # whose range lacks a number, as it is told
+    if ends:
+        if flags.search == "grid":
+            raise InputError(f"{flag}: {shown}, allowed with --search tipping alone is a range")
+        if isinstance(flags, StrengthFlags):
+            flags = dataclasses.replace(flags, alpha_range=())
+        return dataclasses.replace(flags, strength_range=ends)
+    lists = [name for name in (flags.STRENGTH, "alpha_range") if name and f"--{name.replace('_', '-')}" in given]
+    only = flags.only_grid() or ", ".join(f"--{name.replace('_', '-')}" for name in lists)
+    if flags.search != "grid" and only:
+        if "--search" in given:
+            raise InputError(f"search: {flags.search}, allowed with {only} is grid; with --{flag} LOW..HIGH a search")
+        return dataclasses.replace(flags, search="grid")
     return flags
 
 

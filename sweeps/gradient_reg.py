@@ -70,6 +70,8 @@ PRESETS = {
         schedule="constant",
         scaling="symmetric",
         seeds=2,
+        search="tipping",
+        strength_range=(1.0, 1e6),
         alpha_range=(1.0, 1e6, 7),
         saliency_samples=50,
     ),

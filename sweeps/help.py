@@ -59,6 +59,7 @@ GROUPS = {
     "measuring": ("measure", "keep_models"),
     "running": (
         "preset",
+        "search",
         "storage",
         "name",
         "cpus_per_trial",
@@ -75,13 +76,16 @@ GROUPS = {
 }
 """The flags of every sweep as `--help` shows them, below those of the method, which are all others but the metrics'."""
 
+SEARCH = ("interval_width", "extend", "samples", "budget_hours")
+"""The flags of a search, as `--help-search` shows them."""
+
 _VALUES = {int: "N", float: "X", str: "NAME"}
 _COLUMN = 32
 
 
 def sweep_help(kind: type[SweepFlags], presets: Mapping[str, SweepFlags], default: SweepFlags, description: str) -> str:
     """The page of `--help`, with the defaults of the chosen preset. Lines are as long as COLUMNS says, or 110."""
-    elsewhere = {name for names in GROUPS.values() for name in names} | {*_names(MetricFlags)}
+    elsewhere = {name for names in GROUPS.values() for name in names} | {*_names(MetricFlags), *SEARCH}
     own = [name for name in _names(kind) if name not in elsewhere]
     lines = [f"usage: python sweeps/{kind.NAME}.py [--preset NAME] [--FLAG VALUE ...]", "", description.strip()]
     for title, names in ((f"{kind.NAME}, swept", own), *GROUPS.items()):
@@ -89,7 +93,7 @@ def sweep_help(kind: type[SweepFlags], presets: Mapping[str, SweepFlags], defaul
     presets_are = f"Where several values are allowed (…), all combinations are trained. Presets: {', '.join(presets)}."
     if default.about:
         presets_are += f" {default.preset}: {default.about}."
-    presets_are += " Options of the metrics: --help-metrics."
+    presets_are += " Of metrics and searches say more --help-metrics and --help-search."
     lines += ["", *textwrap.wrap(presets_are, _width(), break_on_hyphens=False)]
     return "\n".join(lines)
 
@@ -103,8 +107,20 @@ def metrics_help(
     return "\n".join([*lines, *_flags(kind, default, _names(MetricFlags))])
 
 
+def search_help(
+    kind: type[SweepFlags], presets: Mapping[str, SweepFlags], default: SweepFlags, description: str
+) -> str:
+    """The page of `--help-search`."""
+    flag = f"--{kind.STRENGTH.replace('_', '-')} "
+    low, high = (_default(end) for end in default.strength_range)
+    what = f"the tipping point by {flag}LOW..HIGH [{low}..{high}]" if kind.STRENGTH else "nothing: it has no strength"
+    search = f"--search tipping of {kind.NAME}.py looks for {what}, for each combination of the other values."
+    return "\n".join([*textwrap.wrap(search, _width()), "", "options of a search:", *_flags(kind, default, SEARCH)])
+
+
 def _names(kind: type) -> list[str]:
-    return [entry.name for entry in dataclasses.fields(kind) if entry.name not in ("gpu_share", "about")]
+    hidden = ("gpu_share", "strength_range", "about")
+    return [entry.name for entry in dataclasses.fields(kind) if entry.name not in hidden]
 
 
 def _width() -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import importlib.metadata
 import os
 import signal
@@ -25,6 +26,7 @@ from sweeps.driver.pending import (
     GOES_ON,
     brief,
     kept_by_failed,
+    known_of,
     pending_trials,
     remove_finished_checkpoints,
     selected,
@@ -34,7 +36,9 @@ from sweeps.driver.provenance import git_state
 from sweeps.driver.summary import cost_line, print_notes, print_plan, print_total, summarise, tell_of_codes
 from sweeps.driver.termination import terminate, terminated
 from sweeps.flags import SweepFlags, read_flags
-from sweeps.plan import Plan, PlannedTrial, make_plan
+from sweeps.plan import Plan, PlannedTrial
+from sweeps.proposers import proposer_of
+from sweeps.proposers.proposer import Known, Proposer
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -57,14 +61,14 @@ def main(
 
     def sweep() -> None:
         try:
-            for flags in read_flags(kind, presets, arguments, description).in_stages():
-                plan = make_plan(flags)
-                if flags.dry_run:
-                    _with_storage(print_plan, flags, plan)
-                    continue
-                check_address_form(os.environ.get("RAY_ADDRESS", ""))
-                if _with_storage(launch, flags, plan):
-                    raise SystemExit(1)
+            flags = read_flags(kind, presets, arguments, description)
+            proposer = proposer_of(flags)
+            if flags.dry_run:
+                _with_storage(dry_run, flags, proposer)
+                return
+            check_address_form(os.environ.get("RAY_ADDRESS", ""))
+            if _with_storage(launch, flags, proposer):
+                raise SystemExit(1)
         except KeyboardInterrupt:
             print("stopped; the same command goes on", file=sys.stderr)
             raise SystemExit(128 + (signal.SIGTERM if terminated.is_set() else signal.SIGINT)) from None
@@ -76,10 +80,10 @@ def main(
         signal.signal(signal.SIGTERM, before)
 
 
-def _with_storage(work: Callable[[SweepFlags, Plan], Any], flags: SweepFlags, plan: Plan) -> Any:
-    """What `work` gives for a plan, with storage or a Ray that fails told in one line."""
+def _with_storage(work: Callable[[SweepFlags, Proposer], Any], flags: SweepFlags, proposer: Proposer) -> Any:
+    """What `work` gives for a proposer, with storage or a Ray that fails told in one line."""
     try:
-        return work(flags, plan)
+        return work(flags, proposer)
     except NoRay as error:
         print(f"error: {error}; {GOES_ON}", file=sys.stderr)
         raise SystemExit(3) from None
@@ -94,10 +98,17 @@ def _with_storage(work: Callable[[SweepFlags, Plan], Any], flags: SweepFlags, pl
         raise SystemExit(1) from None
 
 
-def launch(flags: SweepFlags, plan: Plan) -> int:
-    """Run what is planned and not yet recorded; the number of planned trials that are recorded as failed."""
+def dry_run(flags: SweepFlags, proposer: Proposer) -> None:
+    """Print what is planned, what of it is recorded, and what it costs, or for a search what it may cost at most."""
+    url = records.location(sweep_url(flags))
+    known = known_of(proposer, flags, url, records.scan(url))
+    print_plan(flags, proposer.plan(known), proposer, known)
+
+
+def launch(flags: SweepFlags, proposer: Proposer) -> int:
+    """Run what is proposed; the number of trials of the plan that are recorded as failed, or not recorded."""
     with _nothing_left(records.location(sweep_url(flags))):
-        return _carry_out(flags, plan)
+        return _carry_out(flags, proposer)
 
 
 @contextlib.contextmanager
@@ -113,7 +124,7 @@ def _nothing_left(url: str) -> Iterator[None]:
                 folder.rmdir()
 
 
-def _carry_out(flags: SweepFlags, plan: Plan) -> int:
+def _carry_out(flags: SweepFlags, proposer: Proposer) -> int:
     console = make_console()
     url = records.location(sweep_url(flags))
     records.check_storage(records.location(flags.storage))
@@ -121,8 +132,11 @@ def _carry_out(flags: SweepFlags, plan: Plan) -> int:
     scan = records.scan(url)
     # a sweep of this name that has come to nothing is in nobody's way
     if scan.statuses or scan.corrupted or with_checkpoints(url):
-        check_contents(url, contents(flags, plan))
+        check_contents(url, contents(flags, proposer.space))
+    known = known_of(proposer, flags, url, scan)
+    plan = proposer.plan(known)
     pending = selected(flags, plan, scan)
+    something = _something(proposer, known, pending)
     declared = told_of_declared(plan, url, scan, len(pending))
     if declared:
         console.print(declared, soft_wrap=True)
@@ -137,28 +151,49 @@ def _carry_out(flags: SweepFlags, plan: Plan) -> int:
                 file=sys.stderr,
             )
     tell_of_codes(plan, url, scan, console)
-    if pending:
+    if something:
         print_notes(flags, plan, console)
-    if pending or (flags.forget_failed and kept_by_failed(plan, url, scan)):
+    if something or (flags.forget_failed and kept_by_failed(plan, url, scan)):
         with Lease(url) as lease:
             # another driver may have ended while this one waited for its lease
-            pending = pending_trials(flags, plan, url, records.scan(url))
-            if pending:
+            scan = records.scan(url)
+            known = known_of(proposer, flags, url, scan)
+            plan = proposer.plan(known)
+            pending = pending_trials(flags, plan, url, scan)
+            something = _something(proposer, known, pending)
+            if something:
                 started = time.monotonic()
-                data = meanwhile(lambda: _load(flags, plan, pending))
+                needed = proposer.space.trials if proposer.adaptive else pending
+                data = meanwhile(lambda: _load(flags, proposer.space, needed))
                 if flags.shift or flags.pretrained or not all(info.present for info in plan.data.values()):
                     data.result()  # may have to be fetched: Ray does not start for what cannot be had
-                used = _run_on_ray(flags, plan, pending, data, url, console, lease)
-    if pending:
-        done = len({trial.id for trial in pending} & set(records.scan(url).statuses))
-        console.print(f"{done} of {len(pending)} trials in {time.monotonic() - started:.0f} s")
+                used = _run_on_ray(flags, plan, pending, data, url, console, lease, proposer, known)
+    if something:
+        before = known.recorded
+        scan = records.scan(url)
+        known = known_of(proposer, flags, url, scan)
+        plan = proposer.plan(known)
+        ran = [trial.id for trial in plan.trials if trial.id not in before]
+        done = len({*ran} & scan.statuses.keys())
+        of_all = "" if proposer.adaptive else f" of {len(ran)}"
+        console.print(f"{done}{of_all} trials in {time.monotonic() - started:.0f} s")
         console.print(cost_line("used", used))
         if done:
-            _keep_speed(plan, url, {trial.id for trial in pending})
+            _keep_speed(plan, url, {*ran})
+        ended = proposer.ended(known)
+        if ended:
+            console.print(ended)
+    elif proposer.adaptive:
+        console.print(f"nothing to run: {proposer.told(known)}")
     else:
         console.print("every planned trial is recorded: nothing to run")
-    print_total(url, console, at_least=2 if pending else 1)
+    print_total(url, console, at_least=2 if something else 1)
     return summarise(flags, plan, url, console)
+
+
+def _something(proposer: Proposer, known: Known, pending: Sequence[PlannedTrial]) -> bool:
+    """Whether there is something to run: of a grid what is pending, of a search what it says."""
+    return bool(proposer.propose(known) if proposer.adaptive else pending)
 
 
 def _keep_speed(plan: Plan, url: str, run: set[str]) -> None:
@@ -171,13 +206,14 @@ def _keep_speed(plan: Plan, url: str, run: set[str]) -> None:
         print(f"how fast this machine trained is not kept for --dry-run: {error}", file=sys.stderr)
 
 
-def _load(flags: SweepFlags, plan: Plan, pending: Sequence[PlannedTrial]) -> dict[str, Data]:
-    """The data of pending trials; and what `_run_on_ray` needs is imported, which takes as long as Ray to start."""
-    from sweeps.driver import failures, gauges, losses, progress, usage  # noqa: F401
+def _load(flags: SweepFlags, space: Plan, pending: Sequence[PlannedTrial]) -> dict[str, Data]:
+    """The data of trials that are pending, or may be proposed; and what `_run_on_ray` needs is imported, which takes as
+    long as Ray to start."""
+    from sweeps.driver import failures, gauges, losses, progress, proposals, usage  # noqa: F401
     from sweeps.driver.placement import check_weights, load
 
     check_weights(pending)
-    return load(flags, plan, pending)
+    return load(flags, space, pending)
 
 
 def _run_on_ray(
@@ -188,6 +224,8 @@ def _run_on_ray(
     url: str,
     console: Console,
     lease: Lease,
+    proposer: Proposer,
+    known: Known,
 ) -> Used:
     # here, as a plan, a wrong flag and a finished sweep do without Ray
     import ray
@@ -199,11 +237,13 @@ def _run_on_ray(
         gpus_per_trial,
         most_pending,
         most_resources,
+        places,
         which_ray,
     )
     from sweeps.driver.neighbours import Neighbours
 
-    processors = len(pending) * flags.cpus_per_trial
+    most = len(proposer.at_most(known))
+    processors = most * flags.cpus_per_trial
     with (
         Scratch() as scratch,
         connected(scratch.folder, flags.dashboard, processors) as (address, session),
@@ -223,6 +263,7 @@ def _run_on_ray(
         from sweeps.driver.losses import MAX_WORKER_LOSSES, Roomier, mended_tune, record_lost
         from sweeps.driver.placement import check_shared, check_streamed
         from sweeps.driver.progress import Progress
+        from sweeps.driver.proposals import Proposals
         from sweeps.driver.usage import Usage
         from trainables.trainable import Trial, TrialOptions
 
@@ -232,7 +273,7 @@ def _run_on_ray(
             console.print(f"dashboard: http://{dashboard_address()} (the token it asks for: ray get-auth-token)")
         check_shared(url)
         check_streamed(data)
-        write_contents(url, contents(flags, plan))
+        write_contents(url, contents(flags, proposer.space))
         options = TrialOptions(
             sweep=url,
             name=flags.name or flags.NAME,
@@ -253,25 +294,32 @@ def _run_on_ray(
         except (ObjectStoreFullError, OutOfDiskError):
             raise InputError(no_room_for_data()) from None
         trainable = tune.with_resources(with_data, {"cpu": flags.cpus_per_trial, "gpu": gpus})
+        first = [] if proposer.adaptive else pending
+        recorded = len(plan.trials) - len(pending)
         progress = Progress(
-            {trial.id: trial.cost for trial in pending},
-            {trial.id: trial.label for trial in pending},
-            len(plan.trials) - len(pending),
+            {trial.id: trial.cost for trial in first},
+            {trial.id: trial.label for trial in first},
+            recorded,
             console,
             (flags.cpus_per_trial, gpus),
+            (lambda: proposals.standing) if proposer.adaptive else None,
         )
         gauges = Gauges(
             options.name,
-            {trial.id: trial.label for trial in pending},
-            len(plan.trials),
-            len(plan.trials) - len(pending),
+            {trial.id: trial.label for trial in first},
+            recorded + len(first),
+            recorded,
         )
-        bad_devices = BadDevices(most_resources().get("GPU", 0.0), len(pending))
+        bad_devices = BadDevices(most_resources().get("GPU", 0.0), most)
         roomier = Roomier(flags.cpus_per_trial, gpus)
+        proposals = Proposals(
+            proposer, known, url, lambda: places(flags.cpus_per_trial, gpus), (progress.add, gauges.add)
+        )
         tuner = tune.Tuner(
             trainable,
-            param_space={"trial": tune.grid_search([trial.payload() for trial in pending])},
             tune_config=tune.TuneConfig(
+                search_alg=proposals,
+                num_samples=-1,  # until there is nothing more to propose
                 # a dashboard goes on showing the name that an actor had at first; a new actor costs seconds
                 reuse_actors=not dashboard_address(),
                 scheduler=roomier,
@@ -300,10 +348,13 @@ def _run_on_ray(
         if bad_devices.only.is_set():
             reasons = "; ".join(dict.fromkeys(bad_devices.reasons.values()))
             raise InputError(f"{reasons}; there is no other GPU: {GOES_ON}")
-        record_lost(results, {trial.id: trial for trial in pending}, url, options, node_losses, bad_devices)
+        record_lost(results, proposals.trials, url, options, node_losses, bad_devices)
         for line in (*bad_devices.told(), *roomier.told()):
             print(line, file=sys.stderr)
-        remove_finished_checkpoints(flags, plan, url)
+        every = [*plan.trials, *proposals.trials.values()]
+        remove_finished_checkpoints(flags, dataclasses.replace(plan, trials=every), url)
+        if proposals.error is not None:
+            raise proposals.error
     if usage.problem:
         print(f"what this run used is not recorded: {usage.problem}", file=sys.stderr)
     return usage.used

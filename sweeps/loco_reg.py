@@ -4,7 +4,7 @@ Paper: Schneider, "Locality-Promoting Representation Learning" (Section 7, Table
 on CIFAR-10, CIFAR-100, Fashion-MNIST; plain L2 against LOCO-REG, whose coefficients (γ_l, η_l) come layer by layer
 from the networks trained with plain L2, modulated by c; 20 seeds; and the locality of the filters.
 
-    python sweeps/loco_reg.py                                            # digits, fixed (γ, η), minutes on two cores
+    python sweeps/loco_reg.py                                            # digits, fixed γ, where accuracy tips by η
     python sweeps/loco_reg.py --stages two --name loco-two               # plain L2 first, then c = 0.5, 1, 1.5, 2.5
     python sweeps/loco_reg.py --preset cifar100 --stages two             # the paper's protocol, one network at a time
 
@@ -28,7 +28,8 @@ from analysis.records import read_table, scan
 from sweeps.driver.manifest import sweep_url
 from sweeps.flags import Setting, SweepFlags
 from sweeps.launch import main
-from sweeps.plan import Plan, make_plan
+from sweeps.plan import Plan
+from sweeps.proposers.stages import Later
 from trainables.configuration import ModelConfig, TrainingConfig
 from trainables.data import DataConfig
 from trainables.loco_reg import LocoReg, layer_coefficients, spatial_convolutions
@@ -46,6 +47,7 @@ class LocoSweep(SweepFlags):
     """The sweep over LOCO-REG."""
 
     NAME: ClassVar[str] = "loco_reg"
+    STRENGTH: ClassVar[str] = "eta"
 
     stages: Literal["one", "two"] = "one"
     """one: fixed --gamma and --eta for all layers; two: those of each layer from the networks trained with plain L2."""
@@ -85,30 +87,27 @@ class LocoSweep(SweepFlags):
                 if (gamma, eta) != (1, 1) or not self.baseline:  # that is plain L2, which the baseline has
                     yield LocoReg(gamma, eta)
 
-    def in_stages(self) -> Iterator[SweepFlags]:
-        if self.stages == "two":
-            if not self.baseline:
-                raise InputError(
-                    "--no-baseline: given, allowed with --stages two is --baseline: the second stage needs it"
-                )
-            if "locality" not in self.metrics():
-                raise InputError("measure: without locality, which the second stage needs; add it")
-            if self.printed_eta and any(_beyond_3x3(name) for name in self.model):
-                raise InputError("printed_eta: given, allowed are networks whose filters are 3×3")
-            _check_families(self)
-        yield self
-        if self.stages == "two":
-            plan = make_plan(self)
-            ratios = _ratios(self, plan)
-            if ratios is None:
-                number = len(plan.trials) * len(self.modulation) * len(self.statistic)
-                values = ", ".join(f"{modulation:g}" for modulation in self.modulation)
-                times = number / len(plan.trials)
-                print(f"then, from these: {number} trials with c = {values}, at {times:g} times that cost")
-                return
-            yield _SecondStage(
-                **{entry.name: getattr(self, entry.name) for entry in dataclasses.fields(self)}, ratios=ratios
-            )
+    def only_grid(self) -> str:
+        return "--stages two" if self.stages == "two" else ""
+
+    def later(self, plan: Plan) -> Later | None:
+        if self.stages == "one":
+            return None
+        if not self.baseline:
+            raise InputError("--no-baseline: given, allowed with --stages two is --baseline: the second stage needs it")
+        if "locality" not in self.metrics():
+            raise InputError("measure: without locality, which the second stage needs; add it")
+        if self.printed_eta and any(_beyond_3x3(name) for name in self.model):
+            raise InputError("printed_eta: given, allowed are networks whose filters are 3×3")
+        _check_families(self, plan)
+        number = len(plan.trials) * len(self.modulation) * len(self.statistic)
+        values = ", ".join(f"{modulation:g}" for modulation in self.modulation)
+        times = number / len(plan.trials)
+        return Later(number, f"{number} trials with c = {values}, at {times:g} times that cost", self._second_stage)
+
+    def _second_stage(self, plan: Plan) -> SweepFlags:
+        given = {entry.name: getattr(self, entry.name) for entry in dataclasses.fields(self)}
+        return _SecondStage(**given, ratios=_ratios(self, plan))
 
 
 @dataclass(frozen=True)
@@ -141,7 +140,7 @@ def _beyond_3x3(name: str) -> bool:
     return any(convolution.kernel_size != (3, 3) for _, convolution in spatial_convolutions(model))
 
 
-def _check_families(flags: LocoSweep) -> None:
+def _check_families(flags: LocoSweep, plan: Plan) -> None:
     """Refuse other seeds than those whose networks gave the coefficients of trials that are recorded: there would be
     two kinds of trials with the same c. Raises `InputError`."""
     url = sweep_url(flags)
@@ -157,7 +156,7 @@ def _check_families(flags: LocoSweep) -> None:
         elif row["method"] == LocoReg.name and row["variant"] != "fixed":
             second.add(key)
     planned: dict[str, set[str]] = {}
-    for trial in make_plan(flags).trials:
+    for trial in plan.trials:
         canonical = trial.config.canonical()
         key = json.dumps([canonical[part] for part in ("data", "model", "training")], sort_keys=True)
         planned.setdefault(key, set()).add(trial.id)
@@ -170,12 +169,10 @@ def _check_families(flags: LocoSweep) -> None:
             )
 
 
-def _ratios(flags: LocoSweep, plan: Plan) -> dict[Key, Ratios] | None:
-    """The ratios of the recorded networks of the first stage, those that diverged left out; None while some lack."""
+def _ratios(flags: LocoSweep, plan: Plan) -> dict[Key, Ratios]:
+    """The ratios of the recorded networks of the first stage, those that diverged or failed left out."""
     url = sweep_url(flags)
     statuses = scan(url).statuses
-    if any(trial.id not in statuses for trial in plan.trials):
-        return None
     completed = {trial.id: trial for trial in plan.trials if statuses[trial.id] == "completed"}
     table = read_table(url, "measurements", ["trial_id", "epoch", "metric", "component", "value"])
     found: dict[Key, dict[str, dict[str, dict[str, float]]]] = {}
@@ -231,6 +228,7 @@ PRESETS = {
         eta=(1.0, 4.0),
         statistic=("absolute",),
         seeds=3,
+        search="tipping",
     ),
     "cifar10": dataclasses.replace(PAPER, preset="cifar10", about="Table 5", dataset=("cifar10",)),
     "cifar100": dataclasses.replace(PAPER, preset="cifar100", about="Tables 4 to 6"),

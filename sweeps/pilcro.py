@@ -59,7 +59,7 @@ class PilcroSweep(StrengthFlags):
 
 PRESETS = {
     # scikit-learn's 8×8 digits, small enough for a first look
-    "digits": PilcroSweep(preset="digits", gpu_share=0.25, epochs=(30,), seeds=2),
+    "digits": PilcroSweep(preset="digits", gpu_share=0.25, epochs=(30,), seeds=2, search="tipping"),
     # sized for one small GPU, or for a CPU and patience
     "mnist": PilcroSweep(
         preset="mnist",

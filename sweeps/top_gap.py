@@ -22,7 +22,7 @@ from typing import ClassVar, Literal
 
 from analysis.bounds import AT_LEAST_0, SHARE, Bound
 from analysis.command_line import InputError
-from sweeps.flags import Setting, SweepFlags
+from sweeps.flags import Range, Setting, SweepFlags
 from sweeps.launch import main
 from trainables.top_gap import Place, Reduction, TopGap, is_baseline, map_side
 
@@ -34,6 +34,7 @@ class TopGapSweep(SweepFlags):
     """The sweep over Top-GAP."""
 
     NAME: ClassVar[str] = "top_gap"
+    STRENGTH: ClassVar[str] = "pixels"
 
     pixels: tuple[str, ...] = ("1", "2", "4", "8", "all")
     """k, how many pixels of the feature pyramid's class maps count; all: their h·w, global average pooling. Without the
@@ -50,6 +51,7 @@ class TopGapSweep(SweepFlags):
     """Share of the features before the class maps dropped."""
     fpn_channels: tuple[int, ...] = (256,)
     """Channels of the feature pyramid."""
+    strength_range: Range = ("1", "all")
 
     BOUNDS: ClassVar[Mapping[str, Bound]] = {
         "sparsity": AT_LEAST_0,
@@ -168,6 +170,7 @@ PRESETS = {
         epsilon=("0.1",),
         attack_steps=(20,),
         seeds=2,
+        search="tipping",
     ),
     "cifar10": CIFAR,
     "oxford-pets": dataclasses.replace(

@@ -29,6 +29,7 @@ from analysis.figures.style import (
     _name_axes,
     _panels,
     _summary,
+    _thinned,
     _width,
     _wrapped,
     axis_name,
@@ -66,11 +67,26 @@ def curves(
     with mpl.rc_context(STYLE):
         figure, panels = _panels(len(groups), _MAX_CURVES_ON_ONE_AXES)
         counts = {label: len(values) for label, (_, values) in groups.items()}
-        _draw_bands(figure, panels, lines, counts, band, log, title=title)
+        shown, said = _thin(lines, _width(panels[0]))
+        title = "; ".join(part for part in (title, said) if part)
+        _draw_bands(figure, panels, shown, counts, band, log, title=title)
         for axes in panels:
             axes.xaxis.set_major_locator(MaxNLocator(integer=x == "epoch"))
         _name_axes(figure, panels, axis_name(x), axis_name(metric))
     return figure
+
+
+_Lines = Mapping[str, tuple[np.ndarray, tuple[np.ndarray, ...]]]
+
+
+def _thin(lines: _Lines, width: float) -> tuple[_Lines, str]:
+    """The lines with no more points than there are pixels across so many inches, and what has to be said of it."""
+    thin, said = {}, ""
+    for label, (at, parts) in lines.items():
+        shown, words = _thinned(len(at), width)
+        thin[label] = at[shown], tuple(part[shown] for part in parts)
+        said = said or words
+    return thin, said
 
 
 def panel_curves(
@@ -91,6 +107,7 @@ def panel_curves(
             f"panels: {len(panels)} of {len(names)} groups, allowed are at least one of 1 to {_MAX_CURVES_ON_ONE_AXES}"
         )
     counts: dict[str, int] = {}
+    said = ""
     with mpl.rc_context(STYLE):
         figure, grid = _panels(len(panels), 0)
         for axes, (part, groups) in zip(grid, panels.items(), strict=True):
@@ -100,7 +117,9 @@ def panel_curves(
                 known = np.isfinite(values).any(axis=0)
                 mean, low, high, _ = _summary(values[:, known].astype(float), band)
                 colour, marker, line = _look(names.index(name))
-                at = np.asarray(epochs)[known]
+                shown, words = _thinned(int(known.sum()), _width(axes))
+                said = said or words
+                at, mean, low, high = np.asarray(epochs)[known][shown], mean[shown], low[shown], high[shown]
                 axes.fill_between(at, low, high, color=colour, alpha=0.18, linewidth=0)
                 axes.plot(at, mean, linestyle=line, color=colour, marker=marker, markersize=3)
                 counts[name] = max(counts.get(name, 0), len(values))
@@ -109,6 +128,7 @@ def panel_curves(
         handles = []
         for index, name in enumerate(names):
             handles.append(_handle(index, f"{_wrapped(name, 60)} (n = {counts[name]})"))
+        title = "; ".join(part for part in (title, said) if part)
         _legend(figure, handles, "outside upper center", _band_title(title, band))
         _name_axes(figure, grid, axis_name(x), axis_name(metric))
     return figure
@@ -121,7 +141,7 @@ def _band_title(title: str, band: str) -> str:
 def _draw_bands(
     figure: Figure,
     panels: Sequence[Axes],
-    lines: Mapping[str, tuple[np.ndarray, tuple[np.ndarray, ...]]],
+    lines: _Lines,
     counts: Mapping[str, int],
     band: str,
     log: bool,

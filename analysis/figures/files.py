@@ -27,7 +27,7 @@ def render(
     if kind not in _FILES:
         raise ValueError(f"kind: {kind!r}, allowed are {', '.join(_FILES)}")
     parts = [f"sweep {sweep.name}"]
-    parts += [count(len(sweep.trials), "trial"), replicates(sweep.trials.select(["seed", "fold"]).to_pylist())]
+    parts += [count(len(sweep.trials), "trial"), replicates(sweep.rows)]
     if images is not None:
         parts.append(images if isinstance(images, str) else f"{images} images")
     source = ", ".join([*parts, f"record {sweep.content_hash}"])
@@ -38,9 +38,12 @@ def render(
     }
     content = io.BytesIO()
     with mpl.rc_context(STYLE):
-        if figure.get_layout_engine() is not None:
-            figure.draw_without_rendering()
-            figure.set_layout_engine("none")  # else each drawing would start from the one before, and move things
+        engine = figure.get_layout_engine()
+        if engine is not None:
+            engine.execute(figure)
+            # else each drawing would start from the one before, and move things; and each file would be drawn twice
+            figure.set_layout_engine("none")
+            figure.set_layout_engine(None)
         figure.savefig(content, format=kind, dpi=dpi, metadata=metadata[kind])
     return content.getvalue()
 

@@ -23,6 +23,7 @@ from analysis.figures.style import (
     _GREY,
     _LEVEL,
     STYLE,
+    _apart,
     _bar_handle,
     _grid,
     _handle,
@@ -34,6 +35,7 @@ from analysis.figures.style import (
     _name_axes,
     _padded,
     _panels,
+    _pixels,
     _rule_handle,
     _summary,
     _width,
@@ -44,6 +46,7 @@ from analysis.schema import Direction, Stronger
 from analysis.schema import stronger as stronger_of
 
 _MAX_GROUPS_ON_ONE_AXES = 4
+_OF_A_PIXEL = " (of those on one pixel, one)"
 
 
 def _check_strengths(name: str, strength: Sequence[float], *others: tuple[str, Sequence[Any]]) -> None:
@@ -174,7 +177,10 @@ def strength_figure(
         if one:
             _legend(figure, _group_handles(groups, 34 if narrow else 60), "outside upper center")
         level = f"{100 * share:.4g}% of the reference level" if direction == "max" else f"reference level / {share:.4g}"
-        _legend(figure, _key_handles(groups, level, bars if several else None, one_axes=one), "outside lower center")
+        key = _key_handles(groups, level, bars if several else None, one_axes=one)
+        if any(len(group.strength) > math.prod(_pixels(panels[0])) for group in groups):
+            key.append(Line2D([], [], linestyle="", label=f"trials{_OF_A_PIXEL}"))
+        _legend(figure, key, "outside lower center")
     return figure
 
 
@@ -211,8 +217,13 @@ def _draw_group(axes: Axes, group: StrengthGroup, index: int, bars: str, *, base
     colour, marker, line = _look(index)
     x, y = np.asarray(group.strength, float), np.asarray(group.score, float)
     diverged = np.asarray(group.diverged, bool)
-    axes.plot(x[~diverged], y[~diverged], marker, color=colour, alpha=0.45, markeredgewidth=0, zorder=2.5)
-    axes.plot(x[diverged], y[diverged], "x", color=colour, markersize=5, markeredgewidth=1.1, zorder=2.6)
+    marks: list[tuple[NDArray[np.bool_], str, dict[str, Any]]] = [
+        (~diverged, marker, {"alpha": 0.45, "markeredgewidth": 0, "zorder": 2.5}),
+        (diverged, "x", {"markersize": 5, "markeredgewidth": 1.1, "zorder": 2.6}),
+    ]
+    for chosen, mark, looks in marks:
+        shown = _apart(axes, np.log(x[chosen]), y[chosen])
+        axes.plot(x[chosen][shown], y[chosen][shown], mark, color=colour, **looks)
     swept, seeds = _by_strength(group)
     mean, low, high, n = _summary(seeds, bars)
     axes.plot(swept, mean, linestyle=line, color=colour, zorder=3)
@@ -370,9 +381,9 @@ def metric_figure(
             _draw_metric(axes, panel, stronger or stronger_of(strength))
             axes.set(xlabel=_strength_name(strength, stronger), ylabel=textwrap.fill(axis_name(panel.metric), 26))
         figure.align_ylabels()
-        handles = [_handle(0, "trial", linestyle="")]
-        if any(len(panel.error) for panel in panels):
-            handles[0].set_label("trial, 95% interval over images")
+        trial = "trial, 95% interval over images" if any(len(panel.error) for panel in panels) else "trial"
+        many = any(len(panel.strength) > math.prod(_pixels(axes)) for axes, panel in zip(grid, panels, strict=True))
+        handles = [_handle(0, f"{trial}{_OF_A_PIXEL if many else ''}", linestyle="")]
         if any(_beyond(panel, stronger or stronger_of(strength)).any() for panel in panels):
             handles.append(Line2D([], [], color="0.6", marker="o", fillstyle="none", linestyle="", label=excluded))
         if any(math.isfinite(panel.beyond) for panel in panels):
@@ -402,10 +413,15 @@ def _draw_metric(axes: Axes, panel: MetricPanel, stronger: Stronger) -> None:
     log = _spans_decades(panel.value) if panel.log is None else panel.log
     if log:
         axes.set_yscale("log")
-    for chosen, colour, fill in ((~out, _COLOURS[0], "full"), (out, "0.6", "none")):
-        axes.errorbar(
-            x[chosen], y[chosen], error[chosen], fmt="o", color=colour, fillstyle=fill, markersize=3.6, elinewidth=0.9
-        )
+    for part, colour, fill in ((~out, _COLOURS[0], "full"), (out, "0.6", "none")):
+        chosen = np.flatnonzero(part)
+        chosen = chosen[_apart(axes, np.log(x[chosen]), y[chosen])]
+        if error.any():
+            # all bars are one line with gaps: as many collections take most of the time of drawing
+            ends = np.stack([y - error, y + error, np.full_like(y, np.nan)])[:, chosen]
+            bars = np.stack([np.repeat(x[chosen], 3), ends.T.ravel()])
+            axes.plot(*bars, color=colour, linewidth=0.9, zorder=1.99)
+        axes.plot(x[chosen], y[chosen], "o", color=colour, fillstyle=fill, markersize=3.6)
     if math.isfinite(panel.beyond):
         axes.axvline(panel.beyond, color=_GREY, linestyle=_LEVEL, linewidth=1.0)
     _draw_baseline(axes, panel.baseline, _GREY)

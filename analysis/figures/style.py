@@ -21,6 +21,7 @@ from scipy import stats
 STYLE: Any = {
     "font.size": 9,
     "axes.titlesize": 9,
+    "axes.titley": 1.0,  # where it would be put, too, after looking for what stands above the axes
     "axes.labelsize": 9,
     "xtick.labelsize": 8,
     "ytick.labelsize": 8,
@@ -210,6 +211,42 @@ def _width(axes: Axes) -> float:
     figure = axes.figure
     assert isinstance(figure, Figure)
     return figure.get_figwidth() / _columns(axes)
+
+
+_PIXELS = 200
+"""To an inch: of the PNG files."""
+
+
+def _thinned(places: int, width: float) -> tuple[NDArray[np.int64], str]:
+    """Which of so many places on a line are drawn across so many inches: all, or evenly chosen no more than there are
+    pixels, the first and the last among them; and what has to be said of it."""
+    most = max(2, int(_PIXELS * width))
+    if places <= most:
+        return np.arange(places), ""
+    return np.unique(np.linspace(0, places - 1, most).round().astype(np.int64)), f"{most} of {places} points drawn"
+
+
+def _pixels(axes: Axes) -> tuple[int, int]:
+    """Of axes on a grid, about: across and up."""
+    figure = axes.figure
+    assert isinstance(figure, Figure)
+    rows = math.ceil(len(figure.axes) / _columns(axes))
+    return int(_PIXELS * _width(axes)), int(_PIXELS * figure.get_figheight() / rows)
+
+
+def _apart(axes: Axes, x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Which of these points, x as it is drawn, are drawn: all, or where they are more than the axes have pixels, of
+    those on one pixel the first."""
+    if len(x) <= math.prod(_pixels(axes)):
+        return np.arange(len(x))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        places = x, np.log(y) if axes.get_yscale() == "log" else y
+    known = np.flatnonzero(np.isfinite(places).all(axis=0))
+    across, up = (
+        np.floor((at[known] - at[known].min()) / (np.ptp(at[known]) or 1) * (pixels - 1)).astype(np.int64)
+        for at, pixels in zip(places, _pixels(axes), strict=True)
+    )
+    return np.sort(known[np.unique(across * _pixels(axes)[1] + up, return_index=True)[1]])
 
 
 def _without_axis(axes: Axes) -> None:

@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 
 from analysis.groups import Row, differing, evenly, grouped, label, replicate
 from analysis.options import Options, options_of, told_apart
+from analysis.record_file import Where
 from analysis.records import Sweep
 from analysis.symbols import all_named, method_name
 
@@ -62,7 +63,7 @@ class _Spec:
 def _rows(sweep: Sweep, spec: _Spec) -> list[Row]:
     return [
         row
-        for row in sweep.settings.to_pylist()
+        for row in sweep.rows
         if row["status"] != "failed"
         and row["method"] in (spec.method, "baseline")
         and (spec.crop is None or bool(row["crop"]) == spec.crop)
@@ -77,9 +78,30 @@ def _first(rows: Sequence[Row]) -> list[Row]:
     return [row for row in rows if replicate(row) == first]
 
 
-def _of(sweep: Sweep, table: str, ids: set[str]) -> pa.Table:
-    whole: pa.Table = getattr(sweep, table)
-    return whole.filter(pc.is_in(whole["trial_id"], pa.array(sorted(ids), pa.string())))
+def _of(
+    sweep: Sweep, table: str, ids: set[str], columns: Sequence[str] | None = None, where: Where | None = None
+) -> pa.Table:
+    """Columns and rows of the measurements or the maps of these trials; of the measurements, none of single images."""
+    chosen = pa.array(sorted(ids), pa.string())
+
+    def wanted(part: pa.Table) -> Any:
+        own = pc.is_in(part["trial_id"], chosen)
+        return own if where is None else pc.and_(own, where(part))
+
+    if table != "measurements":
+        return sweep.read(table, columns, wanted)
+    found = sweep.averages if columns is None else sweep.averages.select(columns)
+    return found.filter(wanted(found))
+
+
+def map_names(sweep: Sweep, ids: set[str]) -> list[str]:
+    """The names of the maps of these trials, sorted."""
+    if map_names not in sweep.computed:
+        names = sweep.read("maps", ["trial_id", "name"])
+        sweep.computed[map_names] = names.group_by(["trial_id", "name"]).aggregate([])
+    whole = sweep.computed[map_names]
+    own = whole.filter(pc.is_in(whole["trial_id"], pa.array(sorted(ids), pa.string())))
+    return sorted(own["name"].unique().to_pylist())
 
 
 def _settings(rows: Sequence[Row], shown: Sequence[str] = ()) -> list[tuple[str, list[Row]]]:
@@ -158,28 +180,45 @@ def _ranges(maps: Sequence[tuple[str, np.ndarray]]) -> tuple[Columns, Rows]:
     return (("map", False), ("least", True), ("mean", True), ("greatest", True)), rows
 
 
-def _maps(sweep: Sweep, rows: Sequence[Row], name: str, epoch: int | None = None) -> dict[str, np.ndarray]:
-    """A map of each trial (H, W), at its last epoch or the one given."""
-    table = _of(sweep, "maps", {row["trial_id"] for row in rows})
-    found: dict[str, tuple[int, np.ndarray]] = {}
-    for row in table.filter(pc.equal(table["name"], name)).to_pylist():
-        if epoch is not None and row["epoch"] != epoch:
-            continue
-        if row["trial_id"] not in found or row["epoch"] > found[row["trial_id"]][0]:
-            values = np.asarray(row["values"], dtype=float).reshape(row["height"], row["width"])
-            found[row["trial_id"]] = row["epoch"], values
-    return {trial: values for trial, (_, values) in found.items()}
+def _maps(
+    sweep: Sweep, rows: Sequence[Row], name: str, epoch: int | None = None, kind: type[np.floating] = np.float64
+) -> dict[str, np.ndarray]:
+    """A map of each trial (H, W), at its last epoch or the one given; of this kind of numbers, recorded are float32."""
+
+    def wanted(part: pa.Table) -> Any:
+        own = pc.equal(part["name"], name)
+        return own if epoch is None else pc.and_(own, pc.equal(part["epoch"], epoch))
+
+    table = _of(sweep, "maps", {row["trial_id"] for row in rows}, None, wanted)
+    last: dict[str, tuple[int, int]] = {}
+    for index, (trial, at) in enumerate(zip(table["trial_id"].to_pylist(), table["epoch"].to_pylist(), strict=True)):
+        if trial not in last or at > last[trial][0]:
+            last[trial] = at, index
+    heights, widths, values = (table[column] for column in ("height", "width", "values"))
+    return {
+        trial: np.asarray(values[index].values, kind).reshape(heights[index].as_py(), widths[index].as_py())
+        for trial, (_, index) in last.items()
+    }
+
+
+def _mean_map(maps: Sequence[np.ndarray]) -> np.ndarray:
+    """The mean in double precision, of what may be in single: all maps of a large sweep are many."""
+    total = np.zeros(maps[0].shape)
+    for one in maps:
+        total += one
+    return total / len(maps)
 
 
 def _mean_maps(sweep: Sweep, rows: Sequence[Row], name: str, epoch: int | None = None) -> list[tuple[str, np.ndarray]]:
     """The mean over seeds of each setting, its title."""
-    maps = _maps(sweep, rows, name, epoch)
+    settings = _some_settings(rows, name.split("/")[0])
+    maps = _maps(sweep, [row for _, trials in settings for row in trials], name, epoch)
     found = []
-    for title, trials in _some_settings(rows, name.split("/")[0]):
+    for title, trials in settings:
         own = [maps[row["trial_id"]] for row in trials if row["trial_id"] in maps]
         own = [values for values in own if np.isfinite(values).any()]
         if own:
-            found.append((title, np.mean(own, axis=0)))
+            found.append((title, _mean_map(own)))
     return found
 
 

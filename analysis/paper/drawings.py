@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import pyarrow.compute as pc
 
+from analysis.by_epoch import series
 from analysis.correlations import correlations, panels
 from analysis.figures import (
     cam_panels,
@@ -24,7 +24,7 @@ from analysis.figures import (
     strength_figure,
 )
 from analysis.groups import Row, evenly, quantities
-from analysis.options import UNKNOWN, options_of, told_apart
+from analysis.options import UNKNOWN, Options, options_of, told_apart
 from analysis.paper.choice import (
     Drawn,
     Rows,
@@ -32,6 +32,7 @@ from analysis.paper.choice import (
     _first,
     _maps,
     _mean,
+    _mean_map,
     _mean_maps,
     _means,
     _of,
@@ -42,6 +43,7 @@ from analysis.paper.choice import (
     _some_settings,
     _Spec,
     _stem,
+    map_names,
 )
 from analysis.records import Sweep
 from analysis.tipping_points import figure_groups, tipping_points
@@ -51,22 +53,19 @@ _COLUMNS = 6
 
 def _epochs(sweep: Sweep, spec: _Spec) -> Iterator[Drawn]:
     rows = _rows(sweep, spec)
-    table = _of(sweep, "epochs", {row["trial_id"] for row in rows})
-    by_trial: dict[str, list[dict[str, Any]]] = {}
-    for row in table.select(["trial_id", "epoch", *spec.names]).to_pylist():
-        by_trial.setdefault(row["trial_id"], []).append(row)
+    chosen = {column: _some_settings(rows, column) for column in spec.names}
+    ids = {row["trial_id"] for settings in chosen.values() for _, trials in settings for row in trials}
+    by_trial = series(sweep, ids, spec.names)
     for column in spec.names:
         groups = {}
-        for name, trials in _some_settings(rows, column):
-            series = [by_trial[row["trial_id"]] for row in trials if row["trial_id"] in by_trial]
-            epochs = sorted({row["epoch"] for one in series for row in one})
-            values = np.full((len(series), len(epochs)), math.nan)
-            for index, one in enumerate(series):
-                for row in one:
-                    if row[column] is not None:
-                        values[index, epochs.index(row["epoch"])] = row[column]
+        for name, trials in chosen[column]:
+            own = [by_trial[row["trial_id"]] for row in trials if row["trial_id"] in by_trial]
+            epochs = np.unique(np.concatenate([one.epochs for one in own])) if own else np.array([], int)
+            values = np.full((len(own), len(epochs)), math.nan)
+            for index, one in enumerate(own):
+                values[index, np.searchsorted(epochs, one.epochs)] = one.values[column]
             if np.isfinite(values).any():
-                groups[name] = np.array(epochs), values
+                groups[name] = epochs, values
         if groups:
             figure = curves(groups, metric=column, log=column == "total_variation")
             yield Drawn(f"-{column}", figure, *_means(groups, "epoch", column))
@@ -125,22 +124,26 @@ def _paths(sweep: Sweep, spec: _Spec) -> Iterator[Drawn]:
     rows = _rows(sweep, spec)
     shown = []
     kind_of = {row["trial_id"]: options_of(row["measured"], "initial_landscape") or UNKNOWN for row in rows}
-    measured = {kind_of[trial] for trial in _maps(sweep, rows, "initial_landscape", 0)}
-    words = told_apart(measured) if len(measured) > 1 else dict.fromkeys(measured, "")
+    measured: set[Options] = set()
     for name, title in (("initial_landscape", "importance at initialisation"), ("path_importance", "path counts")):
-        maps = _maps(sweep, rows, name, 0)
-        for kind in sorted(measured, key=words.__getitem__):
-            found = [values for trial, values in maps.items() if kind_of[trial] == kind]
-            if found:
-                shown.append((", ".join(part for part in (title, words[kind]) if part), np.mean(found, axis=0)))
+        means = _means_by_options(_maps(sweep, rows, name, 0, np.float32), kind_of)
+        measured = measured or {*means}
+        words = told_apart(measured) if len(measured) > 1 else dict.fromkeys(measured, "")
+        for kind in sorted(measured & means.keys(), key=words.__getitem__):
+            shown.append((", ".join(part for part in (title, words[kind]) if part), means[kind]))
     yield Drawn("", map_panels(shown, label="importance (mean square 1)", columns=2), *_ranges(shown))
+
+
+def _means_by_options(maps: Mapping[str, np.ndarray], kind_of: Mapping[str, Options]) -> dict[Options, np.ndarray]:
+    """The mean over the trials that were measured with the same options, of a map of each."""
+    kinds = {kind_of[trial] for trial in maps}
+    return {kind: _mean_map([one for trial, one in maps.items() if kind_of[trial] == kind]) for kind in kinds}
 
 
 def _saliency(sweep: Sweep, spec: _Spec) -> Iterator[Drawn]:
     """The saliency maps of the first images by strength, for each way of explaining."""
     rows = _first(_rows(sweep, spec))
-    table = _of(sweep, "maps", {row["trial_id"] for row in rows})
-    names = sorted(set(table["name"].to_pylist()))
+    names = map_names(sweep, {row["trial_id"] for row in rows})
     explained = {name.split("/")[2] for name in names if name.startswith("saliency/") and " on " not in name}
     # others are those of class activation maps
     images = [name for name in names if name.startswith("image/") and name.split("/")[1] in explained]
@@ -168,7 +171,7 @@ def _saliency(sweep: Sweep, spec: _Spec) -> Iterator[Drawn]:
 def _cams(sweep: Sweep, spec: _Spec) -> Iterator[Drawn]:
     """Class activation maps `cam/<image>` over `image/<image>` by setting."""
     rows = _first(_rows(sweep, spec))
-    names = sorted(set(_of(sweep, "maps", {row["trial_id"] for row in rows})["name"].to_pylist()))
+    names = map_names(sweep, {row["trial_id"] for row in rows})
     # those of another data set have images of their own, which may not be there
     numbers = [name.split("/")[1] for name in names if name.startswith("cam/") and " on " not in name][:_COLUMNS]
     shown: list[tuple[str, list[tuple[np.ndarray, np.ndarray | None]]]] = []

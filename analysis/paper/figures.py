@@ -7,8 +7,9 @@ import dataclasses
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from analysis.by_epoch import recorded_columns
 from analysis.command_line import InputError
-from analysis.paper.choice import Drawn, _of, _rows, _Spec
+from analysis.paper.choice import Drawn, _of, _rows, _Spec, map_names
 from analysis.paper.drawings import (
     _accuracy,
     _by_deformation,
@@ -30,10 +31,12 @@ from analysis.paper.drawings import (
 )
 from analysis.paper.ours import PAPERS_LIMIT
 from analysis.records import Sweep
+from analysis.tabular import Place, opened
 
 
-def missing(sweep: Sweep, name: str) -> str:
-    """Why a figure cannot be drawn from this record; "" if it can."""
+def missing(sweep: Sweep | Place, name: str) -> str:
+    """Why a figure cannot be drawn from this record, or that of this place; "" if it can."""
+    sweep = opened(sweep)
     spec = FIGURES[name]
     rows = _rows(sweep, spec)
     if not any(row["method"] == spec.method for row in rows):
@@ -46,12 +49,17 @@ def missing(sweep: Sweep, name: str) -> str:
     if spec.table == "trials":
         return ""
     ids = {row["trial_id"] for row in rows}
-    table = _of(sweep, spec.table, ids)
     if spec.table == "epochs":
-        lacking = [column for column in spec.names if table[column].null_count == len(table)]
+        columns = sorted({name for one in FIGURES.values() if one.table == "epochs" for name in one.names})
+        recorded = recorded_columns(sweep, columns)
+        lacking = [column for column in spec.names if ids.isdisjoint(recorded[column])]
         return f"no values of {', '.join(lacking)} by epoch" if len(lacking) == len(spec.names) else ""
-    column = "metric" if spec.table == "measurements" else "name"
-    known = {value.split("/")[0] for value in table[column].unique().to_pylist() if " on " not in value}
+    if spec.table == "measurements":
+        table = _of(sweep, spec.table, ids, ["trial_id", "epoch", "metric"])
+        names = table["metric"].unique().to_pylist()
+    else:
+        names = map_names(sweep, ids)
+    known = {value.split("/")[0] for value in names if " on " not in value}
     lacking = [value for value in spec.names if value not in known]
     enough = len(lacking) < len(spec.names) if spec.table == "measurements" else not lacking
     if not enough:
@@ -63,12 +71,13 @@ def missing(sweep: Sweep, name: str) -> str:
     return ""
 
 
-def draw(sweep: Sweep, name: str, reference_below: float | None = None) -> list[Drawn]:
-    """A paper's figure from this record, in one or several parts; `reference_below`: the limit of the paper's rule, by
-    default the paper's own.
+def draw(sweep: Sweep | Place, name: str, reference_below: float | None = None) -> list[Drawn]:
+    """A paper's figure from this record (or that of this place), in one or several parts; `reference_below`: the limit
+    of the paper's rule, by default the paper's own.
 
     Raises `InputError` if the record has not what it needs.
     """
+    sweep = opened(sweep)
     lacking = missing(sweep, name)
     if lacking:
         raise InputError(f"--table {name}: {sweep.path} has {lacking}")

@@ -38,7 +38,7 @@ class _Ours:
         check_finished(sweep)
         sweep = declared(sweep)
         self.sweep, self.reference_below = sweep, reference_below
-        self.rows = [row for row in sweep.settings.to_pylist() if row["status"] != "failed"]
+        self.rows = [row for row in sweep.rows if row["status"] != "failed"]
         check_rows(self.rows)
         self.known = quantities(sweep)
         self.taken: set[str] = set()

@@ -47,7 +47,7 @@ def main() -> None:
 
     how = {"pool_code": flags.pool_code, "skip_damaged": flags.skip_damaged}
     sweep = read(flags.sweep, **how, convention=flags.convention)
-    check_rows(sweep.settings.to_pylist())
+    check_rows(sweep.rows)
     page = report(
         sweep,
         strength=flags.strength,

@@ -17,6 +17,7 @@ from analysis.paper.unmatched import checked
 from analysis.records import Sweep
 from analysis.report.cells import _distinct, _Source
 from analysis.report.costs import _epochs, _pareto
+from analysis.report.distributions import _distributions, _search
 from analysis.report.page import Block, Bullets, Callout, Section, Text
 from analysis.report.page import render as render_page
 from analysis.report.papers import _papers
@@ -43,7 +44,7 @@ def report(
     reading the record does.
     """
     source = _Source(sweep, strength, reference_below, convention, seed)
-    rows = sweep.settings.to_pylist()
+    rows = sweep.rows
     regular = [row for row in rows if row["method"] != "baseline"]
     columns = needed(rows, telling(rows)) if rows else []
     if strength is not None:
@@ -73,7 +74,7 @@ def report(
         known = quantities(sweep)
         for name in [name for name, quantity in known.items() if quantity.stem in ("top1", "total_variation")]:
             try:
-                results.append(comparisons(sweep, metric=name))
+                results.append(comparisons(sweep, metric=name, robust=False))
             except InputError as error:
                 absent.append(f"Comparison of {name} with the baseline: {error}")
         if not results:
@@ -103,8 +104,10 @@ def report(
     for result in points:
         attempt(f"Correlations with {symbol(result.strength)}", functools.partial(correlated, result))
     attempt("Curves and fronts", bought)
+    attempt("Distributions of runs", lambda: _distributions(source))
     if any(row["method"] in METHODS.values() for row in rows):
         attempt("The papers", lambda: _papers(source, *checked(sweep, reference_below=reference_below)))
+    attempt("The search", lambda: _search(source))
     sections += [_status(rows, columns), _run(source, rows)]
 
     nothing = [] if regular else [Text("Only unregularised trials are recorded: there is nothing that could tip.")]
@@ -130,7 +133,7 @@ def report(
 
 def _cautions(sweep: Sweep, said: Sequence[Answer], absent: Sequence[str]) -> list[Block]:
     """What has to be known beside the answers: trials that failed, what no answer is about, what cannot be had."""
-    rows = sweep.settings.to_pylist()
+    rows = sweep.rows
     blocks: list[Block] = []
     failed = sum(row["status"] == "failed" for row in rows)
     diverged = sum(row["status"] == "diverged" for row in rows)

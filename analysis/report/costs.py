@@ -7,9 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 
+from analysis.by_epoch import series
 from analysis.changes import short_name
 from analysis.figures import ParetoGroup, axis_name, curves, pareto_figure
 from analysis.groups import Row, count, differing, digits_of, evenly, grouped, quantities, values_of
@@ -88,20 +87,16 @@ def _epochs(source: _Source, rows: Sequence[Row], columns: Sequence[str]) -> lis
     finished = [row for row in rows if row["status"] != "failed"]
     groups = grouped(finished, columns)
     chosen = evenly(groups, _MAX_CURVES)
-    ids = {row["trial_id"]: index for index, group in enumerate(chosen) for row in group.trials}
-    table = source.sweep.epochs
-    table = table.filter(pc.is_in(table["trial_id"], value_set=pa.array(list(ids), pa.string())))
-    table = table.filter(pc.is_valid(table["top1"])).select(["trial_id", "epoch", "top1"])
-    by_trial: dict[str, dict[int, float]] = {}
-    for row in table.to_pylist():
-        by_trial.setdefault(row["trial_id"], {})[row["epoch"]] = row["top1"]
+    by_trial = series(source.sweep, {row["trial_id"] for group in chosen for row in group.trials}, ["top1"], known=True)
     shown, data = {}, []
     for group in chosen:
-        series = [by_trial[row["trial_id"]] for row in group.trials if row["trial_id"] in by_trial]
-        epochs = sorted({epoch for one in series for epoch in one})
+        own = [by_trial[row["trial_id"]] for row in group.trials if row["trial_id"] in by_trial]
+        epochs = np.unique(np.concatenate([one.epochs for one in own])).tolist() if own else []
         if not epochs:
             continue
-        values = np.array([[one.get(epoch, math.nan) for epoch in epochs] for one in series])
+        values = np.full((len(own), len(epochs)), math.nan)
+        for index, one in enumerate(own):
+            values[index, np.searchsorted(epochs, one.epochs)] = one.values["top1"]
         name = _named(group.trials[0], columns, group.digits)
         shown[name] = np.array(epochs), values
         for index in evenly(range(len(epochs)), 12):

@@ -136,7 +136,7 @@ def _lines(caption: str, lines: Sequence[Line], *, collapsed: bool = False) -> T
 
 def _paper_figures(source: _Source, table: PaperTable) -> list[Block]:
     blocks: list[Block] = []
-    rows_of = source.sweep.settings.to_pylist()
+    rows_of = source.sweep.rows
     ours = f"{_some(_distinct(rows_of, 'dataset'))}; {_some(_distinct(rows_of, 'model'))}"
     for drawn in draw(source.sweep, table.item.id, source.reference_below):
         what = axis_name(drawn.suffix.lstrip("-"))

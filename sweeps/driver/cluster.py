@@ -189,13 +189,22 @@ MOST_PENDING = 1000
 def most_pending(cpus: float, gpus: float) -> int:
     """How many trials may ask for a place at a time: as many as the cluster could run at its largest, so that an
     autoscaler starts all that it may, and no more than the driver bears."""
+    return math.ceil(min(MOST_PENDING, max(16, _places(cpus, gpus))))
+
+
+def places(cpus: float, gpus: float) -> int:
+    """How many trials the cluster could run at a time at its largest, one at least, no more than the driver bears."""
+    return max(1, math.floor(min(MOST_PENDING, _places(cpus, gpus)) + 1e-9))
+
+
+def _places(cpus: float, gpus: float) -> float:
     may, has = most_resources(), ray.cluster_resources()
-    places = [
+    found = [
         max(may.get(name, 0.0), has.get(name, 0.0)) / wanted
         for name, wanted in (("CPU", cpus), ("GPU", gpus))
         if wanted
     ]
-    return math.ceil(min(MOST_PENDING, max(16, min(places, default=MOST_PENDING))))
+    return min(found, default=MOST_PENDING)
 
 
 def check_resources(cpus: float, gpus: float, started_here: bool) -> None:

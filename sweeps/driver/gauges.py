@@ -15,6 +15,7 @@ from ray.exceptions import RayActorError
 from ray.util.metrics import Counter, Gauge
 
 from sweeps.driver.failures import cause
+from sweeps.plan import PlannedTrial
 from trainables.trainable import Interrupted, StorageFailure
 
 SET_EVERY = 5.0
@@ -54,6 +55,12 @@ class Gauges(tune.Callback):
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # Tune pickles its callbacks for a resume of its own, which is never used
+
+    def add(self, trial: PlannedTrial) -> None:
+        """A trial that was proposed."""
+        with self.lock:
+            self.planned += trial.id not in self.labels
+            self.labels[trial.id] = trial.label
 
     def __enter__(self) -> Gauges:
         self._thread.start()

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
+from typing import Any
 
 from analysis import records
 from analysis.command_line import InputError
 from sweeps.flags import SweepFlags
 from sweeps.plan import Plan, PlannedTrial
+from sweeps.proposers.proposer import Known, Proposer
 from trainables.checkpoints import CheckpointError, checkpoints_of
+from trainables.configuration import TrialConfig
 
 GOES_ON = "mend that and give the same command again: it goes on where it was"
 
@@ -25,6 +29,55 @@ def selected(flags: SweepFlags, plan: Plan, scan: records.Scan) -> list[PlannedT
         if trial.id in damaged:
             raise InputError(f"{damaged[trial.id]}; --retry-failed runs that trial again")
     return [trial for trial in plan.trials if scan.statuses.get(trial.id) in {None, *again}]
+
+
+def known_of(proposer: Proposer, flags: SweepFlags, url: str, scan: records.Scan) -> Known:
+    """What the record says to a proposer; with --retry-failed, failed and damaged trials are to be run again.
+
+    Raises `InputError` for a damaged record, where what it says of it decides what to run, and it is to be kept.
+    """
+    if not proposer.columns:
+        again = {"failed"} if flags.retry_failed else set()
+        rows: dict[str, dict[str, Any]] = {status: {"status": status} for status in set(scan.statuses.values())}
+        return Known({name: rows[status] for name, status in scan.statuses.items() if status not in again})
+    if scan.corrupted and not flags.retry_failed:
+        raise InputError(f"{next(iter(scan.corrupted.values()))}; --retry-failed runs that trial again, if need be")
+    recorded: dict[str, dict[str, Any]] = {}
+    unfinished: list[PlannedTrial] = []
+    if scan.statuses:
+        columns = dict.fromkeys(["trial_id", "status", "config", *proposer.columns])
+        for row in records.read_table(url, "trials", [*columns], without=scan.corrupted).to_pylist():
+            if row["status"] == "failed" and flags.retry_failed:
+                config = TrialConfig.from_canonical(json.loads(row["config"]))
+                unfinished.append(PlannedTrial(row["trial_id"], config, config.method.name))
+            else:
+                recorded[row["trial_id"]] = row
+    begun = [trial for trial in _kept_proposals(url) if trial.id not in scan.statuses]
+    return Known(recorded, (), [*unfinished, *begun])
+
+
+_PROPOSAL = "trial.json"
+
+
+def keep_proposal(url: str, trial: PlannedTrial) -> None:
+    """Put with a trial's checkpoints what it is, until it is recorded."""
+    text = json.dumps({"setting": trial.setting, "config": trial.config.canonical()}, sort_keys=True)
+    records.write_file(f"{url}/checkpoints/{trial.id}/{_PROPOSAL}", text.encode())
+
+
+def _kept_proposals(url: str) -> list[PlannedTrial]:
+    fs, path = records.open_place(url)
+    found = []
+    for name in sorted(with_checkpoints(url)):
+        file = f"{path}/checkpoints/{name}/{_PROPOSAL}"
+        try:
+            kept = json.loads(fs.cat_file(file))
+            found.append(PlannedTrial(name, TrialConfig.from_canonical(kept["config"]), kept["setting"]))
+        except FileNotFoundError:
+            continue  # of a grid, or recorded meanwhile
+        except (ValueError, KeyError, TypeError):
+            raise InputError(f"{url}/checkpoints/{name}/{_PROPOSAL}: damaged; delete that folder to go on") from None
+    return found
 
 
 def pending_trials(flags: SweepFlags, plan: Plan, url: str, scan: records.Scan) -> list[PlannedTrial]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 import ray
@@ -15,6 +16,7 @@ from rich.live import Live
 from rich.text import Text
 
 from sweeps.driver.failures import cause
+from sweeps.plan import PlannedTrial
 from trainables.trainable import StorageFailure
 
 _PLAIN_EVERY = 10.0  # seconds between lines where the output is no terminal
@@ -31,8 +33,10 @@ class Progress(tune.Callback):
         recorded: int,
         console: Console,
         needs: tuple[float, float] = (1.0, 0.0),
+        standing: Callable[[], str] | None = None,
     ) -> None:
-        self.needs = needs
+        """`standing` says where a search stands, of which nobody knows how many trials it will be."""
+        self.needs, self.standing = needs, standing
         self.idle_since = time.monotonic()
         self.waiting = ""
         self.costs, self.labels, self.recorded = costs, labels, recorded
@@ -50,6 +54,10 @@ class Progress(tune.Callback):
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # Tune pickles its callbacks for a resume of its own, which is never used
+
+    def add(self, trial: PlannedTrial) -> None:
+        """A trial that was proposed."""
+        self.costs[trial.id], self.labels[trial.id] = trial.cost, trial.label
 
     def __enter__(self) -> Progress:
         if self.live is not None:
@@ -116,10 +124,13 @@ class Progress(tune.Callback):
         """The view as one line of text."""
         total = len(self.costs) + self.recorded
         done = len(self.ended) + self.recorded
-        left = self._seconds_left()
-        parts = [f"{done}/{total} trials done", f"{len(self.running)} running"]
-        parts.append(f"{total - done - len(self.running) - len(self.unfinished)} to do")
-        parts.append(f"{_clock(left)} left" if left is not None else "time left: measuring")
+        if self.standing is not None:
+            parts = [f"{done} trials done", f"{len(self.running)} running", *filter(None, [self.standing()])]
+        else:
+            left = self._seconds_left()
+            parts = [f"{done}/{total} trials done", f"{len(self.running)} running"]
+            parts.append(f"{total - done - len(self.running) - len(self.unfinished)} to do")
+            parts.append(f"{_clock(left)} left" if left is not None else "time left: measuring")
         if self.failed:
             parts.append(f"{len(self.failed)} failed")
         if self.unfinished:
@@ -143,7 +154,7 @@ class Progress(tune.Callback):
         if self.live is not None:
             share = sum(self.costs[i] * s for i, s in self.done_share.items()) / max(sum(self.costs.values()), 1e-9)
             text, width = self.line(), 20
-            if self.console.width > len(text) + width:
+            if self.standing is None and self.console.width > len(text) + width:
                 text = "━" * round(width * share) + "─" * (width - round(width * share)) + f" {text}"
             self.live.update(Text(text, overflow="ellipsis", no_wrap=True))
         elif force or time.monotonic() - self.printed >= _PLAIN_EVERY:

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from analysis import records
-from analysis.command_line import make_console
+from analysis.command_line import InputError, make_console
 from analysis.options import Options, options_of
 from sweeps.driver.codes import named_by_code, told_of_codes
 from sweeps.driver.decisions import told_of_decisions, told_of_seeds
@@ -26,6 +26,7 @@ from sweeps.driver.pending import kept_by_failed, selected, with_checkpoints
 from sweeps.driver.usage import Used, of_all_runs
 from sweeps.flags import SweepFlags
 from sweeps.plan import Plan
+from sweeps.proposers.proposer import Known, Proposer
 from trainables.data import DataInfo
 from trainables.metrics import METRICS
 
@@ -73,6 +74,8 @@ def summarise(flags: SweepFlags, plan: Plan, url: str, console: Console) -> int:
         rows = {
             row["trial_id"]: row for row in records.read_table(url, "trials").to_pylist() if row["trial_id"] in plan.ids
         }
+    if rows and flags.STRENGTH:
+        _print_answers(flags, url, console)
     over = _replicates(flags)
     table = Table(title=f"{flags.name or flags.NAME}: mean ± standard deviation over {over}, test split")
     table.add_column("setting", overflow="fold")
@@ -124,6 +127,26 @@ def summarise(flags: SweepFlags, plan: Plan, url: str, console: Console) -> int:
     runner = "uv run python" if "UV_RUN_RECURSION_DEPTH" in os.environ else "python"
     console.print(f"next:   {runner} -m analysis.report {shlex.quote(shown)}", soft_wrap=True)
     return len(failed) + missing
+
+
+MOST_ANSWERS = 12
+
+
+def _print_answers(flags: SweepFlags, url: str, console: Console) -> None:
+    """Where accuracy tips, in a line for each curve of the record."""
+    from analysis.answer import answers  # scipy, which no plan needs
+
+    try:
+        strength = flags.STRENGTH if flags.search != "grid" else None
+        found = answers(records.read_sweep(url, skip_damaged=True), strength=strength)
+    except InputError as error:
+        print(f"no tipping point can be said: {error}", file=sys.stderr)
+        return
+    judged = [answer for answer in found if answer.curve is not None]
+    for answer in judged[:MOST_ANSWERS]:
+        console.print(f"{answer.name}: {answer.tipping}", soft_wrap=True)
+    if len(judged) > MOST_ANSWERS:
+        console.print(f"… and {len(judged) - MOST_ANSWERS} more: python -m analysis.tipping_points", soft_wrap=True)
 
 
 def cost_line(what: str, used: Used) -> str:
@@ -215,18 +238,28 @@ def tell_of_codes(plan: Plan, url: str, scan: records.Scan, console: Console) ->
         console.print(line, soft_wrap=True)
 
 
-def print_plan(flags: SweepFlags, plan: Plan) -> None:
-    """--dry-run: how many trials, how many of them recorded, what they are and about how long they take."""
+def print_plan(flags: SweepFlags, plan: Plan, proposer: Proposer | None = None, known: Known | None = None) -> None:
+    """--dry-run: how many trials, how many of them recorded, what they are and about how long they take; of a search
+    what it may come to at most."""
+    search = proposer is not None and bool(proposer.described())
     url = records.location(sweep_url(flags))
     scan = records.scan(url)
     if scan.statuses or scan.corrupted or with_checkpoints(url):
-        check_contents(url, contents(flags, plan))
+        check_contents(url, contents(flags, plan if proposer is None else proposer.space))
     pending = selected(flags, plan, scan)
     console = make_console()
-    console.print(
-        f"{len(plan.trials)} trials planned, {len(plan.trials) - len(pending)} of them recorded in {sweep_url(flags)}",
-        soft_wrap=True,
-    )
+    done, where = len(plan.trials) - len(pending), sweep_url(flags)
+    if search:
+        assert proposer is not None
+        assert known is not None
+        pending = proposer.at_most(known)
+        console.print(f"{flags.search}: {done} trials recorded in {where}, at most {len(pending)} more", soft_wrap=True)
+        for line in proposer.described():
+            console.print(f"  {line}", soft_wrap=True)
+    else:
+        console.print(f"{len(plan.trials)} trials planned, {done} of them recorded in {where}", soft_wrap=True)
+    if proposer is not None and known is not None and proposer.told(known):
+        console.print(proposer.told(known), soft_wrap=True)
     tell_of_codes(plan, url, scan, console)
     kept = kept_by_failed(plan, url, scan) if flags.forget_failed else set()
     if kept:
@@ -237,10 +270,10 @@ def print_plan(flags: SweepFlags, plan: Plan) -> None:
     for trial in plan.trials:
         settings[trial.setting] = settings.get(trial.setting, 0) + 1
     folds = flags.folds or 1
-    for setting, trials in itertools.islice(settings.items(), MOST_SHOWN):
+    for setting, trials in itertools.islice(settings.items(), 0 if search else MOST_SHOWN):
         seeds = f"{trials // folds} seed{'s' if trials > folds else ''}"
         console.print(f"  {setting}: {seeds}{f' × {folds} folds' if flags.folds else ''}")
-    if len(settings) > MOST_SHOWN:
+    if len(settings) > MOST_SHOWN and not search:
         console.print(f"  … and {len(settings) - MOST_SHOWN} settings more")
     parts = f" in {flags.folds} folds" if flags.folds else ""
     for spec, info in plan.data.items():
@@ -252,10 +285,10 @@ def print_plan(flags: SweepFlags, plan: Plan) -> None:
     declared = told_of_declared(plan, url, scan, len(pending))
     if declared:
         console.print(declared, soft_wrap=True)
-    for line in (*told_of_seeds(plan), *told_of_decisions(plan)):
+    for line in () if search else (*told_of_seeds(plan), *told_of_decisions(plan)):
         console.print(f"decision: {line}", soft_wrap=True)
     if not pending:
-        console.print("estimated cost: none, everything is recorded")
+        console.print(f"estimated cost: none, {'the search has ended' if search else 'everything is recorded'}")
         return
     steps = known_steps()
     if flags.estimate:
@@ -276,8 +309,9 @@ def print_plan(flags: SweepFlags, plan: Plan) -> None:
     measure = flags.metrics()  # once, as each method of the sweep is made for it
     seconds = sum(estimated_seconds(measure, plan, trial, steps) for trial in pending)
     cores = len(os.sched_getaffinity(0))
+    most = "at most " if search else ""
     console.print(
-        f"estimated cost: {seconds / 3600:.2g} core-hours at this machine's speed with one core a trial "
+        f"estimated cost: {most}{seconds / 3600:.2g} core-hours at this machine's speed with one core a trial "
         f"(about {_duration(seconds / cores)} on its {cores} cores)"
     )
 

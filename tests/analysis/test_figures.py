@@ -121,8 +121,11 @@ def test_metric_figure_greys_what_is_excluded_and_draws_intervals() -> None:
         ([100], [0.9]),
     ]
     assert [line.get_fillstyle() for line in points] == ["full", "none"]
-    bars = [segment for collection in first.collections for segment in collection.get_segments()]  # type: ignore[attr-defined]
-    np.testing.assert_allclose([bar[:, 1] for bar in bars], [[0.18, 0.22], [0.09, 0.11], [0.81, 0.99]])
+    # one line for those of a look, with a gap after each
+    bars = [line for line in first.lines if np.isnan(np.asarray(line.get_ydata(), float)).any()]
+    assert [list(bar.get_xdata()) for bar in bars] == [[10, 10, 10, 1, 1, 1], [100, 100, 100]]
+    ends = np.concatenate([np.reshape(bar.get_ydata(), (-1, 3)) for bar in bars])
+    np.testing.assert_allclose(ends, [[0.18, 0.22, np.nan], [0.09, 0.11, np.nan], [0.81, 0.99, np.nan]])
     levels = [list(line.get_ydata()) for line in first.lines if list(line.get_xdata()) == [0, 1]]
     np.testing.assert_allclose(levels, [[0.6, 0.6]])
     assert [list(line.get_xdata()) for line in first.lines if list(line.get_ydata()) == [0, 1]] == [[10.0, 10.0]]
@@ -568,3 +571,44 @@ def test_equal_figures_of_every_kind_give_equal_bytes(
         assert figures.render(make(), sweep, "x", kind) == figures.render(make(), sweep, "x", kind)
     assert dict(mpl.rcParams) == before
     assert not [str(warning.message) for warning in recwarn]
+
+
+def test_a_line_has_no_more_points_than_pixels() -> None:
+    epochs = np.arange(1, 5001)
+    values = np.sin(epochs / 100)[None] + [[0.0], [1.0]]
+    figure = figures.curves({"a": (epochs, values)}, title="seen")
+    (line,) = figure.axes[0].lines
+    x = np.asarray(line.get_xdata())
+    assert 1000 <= len(x) <= 5.2 * 200
+    assert (x[0], x[-1]) == (1, 5000)
+    np.testing.assert_array_equal(line.get_ydata(), values.mean(axis=0)[x - 1])
+    assert figure.legends[0].get_title().get_text() == (
+        f"seen; {len(x)} of 5000 points drawn: mean and range of the seeds"
+    )
+    few = figures.curves({"a": (epochs[:200], values[:, :200])})
+    assert len(few.axes[0].lines[0].get_xdata()) == 200
+    assert "drawn" not in few.legends[0].get_title().get_text()
+    layers = figures.panel_curves({"first": {"a": (epochs, values)}, "second": {"a": (epochs, values)}}, metric="top1")
+    assert all(len(axes.lines[0].get_xdata()) < 600 for axes in layers.axes)
+    assert "of 5000 points drawn" in layers.legends[0].get_title().get_text()
+
+
+def test_no_more_trials_are_drawn_than_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of points on one pixel the first, all others; on fewer pixels, so that few points are many."""
+    monkeypatch.setattr(style, "_PIXELS", 4)
+    rng = np.random.default_rng(0)
+    strength, score = np.repeat([1.0, 10.0, 100.0], 100), rng.random(300)
+    panel = MetricPanel("a", "entropy", strength.tolist(), score.tolist(), log=False)
+    figure = figures.metric_figure([panel], columns=1)
+    (axes,) = figure.axes
+    points = next(line for line in axes.lines if line.get_marker() == "o")
+    up = int(4 * (2.3 + 0.1))
+    assert {*np.asarray(points.get_xdata())} == {1.0, 10.0, 100.0}
+    assert 3 < len(points.get_xdata()) <= 3 * up
+    assert "trial (of those on one pixel, one)" in texts(figure)
+    group = figures.StrengthGroup("a", strength.tolist(), score.tolist(), [False] * 300)
+    assert "trials (of those on one pixel, one)" in texts(figures.strength_figure([group]))
+    monkeypatch.setattr(style, "_PIXELS", 200)
+    figure = figures.metric_figure([panel], columns=1)
+    assert len(next(line for line in figure.axes[0].lines if line.get_marker() == "o").get_xdata()) == 300
+    assert "trial" in texts(figure)

@@ -17,13 +17,13 @@ from analysis.groups import (
     evenly,
     find_quantity,
     grouped,
-    image_values,
     label,
     quantities,
     strengths_of,
     values_of,
 )
 from analysis.records import read_sweep, write_trial
+from analysis.single_images import image_values
 from tests.analysis.conftest import make_trial
 
 Record = Callable[..., bool]

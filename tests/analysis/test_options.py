@@ -12,12 +12,13 @@ import pytest
 
 from analysis import comparisons, correlations, paper, report, tipping_points
 from analysis.command_line import InputError
-from analysis.groups import Quantity, by_options, find_quantity, image_values, quantities, values_of
+from analysis.groups import Quantity, by_options, find_quantity, quantities, values_of
 from analysis.options import UNKNOWN, options_of, told_apart
 from analysis.paper.choice import _Spec
 from analysis.paper.drawings import _epochs, _epochs_and_landscapes
 from analysis.paper.ours import _Ours
 from analysis.records import add_measurements, read_sweep, write_trial
+from analysis.single_images import image_values
 from tests.analysis.conftest import make_trial
 
 Command = Callable[..., tuple[int, str, str]]

@@ -61,7 +61,7 @@ def test_works_from_any_folder_as_a_script(tmp_path: Path) -> None:
         [sys.executable, str(SCRIPT), "--dry-run"], cwd=tmp_path, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    assert "14 trials planned, 0 of them recorded" in done.stdout
+    assert "tipping: 0 trials recorded in results/pilcro, at most 52 more" in done.stdout
     assert not list(tmp_path.iterdir())
 
 
@@ -134,13 +134,13 @@ class TestRefusedBeforeAnythingRuns:
         Checkpoints(str(folder)).save(4, {"epoch": 4})
         (file,) = folder.glob("*.pt")
         file.write_bytes(file.read_bytes()[:-1])
-        assert run("--storage", str(tmp_path)) == 2
+        assert run("--storage", str(tmp_path), "--search", "grid") == 2
         line = one_line(capsys)
         assert file.name in line
         assert "--retry-failed" in line
         assert file.exists()
         with pytest.raises(AssertionError, match="Ray was started"):
-            run("--storage", str(tmp_path), "--retry-failed")
+            run("--storage", str(tmp_path), "--retry-failed", "--search", "grid")
         assert not file.exists()
 
     def test_a_second_driver_deletes_nothing(
@@ -164,7 +164,7 @@ class TestRefusedBeforeAnythingRuns:
         self, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(launch, "pending_trials", lambda *_: [])
-        assert run("--storage", str(tmp_path)) == 1  # which it is not
+        assert run("--storage", str(tmp_path), "--search", "grid") == 1  # which it is not
         assert "nothing to run" in capsys.readouterr().out
 
     def test_a_ray_that_does_not_answer(
@@ -208,7 +208,10 @@ class TestRefusedBeforeAnythingRuns:
         assert f"storage: {storage}, allowed are a folder or s3://bucket/prefix" in one_line(capsys)
 
     def test_a_dry_run_writes_nothing(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        assert run("--storage", str(tmp_path / "new"), "--dry-run", "--estimate", "--seeds", "3") == 0
+        assert (
+            run("--storage", str(tmp_path / "new"), "--dry-run", "--estimate", "--seeds", "3", "--alpha", "1", "2", "3")
+            == 0
+        )
         shown = capsys.readouterr().out
         assert "21 trials planned" in shown
         assert "core-hours" in shown

@@ -110,7 +110,7 @@ class TestStrengths:
             (["--alpha-range", "1", "inf", "4"], "alpha_range"),
             (["--alpha-range", "1", "10", "1"], "alpha_range"),
             (["--alpha-range"], "--alpha-range: no value"),
-            (["--alpha-range", "1", "10"], "alpha_range: 1 10, allowed are LOW HIGH N"),
+            (["--search", "grid", "--alpha-range", "1", "10"], "alpha_range: 1 10, allowed are LOW HIGH N"),
             (["--alpha-range", "1", "10", "3.5"], "alpha_range: 1 10 3.5"),
             (["--alpha-range", "1", "x", "3"], "alpha-range"),
             (["--alpha", "1", "--alpha-range", "1", "10", "3"], "both given"),

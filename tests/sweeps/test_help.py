@@ -11,7 +11,7 @@ import pytest
 
 from analysis.command_line import InputError, as_typed
 from sweeps.flags import SweepFlags, read_flags
-from sweeps.help import GROUPS
+from sweeps.help import GROUPS, SEARCH
 from sweeps.plan import make_plan
 from trainables.metrics import METRICS
 from trainables.metrics.flags import MetricFlags
@@ -54,7 +54,10 @@ def test_help_is_a_page_in_groups(
     kind, _ = script(name)
     fields = [entry.name.rstrip("_").replace("_", "-") for entry in dataclasses.fields(kind)]
     metrics = [entry.name.replace("_", "-") for entry in dataclasses.fields(MetricFlags)]
-    assert sorted(flags) == sorted(set(fields) - set(metrics) - {"gpu-share", "about"})
+    search = [name.replace("_", "-") for name in SEARCH]
+    assert sorted(flags) == sorted({*fields} - {*metrics, *search, "gpu-share", "strength-range", "about"})
+    of_search = [line.split()[0] for line in shown(name, capsys, "--help-search") if line.startswith("  --")]
+    assert [flag.replace("[no-]", "").removeprefix("--") for flag in of_search] == search
     others = shown(name, capsys, "--help-metrics")
     assert sorted(line.split()[0].replace("[no-]", "")[2:] for line in others if line.startswith("  --")) == sorted(
         metrics
@@ -63,9 +66,9 @@ def test_help_is_a_page_in_groups(
 
 
 def test_every_flag_of_every_sweep_has_one_group() -> None:
-    placed = [field for names in GROUPS.values() for field in names]
+    placed = [field for names in (*GROUPS.values(), SEARCH) for field in names]
     every = {entry.name for entry in dataclasses.fields(SweepFlags)} - {e.name for e in dataclasses.fields(MetricFlags)}
-    assert sorted(placed) == sorted(every - {"gpu_share", "about"})
+    assert sorted(placed) == sorted(every - {"gpu_share", "strength_range", "about"})
 
 
 def test_defaults_are_those_of_the_preset(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -122,7 +125,7 @@ def impossible() -> list[tuple[str, str, str]]:
         for field, hint in get_type_hints(kind).items():
             text = str(hint)
             numbers = ("int" in text or "float" in text) and "Literal" not in text and "ClassVar" not in text
-            if numbers and field not in ("gpu_share", "alpha_range") and (field, text) not in seen:
+            if numbers and field not in ("gpu_share", "strength_range", "alpha_range") and (field, text) not in seen:
                 seen.add((field, text))
                 found += [(name, field, value) for value in ("-7", *(["nan"] if "float" in text else []))]
     return found

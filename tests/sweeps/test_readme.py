@@ -39,7 +39,7 @@ def test_the_command_can_be_planned(command: str, tmp_path: Path) -> None:
             other = tmp_path / f"other{number}"
             make_images(other)
             argv[number] = f"folder:{folder if argv[number - 1] == '--dataset' else other}"
-    if {"--help", "--help-metrics"} & set(argv):
+    if {"--help", "--help-metrics", "--help-search"} & set(argv):
         with pytest.raises(SystemExit) as stop:
             read_flags(*script(name.removesuffix(".py")), argv, "")
         assert stop.value.code == 0

@@ -1,0 +1,28 @@
+"""What to run next, given what is recorded and what runs: a grid, a grid in stages, a search; within a budget."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sweeps.flags import SweepFlags
+    from sweeps.proposers.proposer import Proposer
+
+
+def proposer_of(flags: SweepFlags) -> Proposer:
+    """What these flags ask for. Raises `InputError` for what cannot be trained or searched."""
+    from sweeps.proposers.budget import Budget
+    from sweeps.proposers.grid import Grid
+    from sweeps.proposers.stages import Stages
+    from sweeps.proposers.tipping import Tipping
+
+    found: Proposer
+    if flags.search == "tipping":
+        found = Tipping(flags)
+    else:
+        first = Grid(flags)
+        later = flags.later(first.space)
+        found = first if later is None else Stages(first, later)
+    if flags.samples is None and flags.budget_hours is None:
+        return found
+    return Budget(found, flags.samples, flags.budget_hours)
