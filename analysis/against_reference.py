@@ -6,11 +6,13 @@ import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from analysis import comparison_table
 from analysis.command_line import InputError
+from analysis.formats import Table
 from analysis.groups import (
     GROUPING,
     Group,
@@ -39,7 +41,11 @@ from analysis.groups import (
 from analysis.multiplicity import Adjustment, adjust
 from analysis.records import Sweep
 from analysis.schema import HYPERPARAMETERS
+from analysis.tabular import Place, Tabular, opened, several
 from analysis.two_samples import SIGNIFICANCE, Alternative, Comparison, compare, seeds_needed
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True)
@@ -64,9 +70,9 @@ class Tested:
         return self.group.label() if given else self.group.trials[0]["method"]
 
 
-@dataclass(frozen=True)
-class Comparisons:
-    """The settings of a sweep against their reference."""
+@dataclass(frozen=True, repr=False)
+class Comparisons(Tabular[Tested]):
+    """The settings of a sweep against their reference: a sequence of them."""
 
     quantity: Quantity
     reference: str
@@ -78,27 +84,55 @@ class Comparisons:
     tested: list[Tested]
     infinite: int
     """Trials left out, as their value is not finite."""
+    columns: pa.Schema
+    """Of the trials, those that tell settings apart among them."""
+
+    @property
+    def _items(self) -> list[Tested]:
+        return self.tested
+
+    @property
+    def said(self) -> str:
+        """The conditions as they are typed: "alpha=1 variant=curvature"."""
+        return _said(self.conditions)
+
+    def shown(self) -> Table:
+        return comparison_table.printed(self, self.tested)
+
+    def to_arrow(self) -> pa.Table:
+        return comparison_table.table(self, self.columns)
+
+    def figure(self) -> Figure:
+        return comparison_table.forest(self)
 
 
 def comparisons(
-    sweep: Sweep,
+    sweep: Sweep | Place,
     *,
     metric: str = "top1",
-    baseline: Sequence[str] | None = None,
-    by: Sequence[str] | None = None,
+    baseline: Sequence[str] | str | None = None,
+    by: Sequence[str] | str | None = None,
     alternative: Alternative = "two-sided",
     adjustment: Adjustment = "holm",
     robust: bool = True,
 ) -> Comparisons:
-    """Each setting of a sweep against its reference: the unregularised trials, or those that `baseline` names as
-    column=value, that agree with it in data set, model and training. `robust`: as `compare` has it.
+    """Each setting of a sweep (its record, folder or s3:// address) against its reference: the unregularised trials, or
+    those that `baseline` names as column=value, that agree with it in data set, model and training. A setting is a
+    combination of values of the columns `by` (a name or several; default: all that differ). `robust`: as `compare` has
+    it.
 
     Trials with a value that is not finite are left out and counted. Raises `InputError` for unknown columns and
     metrics, groups that mix data sets, networks or seeds, and a record in which no setting has a reference.
     """
+    sweep = opened(sweep)
+    by = None if by is None else several(by)
     every = sweep.rows
     check_columns("--by", by or (), sweep.settings)
-    conditions = _conditions(baseline, sweep.settings) if baseline is not None else {}
+    conditions = (
+        _conditions([baseline] if isinstance(baseline, str) else baseline, sweep.settings)
+        if baseline is not None
+        else {}
+    )
     check_finished(sweep)
     quantity = find_quantity("--metric", metric, sweep)
     measured = values_of(sweep, quantity)
@@ -122,7 +156,9 @@ def comparisons(
     if not any(row.reference for row in tested):
         raise InputError(f"{sweep.path}: no setting has a reference; {tested[0].label}: {tested[0].reason}")
     infinite = len(measured) - len(values)
-    return Comparisons(quantity, what, conditions, by, alternative, adjustment, _adjusted(tested, adjustment), infinite)
+    adjusted = _adjusted(tested, adjustment)
+    schema = sweep.settings.schema
+    return Comparisons(quantity, what, conditions, by, alternative, adjustment, adjusted, infinite, schema)
 
 
 def baseline_of(group: Group, baseline: Sequence[Row]) -> tuple[list[Row], str]:

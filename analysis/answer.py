@@ -37,6 +37,7 @@ from analysis.judged import MOST_NAMED, Judged, Status, has_folds, in_words, pla
 from analysis.records import Sweep
 from analysis.schema import CONVERTED_STRENGTHS
 from analysis.symbols import all_named, method_name, number, symbol
+from analysis.tabular import Place, opened
 from analysis.tipping_points import Curve, NothingToJudge, TippingPoints, tipping_points
 
 
@@ -126,14 +127,16 @@ class Answer:
 
 
 def answers(
-    sweep: Sweep, *, strength: str | None = None, reference_below: float | None = None, seed: int = 0
+    sweep: Sweep | Place, *, strength: str | None = None, reference_below: float | None = None, seed: int = 0
 ) -> list[Answer]:
-    """The answer for each curve of a sweep: of each method by its own strength (`main_strengths`), or by `strength`;
-    the plateau is that of the strengths weaker than `reference_below` (see `fit_curve`).
+    """The answer for each curve of a sweep (its record, folder or s3:// address): of each method by its own strength
+    (`main_strengths`), or by `strength`; the plateau is that of the strengths weaker than `reference_below` (see
+    `fit_curve`).
 
     Where no curve can be judged there is one for each setting. Raises `InputError` for an unknown strength, and as
     `tipping_points` does.
     """
+    sweep = opened(sweep)
     return of_points(sweep, *all_points(sweep, strength=strength, reference_below=reference_below, seed=seed))
 
 

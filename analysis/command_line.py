@@ -178,9 +178,11 @@ def make_console(width: int = 140) -> Console:
     return console if console.is_terminal else Console(**plain, width=width)
 
 
-def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, wrap: Sequence[int] = (0,)) -> None:
+def print_table(
+    columns: Sequence[str], rows: Sequence[Sequence[str]], *, wrap: Sequence[int] = (0,), width: int = 140
+) -> None:
     """Print a table of text. Columns in `wrap` are broken over lines where they do not fit, the others are numbers."""
-    console = make_console()
+    console = make_console(width)
     table = Table(box=box.SIMPLE_HEAD if console.is_terminal else box.ASCII2)
     for index, name in enumerate(columns):
         if index in wrap:

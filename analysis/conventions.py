@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from analysis.command_line import InputError
 from analysis.records import Sweep
+from analysis.tabular import Place, opened
 
 Convention = Literal["batch", "image", "element", "pixel"]
 CONVENTIONS: tuple[str, ...] = get_args(Convention)
@@ -29,9 +30,11 @@ _IMAGES = {
 }
 
 
-def converted(sweep: Sweep, convention: str) -> Sweep:
-    """The sweep with α of its gradient penalties in this convention, as if it had been swept in it; other methods'
-    trials as they are. Raises `InputError` for a record that does not say how large its images are."""
+def converted(sweep: Sweep | Place, convention: str) -> Sweep:
+    """The sweep (its record, folder or s3:// address) with α of its gradient penalties in this convention, as if it had
+    been swept in it; other methods' trials as they are. Raises `InputError` for a record that does not say how large
+    its images are."""
+    sweep = opened(sweep)
     if convention not in CONVENTIONS:
         raise InputError(f"--convention {convention}: allowed are {', '.join(CONVENTIONS)}")
     rows = sweep.trials.to_pylist()

@@ -20,7 +20,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from analysis.changes import short_name
-from analysis.command_line import InputError, parse, print_table, run
+from analysis.command_line import InputError, parse, run
+from analysis.correlation_table import beyond, figure, images_of, notes_of, p_text, panels, printed, table, words
+from analysis.formats import Table, beside, print_tables
 from analysis.groups import (
     Group,
     Quantity,
@@ -41,10 +43,8 @@ from analysis.groups import (
     swept_settings,
     values_of,
 )
-from analysis.lazily import lazily
-from analysis.multiplicity import ADJUSTMENTS, Adjustment, adjust
+from analysis.multiplicity import Adjustment, adjust
 from analysis.rank_correlation import (
-    EXACT_UP_TO,
     MOST_PERMUTATIONS,
     Correlation,
     Floats,
@@ -58,33 +58,34 @@ from analysis.rank_correlation import (
     spearman_permutations,
 )
 from analysis.records import Sweep
-from analysis.results import StrengthFlags, arrow, finish, read
+from analysis.results import StrengthFlags, finish, read
 from analysis.schema import HYPERPARAMETERS, Stronger
 from analysis.schema import stronger as stronger_of
 from analysis.single_images import ImageValues, image_values
 from analysis.symbols import all_named, symbol
+from analysis.tabular import Place, Tabular, opened, several
 from analysis.tipping_points import Curve, NothingToJudge, TippingPoints, tipping_points
 
 if TYPE_CHECKING:
-    from analysis.figures import MetricPanel
-
-special = lazily("scipy.special")
+    from matplotlib.figure import Figure
 
 __all__ = [
     "Correlation",
     "Correlations",
     "Linear",
     "Test",
+    "beyond",
     "correlations",
+    "images_of",
+    "p_text",
+    "panels",
     "pearson",
     "rho_over_images",
     "spearman_permutation",
     "spearman_permutations",
     "table",
+    "words",
 ]
-
-_MAX_PANELS = 24
-
 
 Until = Literal["paper", "t80", "all"]
 Unit = Literal["trial", "strength"]
@@ -119,8 +120,10 @@ class Test:
     """Whether orders were changed within seeds (and folds) only."""
 
 
-@dataclass(frozen=True)
-class Correlations:
+@dataclass(frozen=True, repr=False)
+class Correlations(Tabular[Test]):
+    """The tests of a sweep, and what was left out of them: a sequence of tests."""
+
     strength: str
     stronger: Stronger
     until: Until
@@ -135,15 +138,30 @@ class Correlations:
     notes: list[str]
     permutations: int
     """Drawn for a p-value that is small: in proportion to the number of tests."""
+    columns: pa.Schema
+    """Of the trials, those that tell settings apart among them."""
+
+    @property
+    def _items(self) -> list[Test]:
+        return self.tests
+
+    def shown(self) -> Table:
+        return printed(self)
+
+    def to_arrow(self) -> pa.Table:
+        return table(self, self.columns)
+
+    def figure(self) -> Figure:
+        return figure(self, panels(self))
 
 
 def correlations(
-    sweep: Sweep,
+    sweep: Sweep | Place,
     *,
     strength: str = "alpha",
     stronger: Stronger | None = None,
-    metrics: Sequence[str] | None = None,
-    by: Sequence[str] | None = None,
+    metrics: Sequence[str] | str | None = None,
+    by: Sequence[str] | str | None = None,
     until: Until | None = None,
     adjustment: Adjustment = "holm",
     share: float = 0.8,
@@ -151,9 +169,10 @@ def correlations(
     points: TippingPoints | None = None,
     seed: int = 0,
 ) -> Correlations:
-    """Each metric (default: all that the record has beside accuracy and loss) against strength, one test for each
-    combination of values of the columns `by` (default: all settings that differ), one point per trial; where a
-    strength's trials share an effect, per strength. Coefficients of the methods, which strength sets, are no tests;
+    """Each metric (default: all that the record has beside accuracy and loss) of a sweep (its record, folder or s3://
+    address) against strength, one test for each combination of values of the columns `by` (a name or several, as
+    `metrics`; default: all settings that differ), one point per trial; where a strength's trials share an effect, per
+    strength. Coefficients of the methods, which strength sets, are no tests;
     trials whose value of a metric is not finite are left out of its test and counted.
 
     `until` says which models count: up to and including the threshold of the paper's rule, up to t80, or all; by
@@ -163,6 +182,9 @@ def correlations(
     Raises `InputError` for unknown columns and metrics, groups that mix data sets or networks, and a record in which
     there is nothing to correlate.
     """
+    sweep = opened(sweep)
+    by = None if by is None else several(by)
+    metrics = [metrics] if isinstance(metrics, str) else metrics
     if stronger is None:
         stronger = stronger_of(strength)
     if until is None:
@@ -274,6 +296,7 @@ def correlations(
         curves,
         notes,
         permutations,
+        sweep.settings.schema,
     )
 
 
@@ -427,135 +450,8 @@ class Flags(StrengthFlags):
     """Of the p-values over all tests: Holm, or Benjamini and Hochberg."""
 
 
-def _print(result: Correlations) -> None:
-    rows = []
-    names = [name or "all trials" for name in all_named([test.group for test in result.tests])]
-    for test, adjusted, setting in zip(result.tests, result.adjusted, names, strict=True):
-        size = f"{test.kept}/{test.dropped}"
-        if test.reason:
-            rows.append((setting, test.quantity.name, size, f"not testable: {test.reason}", "", "", "", ""))
-            continue
-        images = "" if math.isnan(test.images[0]) else f" [{test.images[0]:.2f}, {test.images[1]:.2f}]"
-        r = test.linear
-        interval = "" if math.isnan(r.low) else f" [{r.low:.2f}, {r.high:.2f}]"
-        rows.append(
-            (
-                setting,
-                test.quantity.name,
-                size,
-                f"{test.rho.rho:.3f}{images}",
-                p_text(test.rho.p_value),
-                p_text(adjusted),
-                f"{r.r:.3f}{interval}",
-                p_text(r.p_value),
-            )
-        )
-    names = ["group", "metric", "kept/dropped", "Spearman's ρ", "p", f"p, {ADJUSTMENTS[result.adjustment]}"]
-    print_table([*names, "Pearson's r", "p"], rows, wrap=(0, 1, 3))
-    number = sum(not test.reason for test in result.tests)
-    words = {"paper": "up to the paper's threshold (a model at it is kept)", "t80": "up to t80", "all": "all"}
-    kept = words[result.until]
-    print(
-        f"{count(number, 'test')}; models kept: {kept}; p of ρ by up to {result.permutations} permutations"
-        f"{' within seeds' if any(test.within_seed for test in result.tests) else ''} (exact up to {EXACT_UP_TO}! "
-        f"orders), two-sided; r with log10 {result.strength}"
-    )
-    for note in result.notes:
-        print(note)
-
-
-def p_text(p_value: float) -> str:
-    """A p-value as it is printed: three decimals, more where it is small."""
-    if math.isnan(p_value):
-        return ""
-    return f"{p_value:.3f}" if p_value >= 0.001 else f"{p_value:.4f}" if p_value >= 0.0001 else f"{p_value:.1e}"
-
-
-def table(result: Correlations, trials: pa.Schema) -> pa.Table:
-    """The tests as rows: the columns grouped by, then numbers; `reason` says why they are null.
-
-    `rho_low`, `rho_high`: over images, where single images' values are recorded. `r…`: Pearson's r with log₁₀ strength.
-    """
-    fields = [pa.field(name, trials.field(name).type) for name in result.by]
-    fields += [pa.field(name, pa.string()) for name in ("metric", "component")]
-    fields.append(pa.field("level", pa.float64()))
-    fields += [pa.field(name, pa.string()) for name in ("options", "strength", "until", "adjustment", "reason", "unit")]
-    fields.append(pa.field("within_seed", pa.bool_()))
-    fields += [pa.field(name, pa.int64()) for name in ("kept", "dropped", "missing")]
-    numbers: tuple[str, ...] = ("limit", "rho", "rho_low", "rho_high", "p_value", "p_adjusted")
-    numbers += ("r", "r_low", "r_high", "r_p_value", "r_p_adjusted")
-    fields += [pa.field(name, pa.float64()) for name in numbers]
-    rows = []
-    for test, adjusted, linear_adjusted in zip(result.tests, result.adjusted, result.linear_adjusted, strict=True):
-        quantity = test.quantity
-        row = {**test.group.values, "metric": quantity.metric, "component": quantity.component, "level": quantity.level}
-        row |= {"options": quantity.with_options}
-        row |= {"strength": result.strength, "until": result.until, "adjustment": result.adjustment}
-        row |= {"unit": test.unit, "within_seed": test.within_seed}
-        row |= {"reason": test.reason, "kept": test.kept, "dropped": test.dropped, "missing": test.missing}
-        row |= {"limit": None if math.isinf(test.limit) else test.limit}
-        row |= {"rho": test.rho.rho, "p_value": test.rho.p_value, "p_adjusted": float(adjusted)}
-        row |= {"rho_low": test.images[0], "rho_high": test.images[1]}
-        row |= {"r": test.linear.r, "r_low": test.linear.low, "r_high": test.linear.high}
-        row |= {"r_p_value": test.linear.p_value, "r_p_adjusted": float(linear_adjusted)}
-        rows.append(row)
-    return arrow(fields, rows)
-
-
-def panels(result: Correlations) -> list[MetricPanel]:
-    """A panel of `metric_figure` for each test that can be drawn, at most 24: those of the smallest p."""
-    from analysis.figures import MetricPanel
-
-    order = sorted(
-        (index for index, test in enumerate(result.tests) if test.trials),
-        key=lambda index: np.nan_to_num(result.tests[index].rho.p_value, nan=2.0),
-    )[:_MAX_PANELS]
-    drawn = []
-    names = all_named([test.group for test in result.tests])
-    for index in sorted(order):
-        test = result.tests[index]
-        error = [
-            math.nan if not (value.std and math.isfinite(value.std) and value.n and value.n > 1)
-            else float(special.stdtrit(value.n - 1, 0.975)) * value.std / math.sqrt(value.n)
-            for value in test.values
-        ]  # fmt: skip
-        title = ", ".join(part for part in (short_name(test.quantity), names[index]) if part)
-        drawn.append(
-            MetricPanel(
-                title=title,
-                metric=test.quantity.metric,
-                strength=[row[result.strength] for row in test.trials],
-                value=[value.value for value in test.values],
-                error=error if np.isfinite(error).any() else (),
-                beyond=test.limit,
-                note=test.reason.split(":")[0]
-                if test.reason
-                else words(test, result.adjusted[index], result.adjustment),
-            )
-        )
-    return drawn
-
-
-def beyond(result: Correlations) -> str:
-    """What the models are that do not count."""
-    return {"paper": "beyond the paper's threshold", "t80": "beyond t80", "all": "excluded"}[result.until]
-
-
-def images_of(result: Correlations) -> int | None:
-    """How many images the metrics were measured on; None where they differ or it is not recorded."""
-    found = {value.n for test in result.tests for value in test.values}
-    return next(iter(found)) if len(found) == 1 else None
-
-
-def words(test: Test, adjusted: float, adjustment: Adjustment) -> str:
-    """A test in a few words: "ρ = .83, p = .0002 (Holm)"."""
-    return f"ρ = {test.rho.rho:.2f}, p = {p_text(float(adjusted))} ({ADJUSTMENTS[adjustment]})"
-
-
 def main() -> None:
     flags = parse(Flags, prog="python -m analysis.correlations")
-    from analysis.figures import metric_figure  # after what is wrong with the flags
-
     sweep = read(flags.sweep, pool_code=flags.pool_code, skip_damaged=flags.skip_damaged, convention=flags.convention)
     result = correlations(
         sweep,
@@ -570,21 +466,23 @@ def main() -> None:
         seed=flags.seed,
     )
     drawn = panels(result)
-    figure = metric_figure(
-        drawn,
-        strength=flags.strength,
-        stronger=result.stronger,
-        excluded=beyond(result),
-        columns=2 if len(drawn) <= 6 else 4,
-    )
 
     def say() -> None:
-        _print(result)
-        if len(drawn) < sum(1 for test in result.tests if test.trials):
-            print(f"the figure shows the {len(drawn)} tests of the smallest p of {len(result.tests)}")
+        print_tables([result.shown()], flags.format)
+        with beside(flags.format):
+            for note in notes_of(result, len(drawn)):
+                print(note)
 
-    tables = {"": table(result, sweep.settings.schema)}
-    finish(sweep, flags.out, "correlations", tables=tables, figure=figure, say=say, images=images_of(result))
+    finish(
+        sweep,
+        flags.out,
+        "correlations",
+        tables={"": result.to_arrow()},
+        figure=figure(result, drawn),
+        say=say,
+        form=flags.format,
+        images=images_of(result),
+    )
 
 
 if __name__ == "__main__":

@@ -366,13 +366,14 @@ def _rows_of(table: pa.Table) -> list[dict[str, Any]]:
     return rows
 
 
-def read_sweep(path: str, *, pool_code: bool = False, skip_damaged: bool = False) -> Sweep:
+def read_sweep(path: str | os.PathLike[str], *, pool_code: bool = False, skip_damaged: bool = False) -> Sweep:
     """A sweep's record from its folder or s3:// prefix. Trials that were trained by different code are different
     settings to every statistic, unless `pool_code`. With `skip_damaged` trials of which a file is damaged or missing
     are left out (`Sweep.damaged`), where compacted files are sound.
 
     Raises `InputError` as `read_table` does; for the tables other than `trials`, when they are first asked for.
     """
+    path = location(path)
     fs, inner = open_place(path)
     damaged = scan(path, compacted=False).corrupted if skip_damaged else {}
     return Sweep(_shown(fs, inner), read_table(path, "trials", without=damaged), pool_code, damaged)

@@ -14,6 +14,7 @@ from tyro.conf import Positional
 
 from analysis.bounds import POSITIVE, SEED, Bound
 from analysis.conventions import Convention, converted
+from analysis.formats import Format, beside
 from analysis.groups import count, out_folder
 from analysis.lazily import lazily
 from analysis.records import Sweep, read_sweep, write_file
@@ -43,6 +44,8 @@ class SweepFlags:
     """Read α of the gradient penalty in this convention, an exact change of scale; default: as it was swept."""
     out: str | None = None
     """Folder or s3:// prefix for the tables and the figure; default: analysis/ in the sweep's folder."""
+    format: Format | None = None
+    """Print the table as CSV (numbers in full), Markdown or LaTeX (for booktabs), and all else on standard error."""
 
 
 @dataclass
@@ -109,10 +112,12 @@ def finish(
     tables: Mapping[str, pa.Table],
     figure: Figure,
     say: Callable[[], None],
+    form: Format | None = None,
     images: int | None = None,
 ) -> None:
     """The end of a command: write the tables, by what their names have after the command's `name`, and the figure (its
-    numbers are of so many `images`), then `say` what was found, and where it was written.
+    numbers are of so many `images`), then `say` what was found, and where it was written: beside what is printed in a
+    format.
 
     Nothing is written before all of it is made. Raises `InputError` if it cannot be written.
     """
@@ -123,5 +128,6 @@ def finish(
     contents |= files(figure, stem, sweep, images=images)
     written = [write_file(path, content) for path, content in contents.items()]
     say()
-    for path in written:
-        print(path)
+    with beside(form):
+        for path in written:
+            print(path)

@@ -96,13 +96,15 @@ def _passes(error: Exception) -> bool:
     return isinstance(error, (BotoConnectionError, *s3fs.core.S3_RETRYABLE_ERRORS))
 
 
-def location(url: str) -> str:
+def location(url: str | os.PathLike[str]) -> str:
     """The one way to write a place of the storage: the absolute path of a folder or file, or `s3://bucket/key` without
     empty segments. Characters that elsewhere make a pattern (`[12]`, `*`, `?`) stand for themselves.
 
     Raises `InputError` for what is no such place.
     """
     text = os.fspath(url)
+    if isinstance(url, os.PathLike) and text.startswith("s3:/"):
+        text = f"s3://{text[4:].lstrip('/')}"  # a pathlib.Path has one slash where two were written
     scheme, colon, rest = text.partition(":")
     if scheme.lower() == "s3" and rest.startswith("//"):
         return f"s3://{_key(text, rest[2:])}"
@@ -133,7 +135,7 @@ def _key(text: str, rest: str) -> str:
     return "/".join(parts)
 
 
-def open_place(url: str, **options: Any) -> tuple[fsspec.AbstractFileSystem, str]:
+def open_place(url: str | os.PathLike[str], **options: Any) -> tuple[fsspec.AbstractFileSystem, str]:
     """File system and path of a place, written in any way that `location` knows.
 
     Of the file systems' methods only those are used that take a path for what it is: `cat_file`, `pipe_file`,

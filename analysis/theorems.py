@@ -26,11 +26,14 @@ import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
-from analysis.command_line import parse, print_table, run
+from analysis.command_line import parse, run
+from analysis.formats import Format, Table, print_tables
 from analysis.lazily import lazily
 
 optimize = lazily("scipy.optimize")
@@ -172,25 +175,36 @@ def theorem_quantities() -> dict[str, float]:
 
 @dataclass
 class Flags:
-    """The two theorems of LOCO-REG's paper, checked numerically; it takes no flags."""
+    """The two theorems of LOCO-REG's paper, checked numerically."""
+
+    format: Format | None = None
+    """Print the tables as CSV (numbers in full; an empty line between two), Markdown or LaTeX (for booktabs)."""
 
 
-def main() -> None:
-    parse(Flags, prog="python -m analysis.theorems")
-    print("Theorem 1: the greatest ε for which a derivative of the cohesion is the larger for all masses")
+def tables() -> list[Table]:
+    """What there is of both theorems, with their numbers in full."""
     paper = {"c-n": "0.675", "c-co": "0.675 (subsumed)", "n-co-near": "0.725…", "n-co-far": "0.75"}
     values = theorem_quantities()
-    rows = []
-    for case, (larger, smaller) in CASES.items():
-        sides = [
-            f"{values[f'cohesion_derivative:{case}/{side}/constant']:.4g} + "
-            f"{values[f'cohesion_derivative:{case}/{side}/epsilon']:.4g}ε"
+    rows: list[tuple[str, ...]] = []
+    full: list[tuple[Any, ...]] = []
+    for case, places in CASES.items():
+        numbers = [
+            values[f"cohesion_derivative:{case}/{side}/{part}"]
             for side in ("larger", "smaller")
+            for part in ("constant", "epsilon")
         ]
-        rows.append((case, f"{larger} over {smaller}", *sides, f"{values[f'cohesion_bound:{case}']:.6f}", paper[case]))
-    print_table(("case", "places", "larger, at worst", "smaller", "ε", "paper"), rows)
-    print("\nTheorem 2: the weights that are best for the worst x (paper: 0, 1, 0)")
-    weights = []
+        sides = [f"{numbers[i]:.4g} + {numbers[i + 1]:.4g}ε" for i in (0, 2)]
+        bound = values[f"cohesion_bound:{case}"]
+        over = " over ".join(map(str, places))
+        rows.append((case, over, *sides, f"{bound:.6f}", paper[case]))
+        full.append((case, over, *numbers, bound, paper[case]))
+    first = Table(
+        ("case", "places", "larger, at worst", "smaller", "ε", "paper"),
+        rows,
+        caption="Theorem 1: the greatest ε for which a derivative of the cohesion is the larger for all masses",
+        data=_full("case places larger_constant larger_epsilon smaller_constant smaller_epsilon bound paper", full),
+    )
+    rows, full = [], []
     for name, g in FEATURE_MAPS.items():
         coefficients = gaps(g)
         of_norm_1 = best_weights(coefficients)
@@ -200,17 +214,35 @@ def main() -> None:
             "Σ|w| = 1": best_weights_of_sum_one(coefficients),
         }
         for kind, best in kinds_of.items():
+            gap = float((coefficients @ best).min())
             cells = [f"{round(weight, 4) + 0.0:.4f}" for weight in best]
-            weights.append((name, kind, *cells, f"{(coefficients @ best).min():.4f}"))
-    print_table(("g", "with", "w-1", "w0", "w1", "least gap"), weights)
-    print("\nVariance of f(x, w) − f(0, w) for three weights of norm 1 and x = 1, in s² (paper: least for uniform)")
+            rows.append((name, kind, *cells, f"{gap:.4f}"))
+            full.append((name, kind, *map(float, best), gap))
+    second = Table(
+        ("g", "with", "w-1", "w0", "w1", "least gap"),
+        rows,
+        caption="Theorem 2: the weights that are best for the worst x (paper: 0, 1, 0)",
+        data=_full("g with w-1 w0 w1 least_gap", full),
+    )
     kinds = {"uniform": np.full(3, 1 / math.sqrt(3)), "the centre alone": np.array([0.0, 1.0, 0.0])}
     kinds["least"] = least_variance_weights(3)
-    variances = [
-        (name, *(f"{weight:.4f}" for weight in w), f"{float(w @ w):.4f}", f"{difference_variance(w, 1):.4f}")
-        for name, w in kinds.items()
-    ]
-    print_table(("weights", "w-1", "w0", "w1", "the proof's Σw²", "with the noise of both"), variances)
+    full = [(name, *map(float, w), float(w @ w), float(difference_variance(w, 1))) for name, w in kinds.items()]
+    third = Table(
+        ("weights", "w-1", "w0", "w1", "the proof's Σw²", "with the noise of both"),
+        [(name, *(f"{number:.4f}" for number in numbers)) for name, *numbers in full],
+        caption="Variance of f(x, w) − f(0, w) for three weights of norm 1 and x = 1, in s² (paper: least for uniform)",
+        data=_full("weights w-1 w0 w1 sum_of_squares variance", full),
+    )
+    return [first, second, third]
+
+
+def _full(names: str, rows: Sequence[Sequence[Any]]) -> pa.Table:
+    return pa.table(dict(zip(names.split(), map(list, zip(*rows, strict=True)), strict=True)))
+
+
+def main() -> None:
+    flags = parse(Flags, prog="python -m analysis.theorems")
+    print_tables(tables(), flags.format)
 
 
 if __name__ == "__main__":

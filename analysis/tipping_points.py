@@ -25,7 +25,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import ArrayLike
 
-from analysis.command_line import InputError, parse, print_table, run
+from analysis.command_line import InputError, parse, run
+from analysis.formats import Table, beside, print_tables
 from analysis.groups import (
     Group,
     Quantity,
@@ -52,6 +53,7 @@ from analysis.results import StrengthFlags, arrow, finish, read
 from analysis.schema import Direction, Stronger
 from analysis.schema import stronger as stronger_of
 from analysis.symbols import all_named, method_name, symbol
+from analysis.tabular import Place, Tabular, opened, several
 from analysis.tipping_fit import (
     Difference,
     TippingPoint,
@@ -62,6 +64,8 @@ from analysis.tipping_fit import (
 )
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from analysis.figures import StrengthGroup
 
 _MAX_PRINTED_DIFFERENCES = 12
@@ -128,9 +132,9 @@ class NothingToJudge(InputError):
     """No curve of the record can be judged."""
 
 
-@dataclass(frozen=True)
-class TippingPoints:
-    """The curves of a sweep, and what was left out of them."""
+@dataclass(frozen=True, repr=False)
+class TippingPoints(Tabular[Curve]):
+    """The curves of a sweep, and what was left out of them: a sequence of curves."""
 
     metric: Quantity
     strength: str
@@ -142,6 +146,30 @@ class TippingPoints:
     differences: list[tuple[Curve, Curve, Difference]]
     """Of curves that both tip over and differ in one column only (all pairs, if they differ in one column at all)."""
     notes: list[str]
+    columns: pa.Schema
+    """Of the trials, those that tell settings apart among them."""
+
+    @property
+    def _items(self) -> list[Curve]:
+        return self.curves
+
+    def shown(self) -> Table:
+        return _shown(self)
+
+    def to_arrow(self) -> pa.Table:
+        return table(self, self.columns)
+
+    def figure(self) -> Figure:
+        from analysis.figures import strength_figure
+
+        return strength_figure(
+            figure_groups(self),
+            strength=self.strength,
+            stronger=self.stronger,
+            metric=self.metric.name,
+            direction=self.direction,
+            share=self.share,
+        )
 
     @property
     def direction(self) -> Direction:
@@ -150,24 +178,26 @@ class TippingPoints:
 
 
 def tipping_points(
-    sweep: Sweep,
+    sweep: Sweep | Place,
     *,
     metric: str = "top1",
     strength: str = "alpha",
     stronger: Stronger | None = None,
-    by: Sequence[str] | None = None,
+    by: Sequence[str] | str | None = None,
     share: float = 0.8,
     reference_below: float | None = None,
     seed: int = 0,
 ) -> TippingPoints:
-    """Tipping points of a sweep, one curve for each combination of values of the columns `by` (default: all settings
-    that differ). `stronger` says which strengths are the stronger ones (default: what the schema says). Diverged trials
-    count with their score; failed ones and those whose score is not finite are left out and counted; equal `seed`s give
-    equal intervals.
+    """Tipping points of a sweep (its record, folder or s3:// address), one curve for each combination of values of the
+    columns `by` (a name or several; default: all settings that differ). `stronger` says which strengths are the
+    stronger ones (default: what the schema says). Diverged trials count with their score; failed ones and those whose
+    score is not finite are left out and counted; equal `seed`s give equal intervals.
 
     Raises `InputError` for an unknown column or metric, settings that are not finite, groups that mix data sets or
     networks, and a record in which no curve can be judged.
     """
+    sweep = opened(sweep)
+    by = None if by is None else several(by)
     if stronger is None:
         stronger = stronger_of(strength)
     check_strength(strength, sweep.settings)
@@ -243,6 +273,7 @@ def tipping_points(
         found,
         list(_differences(found, columns, strength, share, seed)),
         notes,
+        sweep.settings.schema,
     )
 
 
@@ -355,10 +386,14 @@ def located(fit: TippingPoint | None, strength: str) -> str:
     return f"10^{fit.log10_strength:.2f} [{fit.low:.2f}, {fit.high:.2f}]"
 
 
-def _print(result: TippingPoints) -> None:
-    rows = []
+def _names(result: TippingPoints) -> dict[int, str]:
     names = [name or "all trials" for name in all_named([curve.group for curve in result.curves])]
-    name_of = {id(curve): name for curve, name in zip(result.curves, names, strict=True)}
+    return {id(curve): name for curve, name in zip(result.curves, names, strict=True)}
+
+
+def _shown(result: TippingPoints) -> Table:
+    rows = []
+    name_of = _names(result)
     for curve in result.curves:
         swept = sorted({row[result.strength] for row in curve.trials})
         seeds = {replicate(row) for row in curve.trials}
@@ -372,19 +407,12 @@ def _print(result: TippingPoints) -> None:
         paper = "" if rule is None else "none in range" if math.isnan(rule.strength) else f"{rule.strength:.6g}"
         size = f"{len(curve.trials)}/{len(seeds)}"
         rows.append((name_of[id(curve)], size, strengths, plateau, found, p_value, paper))
-    print_table(
-        (
-            "group",
-            "trials/seeds",
-            "strengths",
-            "plateau",
-            f"{result.strength} at the tipping point",
-            "p",
-            "paper's rule",
-        ),
-        rows,
-        wrap=(0, 4),
-    )
+    columns = ("group", "trials/seeds", "strengths", "plateau", f"{result.strength} at the tipping point", "p")
+    return Table((*columns, "paper's rule"), rows, wrap=(0, 4), data=result.to_arrow())
+
+
+def _print_notes(result: TippingPoints) -> None:
+    name_of = _names(result)
     known = [entry for entry in result.differences if not entry[2].reason]
     if known:
         print(f"Differences of tipping points (log10 {result.strength}, 95% interval over seeds and grid):")
@@ -516,8 +544,6 @@ def figure_groups(result: TippingPoints) -> list[StrengthGroup]:
 
 def main() -> None:
     flags = parse(Flags, prog="python -m analysis.tipping_points")
-    from analysis.figures import strength_figure  # after what is wrong with the flags
-
     sweep = read(flags.sweep, pool_code=flags.pool_code, skip_damaged=flags.skip_damaged, convention=flags.convention)
     result = tipping_points(
         sweep,
@@ -529,18 +555,16 @@ def main() -> None:
         reference_below=flags.reference_below,
         seed=flags.seed,
     )
-    tables = {"": table(result, sweep.settings.schema)}
+    tables = {"": result.to_arrow()}
     if result.differences:
         tables["_differences"] = differences_table(result)
-    figure = strength_figure(
-        figure_groups(result),
-        strength=flags.strength,
-        stronger=result.stronger,
-        metric=result.metric.name,
-        direction=result.direction,
-        share=flags.share,
-    )
-    finish(sweep, flags.out, "tipping_points", tables=tables, figure=figure, say=lambda: _print(result))
+
+    def say() -> None:
+        print_tables([result.shown()], flags.format)
+        with beside(flags.format):
+            _print_notes(result)
+
+    finish(sweep, flags.out, "tipping_points", tables=tables, figure=result.figure(), say=say, form=flags.format)
 
 
 if __name__ == "__main__":

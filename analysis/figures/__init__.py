@@ -10,6 +10,7 @@
 | `saliency_figure` | `maps` | images with saliency maps, each on its own scale |
 | `cam_panels` | `maps` | images under class activation maps |
 | `pareto_figure` | `pareto` | two metrics against each other, the settings that no other beats joined |
+| `profile_figure` | `profiles` | performance profiles, and the probability of improvement |
 | `corruption_table` | `tables` | a score by corruption and setting, as numbers on a common scale |
 | `forest_figure` | `tables` | differences with their intervals, one under the other |
 
@@ -24,17 +25,20 @@ from analysis.figures.curves import curves, layer_profile, panel_curves
 from analysis.figures.files import files, render, save
 from analysis.figures.maps import cam_panels, map_panels, saliency_figure
 from analysis.figures.pareto import ParetoGroup, pareto_figure, pareto_front
+from analysis.figures.profiles import MOST_PROFILES, ProfileCurve, profile_figure
 from analysis.figures.strength import MetricPanel, StrengthGroup, metric_figure, strength_figure
 from analysis.figures.style import STYLE, Band, Direction, axis_name
 from analysis.figures.tables import ForestRow, corruption_table, forest_figure
 
 __all__ = [
+    "MOST_PROFILES",
     "STYLE",
     "Band",
     "Direction",
     "ForestRow",
     "MetricPanel",
     "ParetoGroup",
+    "ProfileCurve",
     "StrengthGroup",
     "axis_name",
     "cam_panels",
@@ -48,6 +52,7 @@ __all__ = [
     "panel_curves",
     "pareto_figure",
     "pareto_front",
+    "profile_figure",
     "render",
     "saliency_figure",
     "save",

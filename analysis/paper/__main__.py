@@ -11,6 +11,7 @@ from tyro.conf import Positional
 
 from analysis.bounds import POSITIVE, Bound
 from analysis.command_line import InputError, parse, run
+from analysis.formats import Format
 from analysis.paper.items import ITEMS
 
 
@@ -38,6 +39,9 @@ class Flags:
     """Leave out trials of which a file is damaged or missing, and say which."""
     out: str | None = None
     """Folder or s3:// prefix for the tables and figures; default: analysis/ in the sweep's folder."""
+    format: Format | None = None
+    """Print the tables, or the list, as CSV (numbers in full), Markdown or LaTeX (for booktabs), and all else on
+    standard error."""
 
     BOUNDS: ClassVar[Mapping[str, Bound]] = {"reference_below": POSITIVE}
 
@@ -58,9 +62,9 @@ def main() -> None:
     if sweep is not None and flags.as_ is not None:
         sweep = declared(sweep, flags.as_)
     if flags.list or sweep is None:
-        print_list(sweep)
+        print_list(sweep, flags.format)
     else:
-        write_tables(sweep, flags.table, flags.out, flags.reference_below)
+        write_tables(sweep, flags.table, flags.out, flags.reference_below, flags.format)
 
 
 if __name__ == "__main__":

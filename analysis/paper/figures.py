@@ -31,10 +31,12 @@ from analysis.paper.drawings import (
 )
 from analysis.paper.ours import PAPERS_LIMIT
 from analysis.records import Sweep
+from analysis.tabular import Place, opened
 
 
-def missing(sweep: Sweep, name: str) -> str:
-    """Why a figure cannot be drawn from this record; "" if it can."""
+def missing(sweep: Sweep | Place, name: str) -> str:
+    """Why a figure cannot be drawn from this record, or that of this place; "" if it can."""
+    sweep = opened(sweep)
     spec = FIGURES[name]
     rows = _rows(sweep, spec)
     if not any(row["method"] == spec.method for row in rows):
@@ -69,12 +71,13 @@ def missing(sweep: Sweep, name: str) -> str:
     return ""
 
 
-def draw(sweep: Sweep, name: str, reference_below: float | None = None) -> list[Drawn]:
-    """A paper's figure from this record, in one or several parts; `reference_below`: the limit of the paper's rule, by
-    default the paper's own.
+def draw(sweep: Sweep | Place, name: str, reference_below: float | None = None) -> list[Drawn]:
+    """A paper's figure from this record (or that of this place), in one or several parts; `reference_below`: the limit
+    of the paper's rule, by default the paper's own.
 
     Raises `InputError` if the record has not what it needs.
     """
+    sweep = opened(sweep)
     lacking = missing(sweep, name)
     if lacking:
         raise InputError(f"--table {name}: {sweep.path} has {lacking}")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import io
-import math
 
 import pyarrow as pa
 from pyarrow import csv
 
-from analysis.command_line import InputError, print_table
+from analysis import formats
+from analysis.command_line import InputError
 from analysis.figures import files
+from analysis.formats import Format, beside, print_tables
 from analysis.groups import count, out_folder
 from analysis.paper.figures import FIGURES, draw, missing
 from analysis.paper.items import ITEMS
@@ -17,39 +18,24 @@ from analysis.paper.ours import _Ours
 from analysis.paper.printed import claims
 from analysis.paper.unmatched import rows_of_unmatched, told, unmatched
 from analysis.paper.verdicts import Table, _check, rows_of, summary
+from analysis.paper.words import printed_reasons, reasons
 from analysis.records import Sweep, write_file
 from analysis.results import parquet
 
 
-def _number(value: float, unit: str = "") -> str:
-    return "" if math.isnan(value) else f"{value:.2f}" if unit == "%" else f"{value:.4g}"
-
-
-def _print(table: Table) -> None:
-    print(f"{table.item.id}: {table.item.title}")
+def _print(table: Table, form: Format | None) -> None:
     if not table.lines:
-        print(f"  {table.why}")
+        with beside(form):
+            print(f"{table.item.id}: {table.item.title}")
+            print(f"  {table.why}")
         return
-    rows = []
-    # what makes a sweep not comparable is the same for many lines
-    reasons: dict[str, int] = {}
-    for line in table.lines:
-        ours = _number(line.ours, line.unit)
-        if not math.isnan(line.low):
-            ours += f" [{_number(line.low, line.unit)}, {_number(line.high, line.unit)}]"
-        where = f"{line.row} | {line.column}" + (f" ({line.setting})" if line.setting else "")
-        verdict = f"{line.verdict}: {line.why}" if line.why else line.verdict
-        if line.verdict == "not comparable":
-            verdict = f"{line.verdict} ({reasons.setdefault(line.why, len(reasons) + 1)})"
-        rows.append((where, line.paper, ours, str(line.n), _number(line.difference, line.unit), line.order, verdict))
-    print_table(
-        ("the paper's row | column", "paper", "ours [95%]", "n", "difference", "order", "verdict"),
-        rows,
-        wrap=(0, 1, 2, 5, 6),
-    )
-    for reason, number in reasons.items():
-        print(f"({number}) {reason}")
-    print(f"{summary(table)}; {count(len(table.lines), 'line')} for {table.of} numbers and statements of the paper")
+    if form is None:
+        print_tables([table.shown()], None)
+    with beside(form):
+        for number, reason in enumerate(reasons(table), start=1):
+            print(f"({number}) {reason}")
+        lines = count(len(table.lines), "line")
+        print(f"{summary(table)}; {lines} for {table.of} numbers and statements of the paper")
 
 
 def csv_of(table: pa.Table) -> bytes:
@@ -59,7 +45,7 @@ def csv_of(table: pa.Table) -> bytes:
     return content.getvalue()
 
 
-def print_list(sweep: Sweep | None) -> None:
+def print_list(sweep: Sweep | None, form: Format | None = None) -> None:
     """Every table and figure, what it needs, and whether the sweep has it."""
     ours = None if sweep is None else _Ours(sweep)
     tables = {} if ours is None else {name: _check(ours, name) for name in ITEMS}
@@ -73,7 +59,7 @@ def print_list(sweep: Sweep | None) -> None:
     columns: tuple[str, ...] = ("ID", "table or figure", "needs", "numbers")
     if sweep is not None:
         columns += (f"in {sweep.name}",)
-    print_table(columns, rows, wrap=(0, 1, 2, 4))
+    print_tables([formats.Table(columns, rows, wrap=(0, 1, 2, 4))], form)
 
 
 def _has(sweep: Sweep, table: Table, is_of: bool) -> str:
@@ -90,7 +76,13 @@ def _has(sweep: Sweep, table: Table, is_of: bool) -> str:
     return "; ".join(parts) or "nothing to check in a sweep"
 
 
-def write_tables(sweep: Sweep, table_id: str | None, out: str | None, reference_below: float | None = None) -> None:
+def write_tables(
+    sweep: Sweep,
+    table_id: str | None,
+    out: str | None,
+    reference_below: float | None = None,
+    form: Format | None = None,
+) -> None:
     """Write and print the tables and figures that the sweep has something of, or the one asked for. Raises `InputError`
     if it has nothing."""
     ours = _Ours(sweep, reference_below)
@@ -124,11 +116,24 @@ def write_tables(sweep: Sweep, table_id: str | None, out: str | None, reference_
         for drawn in parts:
             contents |= files(drawn.figure, f"{folder}/{name}{drawn.suffix}", sweep, images=drawn.images)
     written = [write_file(name, whole) for name, whole in contents.items()]
-    for table in tables:
-        if table.lines:
-            _print(table)
-    for text in told(left):
-        print(text)
+    found = [table for table in tables if table.lines]
+    if form is not None:
+        # the numbers in full have the reasons in a column of their own
+        print_tables(
+            [part for table in found for part in (table.shown(), *(printed_reasons(table) if form != "csv" else ()))],
+            form,
+        )
+    for table in found:
+        _print(table, form)
+    with beside(form):
+        for text in told(left):
+            print(text)
+        _print_rest(tables, table_id, drawable, problems, written)
+
+
+def _print_rest(
+    tables: list[Table], table_id: str | None, drawable: list[str], problems: list[str], written: list[str]
+) -> None:
     rest = [table.item.id for table in tables if not table.lines and table.item.id not in drawable]
     if rest and not table_id:
         print(f"nothing of {', '.join(rest)}: --list says what each needs")

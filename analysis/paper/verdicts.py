@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
+from analysis import formats
 from analysis.command_line import InputError
 from analysis.paper.items import ITEMS, Item
 from analysis.paper.lines import Line
@@ -16,13 +18,18 @@ from analysis.paper.orders import _orders
 from analysis.paper.ours import _Ours
 from analysis.paper.printed import Claim, Said, claims, everything_said
 from analysis.paper.statements import _statements
+from analysis.paper.words import differences, printed
 from analysis.records import Sweep
 from analysis.results import arrow
+from analysis.tabular import Place, Tabular, opened
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
-@dataclass(frozen=True)
-class Table:
-    """A table of a paper beside ours; where the sweep has nothing of it, `lines` is empty and `why` says why."""
+@dataclass(frozen=True, repr=False)
+class Table(Tabular[Line]):
+    """A paper's table beside ours, a sequence of lines; where the sweep has nothing of it, `why` says why."""
 
     item: Item
     lines: list[Line]
@@ -30,15 +37,29 @@ class Table:
     """How many numbers and statements of the paper there are to check."""
     why: str
 
+    @property
+    def _items(self) -> list[Line]:
+        return self.lines
 
-def check(sweep: Sweep, table: str, *, reference_below: float | None = None) -> Table:
-    """A table of a paper beside ours. Raises `InputError` for an unknown ID."""
-    return _check(_Ours(sweep, reference_below), table)
+    def shown(self) -> formats.Table:
+        return printed(self)
+
+    def to_arrow(self) -> pa.Table:
+        return rows_of(self)
+
+    def figure(self) -> Figure:
+        """Our numbers minus the paper's; what the paper drew is drawn by `draw`."""
+        return differences(self)
 
 
-def check_all(sweep: Sweep, *, reference_below: float | None = None) -> list[Table]:
+def check(sweep: Sweep | Place, table: str, *, reference_below: float | None = None) -> Table:
+    """A table of a paper beside a sweep's (its record, folder or s3:// address). Raises `InputError` for another ID."""
+    return _check(_Ours(opened(sweep), reference_below), table)
+
+
+def check_all(sweep: Sweep | Place, *, reference_below: float | None = None) -> list[Table]:
     """Every table of the papers whose methods the sweep has, beside ours; as `check`."""
-    ours = _Ours(sweep, reference_below)
+    ours = _Ours(opened(sweep), reference_below)
     return [_check(ours, table) for table in ITEMS if ours.is_of(table)]
 
 

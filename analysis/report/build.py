@@ -17,6 +17,7 @@ from analysis.paper.unmatched import checked
 from analysis.records import Sweep
 from analysis.report.cells import _distinct, _Source
 from analysis.report.costs import _epochs, _pareto
+from analysis.report.distributions import _distributions, _search
 from analysis.report.page import Block, Bullets, Callout, Section, Text
 from analysis.report.page import render as render_page
 from analysis.report.papers import _papers
@@ -103,8 +104,10 @@ def report(
     for result in points:
         attempt(f"Correlations with {symbol(result.strength)}", functools.partial(correlated, result))
     attempt("Curves and fronts", bought)
+    attempt("Distributions of runs", lambda: _distributions(source))
     if any(row["method"] in METHODS.values() for row in rows):
         attempt("The papers", lambda: _papers(source, *checked(sweep, reference_below=reference_below)))
+    attempt("The search", lambda: _search(source))
     sections += [_status(rows, columns), _run(source, rows)]
 
     nothing = [] if regular else [Text("Only unregularised trials are recorded: there is nothing that could tip.")]

@@ -57,9 +57,9 @@ class _Source:
         said += [f"--convention {self.convention}"] if self.convention else []
         if module == "report" and self.strength is not None:
             said.append(f"--strength {shlex.quote(self.strength)}")
-        if module != "comparisons" and self.reference_below is not None:
+        if module not in ("comparisons", "profiles", "search") and self.reference_below is not None:
             said.append(f"--reference-below {self.reference_below!r}")
-        if module in ("tipping_points", "correlations", "report") and self.seed:
+        if module not in ("comparisons", "paper") and self.seed:
             said.append(f"--seed {self.seed}")
         return " ".join(["python -m", f"analysis.{module}", shlex.quote(self.path), *said])
 

@@ -37,6 +37,7 @@ _CONTENT_SECURITY_POLICY = (
     "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
     "base-uri 'none'; form-action 'none'"
 )
+_WITH_A_LIBRARY = _CONTENT_SECURITY_POLICY.replace("img-src data:", "img-src data: blob:")
 _CALLOUTS = {"": "Note", "good": "Good", "bad": "Problem", "warn": "Caution", "muted": "Note"}
 _MISSING = ("", "—", "nan")
 # what Python and JavaScript read as the same number
@@ -154,6 +155,20 @@ class Figure:
 
 
 @dataclass(frozen=True)
+class Chart:
+    """An interactive chart: `markup` is an element with a script that fills it by the page's `library`. Both are run as
+    they are. Raises `ValueError` for an empty title or markup."""
+
+    title: str
+    markup: str
+    caption: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.title.strip() or not self.markup.strip():
+            raise ValueError(f"chart {self.title!r}: title and markup are needed")
+
+
+@dataclass(frozen=True)
 class Text:
     """Paragraphs; a string is one."""
 
@@ -198,7 +213,7 @@ class Answer:
     note: str = ""
 
 
-Block = Answer | Table | Figure | Text | Bullets | Facts | Callout
+Block = Answer | Table | Figure | Chart | Text | Bullets | Facts | Callout
 
 
 @dataclass(frozen=True)
@@ -215,9 +230,16 @@ class Section:
 
 
 def render(
-    title: str, sections: Sequence[Section], *, subtitle: str = "", footer: str = "", description: str = ""
+    title: str,
+    sections: Sequence[Section],
+    *,
+    subtitle: str = "",
+    footer: str = "",
+    description: str = "",
+    library: str = "",
 ) -> str:
-    """The page, to be written as UTF-8. Equal content gives an equal page.
+    """The page, to be written as UTF-8. Equal content gives an equal page. `library` is the JavaScript that its charts
+    need, which may make pictures of its own, but loads and sends as little as the rest.
 
     Raises `ValueError` if there is no section, or the page, a section or a subsection has an empty title.
     """
@@ -230,6 +252,8 @@ def render(
         subtitle=subtitle,
         footer=footer,
         description=description,
+        library=library,
+        policy=_CONTENT_SECURITY_POLICY if not library else _WITH_A_LIBRARY,
     )
 
 
@@ -239,13 +263,12 @@ def _template() -> Template:
     engine = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.do"]
     )
-    for kind in (Answer, Table, Figure, Text, Bullets, Facts, Callout, Subsection):
+    for kind in (Answer, Table, Figure, Chart, Text, Bullets, Facts, Callout, Subsection):
         engine.tests[kind.__name__] = lambda block, kind=kind: isinstance(block, kind)
     engine.globals |= {
         "LARGE": _LARGE,
         "LONG": _LONG,
         "CALLOUTS": _CALLOUTS,
-        "POLICY": _CONTENT_SECURITY_POLICY,
         "style": _resource("page.css"),
         "script": _resource("page.js"),
         "strings": _strings,

@@ -11,8 +11,8 @@ import pytest
 import analysis
 
 ROOT = Path(analysis.__file__).parent.parent
-WITH_A_SWEEP = ("tipping_points", "correlations", "comparisons", "paper", "report", "records")
-SLOW = ("torch", "ray", "scipy", "matplotlib", "statsmodels", "pandas", "jinja2", "s3fs")
+WITH_A_SWEEP = ("tipping_points", "correlations", "comparisons", "profiles", "search", "paper", "report", "records")
+SLOW = ("torch", "ray", "scipy", "matplotlib", "statsmodels", "pandas", "jinja2", "s3fs", "optuna", "plotly")
 
 LOADED = """
 import atexit, runpy, sys

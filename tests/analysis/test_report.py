@@ -9,9 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 
-from analysis import report
+from analysis import profiles, report, search
 from analysis.groups import telling
 from analysis.records import read_sweep, write_trial
 from analysis.report.page import Table
@@ -288,3 +289,33 @@ def test_names_are_no_tags(tmp_path: Path, record: Callable[..., bool]) -> None:
     assert "&lt;b&gt;x[/b]$y$" in page
     assert "<script>alert" not in page
     assert "folder:&lt;script&gt;alert(2)&lt;/script&gt;@12345678" in page
+
+
+@pytest.mark.parametrize(("seeds", "there"), [(2, False), (5, True)])
+def test_distributions_of_runs_are_shown_where_there_are_runs(
+    seeds: int, there: bool, tmp_path: Path, record: Record, command: Command
+) -> None:
+    """Of two runs a profile is two steps. The commands that are named give the same."""
+    sweep = tmp_path / "demo"
+    for seed in range(seeds):
+        record(sweep, f"b{seed}", method="baseline", alpha=None, variant=None, seed=seed, top1=0.5 + seed / 100)
+        for alpha in (1.0, 2.0):
+            record(sweep, f"a{alpha}{seed}", alpha=alpha, seed=seed, top1=0.51 + seed / 100)
+    page = report.report(read_sweep(str(sweep)), seed=3)
+    assert ("Performance profiles" in page) == there
+    # better in 1 + 2 + 3 + 4 + 5 of 25 pairs, and equal in 4
+    assert (">0.680 [" in page) == there
+    named = re.findall(r"python -m analysis\.(search|profiles) ([^<]*)", page)
+    assert dict(named) == {
+        "search": f"{sweep} --metric top1 --seed 3",
+        **({"profiles": f"{sweep} --seed 3"} if there else {}),
+    }
+    for module, arguments in named:
+        out = tmp_path / ("search.html" if module == "search" else "out")
+        main = {"search": search.main, "profiles": profiles.main}[module]
+        code, _, err = command(main, *arguments.split(), "--out", out)
+        assert (code, err) == (0, "")
+    if there:
+        written = pq.read_table(tmp_path / "out" / "profiles.parquet").to_pylist()
+        for row in written:
+            assert f">{row['probability']:.3f} [{row['low']:.3f}, {row['high']:.3f}]" in page

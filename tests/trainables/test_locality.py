@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import math
 import subprocess
@@ -238,6 +240,18 @@ def test_halves_are_those_of_the_networks_order(command: Callable[..., tuple[int
     found = command("--torchvision", "squeezenet1_1", "--weights", str(tmp_path / "squeezenet.safetensors"))[1]
     by_hand = locality_by_part({name: m.weight for name, m in model.named_modules() if isinstance(m, nn.Conv2d)})
     assert f"{by_hand['lower', ('c', 'n')].m:.3f}" in next(line for line in found.splitlines() if "lower " in line)
+
+
+def test_the_table_in_full(command: Callable[..., tuple[int, str, str]], tmp_path: Path) -> None:
+    weight = planted(0.1, (16, 8, 3, 3), 0)
+    torch.save({"conv.weight": weight}, tmp_path / "w.pth")
+    code, out, err = command("--weights", str(tmp_path / "w.pth"), "--format", "csv")
+    assert code == 0
+    rows = list(csv.DictReader(io.StringIO(out)))
+    whole = next(row for row in rows if (row["layers"], row["classes"]) == ("all", "c-n"))
+    known = locality_by_part({"conv.weight": weight})["all", ("c", "n")]
+    assert [float(whole[name]) for name in ("m", "t", "p_value")] == [known.m, known.t, known.p]
+    assert err.startswith("*** p < .001")
 
 
 def test_weights_that_are_not_finite_are_refused() -> None:

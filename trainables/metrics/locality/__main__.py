@@ -17,8 +17,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
+import pyarrow as pa
+
 from analysis.bounds import SEED, Bound
-from analysis.command_line import InputError, make_console, parse, run
+from analysis.command_line import InputError, parse, run
+from analysis.formats import Format, Table, beside, print_tables
 from trainables.lazily import torch
 from trainables.loco_reg import is_spatial, spatial_convolutions
 from trainables.metrics.locality import PARTS, locality_by_part
@@ -43,6 +46,8 @@ class Flags:
     """Of an initialisation."""
     layers: bool = False
     """A row for each layer, too."""
+    format: Format | None = None
+    """Print the tables as CSV (numbers in full), Markdown or LaTeX (for booktabs), and all else on standard error."""
 
     BOUNDS: ClassVar[Mapping[str, Bound]] = {"seed": SEED}
 
@@ -122,27 +127,31 @@ def filters(flags: Flags) -> dict[str, Tensor]:
 
 
 def main() -> None:
-    from rich.table import Table
-
     flags = parse(Flags, sys.argv[1:], prog="python -m trainables.metrics.locality", description=__doc__ or "")
     layers = filters(flags)
     ordered = flags.timm is not None or flags.torchvision is not None or not _is_safetensors(flags.weights)
-    console = make_console()
+    tables = []
+    columns = ("layers", "classes", "m", "", "standard error", "t", "p (m > 0)", "n")
     for size in sorted({weight.shape[-1] for weight in layers.values()}):
         number = sum(weight.shape[-1] == size for weight in layers.values())
-        table = Table(title=f"{size}×{size} filters of {number} convolutions", title_justify="left")
-        for column in ("layers", "classes"):
-            table.add_column(column, overflow="fold")
-        for column in ("m", "", "standard error", "t", "p (m > 0)", "n"):
-            table.add_column(column, justify="left" if not column else "right", no_wrap=True)
+        rows, full = [], []
         for (part, (a, b)), result in locality_by_part(layers, size, halves=ordered).items():
-            if part in PARTS or flags.layers:
-                numbers = f"{result.m:.3f}", result.stars, f"{result.standard_error:.4f}", f"{result.t:.2f}"
-                table.add_row(part, f"{a}-{b}", *numbers, f"{result.p:.2g}", str(result.n))
-        console.print(table)
-    console.print("*** p < .001, ** p < .01, * p < .1; lower and upper: halves of the layers, -slices: of the slices")
-    if not ordered:
-        console.print("safetensors are sorted by name: for the halves give --timm or --torchvision, too")
+            if part not in PARTS and not flags.layers:
+                continue
+            numbers = f"{result.m:.3f}", result.stars, f"{result.standard_error:.4f}", f"{result.t:.2f}"
+            rows.append((part, f"{a}-{b}", *numbers, f"{result.p:.2g}", str(result.n)))
+            own = (result.m, result.standard_error, result.t, result.p, result.n)
+            full.append(dict(zip(_COLUMNS, (size, part, f"{a}-{b}", *own), strict=True)))
+        caption = f"{size}×{size} filters of {number} convolutions"
+        tables.append(Table(columns, rows, wrap=(0, 1), caption=caption, data=pa.Table.from_pylist(full)))
+    print_tables(tables, flags.format)
+    with beside(flags.format):
+        print("*** p < .001, ** p < .01, * p < .1; lower and upper: halves of the layers, -slices: of the slices")
+        if not ordered:
+            print("safetensors are sorted by name: for the halves give --timm or --torchvision, too")
+
+
+_COLUMNS = ("size", "layers", "classes", "m", "standard_error", "t", "p_value", "n")
 
 
 if __name__ == "__main__":
