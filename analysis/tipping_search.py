@@ -1,27 +1,26 @@
 """Where to look next for a tipping point: the strengths and seeds whose trials tell most, from those that are known.
 
-`next_trials` is a pure function of what has been recorded and of what runs, so that a search can be killed at any moment
-and goes on where it was, and that several workers can ask it at once. It goes through four stages, and back where a
-trial contradicts what was believed:
+`next_trials` is a pure function of what has been recorded and of what runs, so that a search can be killed at any
+moment and goes on where it was, and that several workers can ask it at once. It goes through these stages, and back
+where a trial contradicts what was believed:
 
 1. a few strengths over the whole range;
 2. the bracket between the strongest strength that holds and the weakest that has fallen is divided: in its middle or,
-   where scores fall smoothly, on both sides of where a logistic curve through them falls to the level;
+   where scores fall smoothly, on both sides of where a logistic curve through them falls to the level. A trial that is
+   much lower than stronger ones may have diverged, and gets another seed at once; and there have to be as many
+   strengths on the plateau as `fit_curve` takes it from;
 3. both ends of the bracket have to say the same by a majority of two, with other seeds or neighbouring strengths, as a
    single diverged or lucky run would mislead all that follows;
 4. strengths at which a further trial makes the variance of the fitted tipping point smallest (a c-optimal design: the
-   logistic curve's Fisher information after the trial, by the delta method), until the interval is narrow enough.
+   logistic curve's Fisher information, by the delta method), until the interval of `fit_curve` is narrow enough.
 
 New strengths take `SEEDS` seeds in turn, so that the interval is one for the mean over seeds.
 
-That strengths are chosen by looking is accounted for as follows. The decision's permutation test is conditional on the
-strengths and asks whether collapses go with strength. Under its null hypothesis a trial collapses or not whatever its
-strength, so that a rule that looks at earlier trials chooses strengths of collapses to come blindly: labels remain
-exchangeable given the order in which trials were proposed, but not given their strengths, as the search goes to where
-trials have collapsed. It does so from both sides (each division puts the next trial on the side that the last one
-leaves), asks for another seed wherever the fall rests on one trial, and stops only when the interval is narrow, never
-because of p. How often flat curves tip, and how often intervals hold the truth, is counted by
-`tests/analysis/search_simulation.py`.
+The strengths are chosen by looking, and labels are not exchangeable given strengths that depend on them, so the
+decision's permutation test is not exact here. What keeps it is that under its null hypothesis (collapses have nothing
+to do with strength) the search does not stop at a pattern that suits it: ends that seem to have fallen are asked again
+in other seeds, which collapse as rarely as any, and it stops by the interval, never by p. How often flat curves tip,
+and how often intervals hold the truth, is counted by `tests/analysis/search_simulation.py`.
 """
 
 from __future__ import annotations
@@ -89,12 +88,13 @@ def next_trials(
 
     `strength`, `score` and `seed` have an entry for each recorded trial, diverged ones with their score, `running` the
     pairs that run. Strengths lie in [`low`, `high`], and are among `allowed` if that is given. `baseline`, `share`,
-    `stronger` and `direction` are those of `fit_curve`, and so is `rng`, by default one that is always the same, so that
-    equal records give equal proposals.
+    `stronger` and `direction` are those of `fit_curve`, and so is `rng`, by default one that is always the same, so
+    that equal records give equal proposals.
 
-    The search is done when the 95% interval of the tipping point, to `share` of the plateau, is at most `width` decades,
-    or no wider than the gap between two neighbours of `allowed`; when the strongest strength holds in two seeds, so that
-    scores fall nowhere in the range; when the weakest has fallen in two; or when there are `most` trials (`MOST`).
+    The search is done when the 95% interval of the tipping point, to `share` of the plateau, is at most `width`
+    decades, or no wider than the gap between two neighbours of `allowed`; when the strongest strength holds in two
+    seeds, so that scores fall nowhere in the range; when the weakest has fallen in two; or when there are `most` trials
+    (`MOST`).
 
     Raises `ValueError` for arrays of different lengths, a range that is not one of numbers above 0, numbers below their
     least, and no allowed strength in the range.
