@@ -5,8 +5,8 @@
 Curves over 8 decades whose noise-free form is known (`KINDS`, of `tests/analysis/tipping_simulation.py`), with noise of
 three sizes and 3% of diverged runs, are searched by `next_trials` until it says that it is done; a trial is any
 strength and any seed, and its score is drawn when it runs. With several slots the trials that run end in any order.
-What has been recorded at the end is judged by `fit_curve`, as a grid is. `BARS` says how few trials that may take and how well
-the tipping points have to be found.
+What has been recorded at the end is judged by `fit_curve`, as a grid is. `BARS` says how few trials that may take and
+how well the tipping points have to be found.
 """
 
 from __future__ import annotations
