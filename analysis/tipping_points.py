@@ -58,6 +58,7 @@ from analysis.tipping_fit import (
     Difference,
     TippingPoint,
     Words,
+    collapsed,
     fit_curve,
     location_difference,
     resampled_locations,
@@ -310,8 +311,13 @@ def _judge(
     if len(distinct) < 2:
         those = f"only {strength} = {distinct[0]:g}" if distinct else f"no {strength} above 0"
         return None, None, f"needs 2 strengths, has {those}: sweep more"
-    if not baseline and all(row["status"] == "diverged" for row in trials):
+    diverged = all(row["status"] == "diverged" for row in trials)
+    apart = sum(row["status"] == "diverged" for row in group.baseline)
+    if diverged and not baseline:
         return None, None, f"all {len(trials)} trials diverged: sweep weaker strengths, or add the baseline"
+    if diverged and 2 * apart >= len(baseline):  # its median is that of a diverged one
+        those = "the baseline" if apart == len(baseline) else f"{apart} of {len(baseline)} of the baseline"
+        return None, None, f"all {len(trials)} trials diverged, and so did {those}: lower the learning rate"
     try:
         fit = fit_tipping_point(
             x,
@@ -326,6 +332,9 @@ def _judge(
         )
     except ValueError as error:
         raise InputError(f"{error} ({group.label()})") from None
+    if diverged:
+        fit = collapsed(fit, len(trials), baseline)
+        return fit, None, fit.reason
     rule = None
     if not math.isnan(fit.plateau) and max(scores) > 0:
         limit = papers_limit(trials[0]["method"], strength, x) if reference_below is None else reference_below

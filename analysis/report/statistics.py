@@ -26,6 +26,7 @@ from analysis.report.page import Answer, Block, Bullets, Cell, Column, Entry, Fi
 from analysis.report.tables import fitted
 from analysis.schema import Stronger
 from analysis.symbols import all_named, number, symbol
+from analysis.tipping_fit import WEAK_END
 from analysis.tipping_points import Curve, TippingPoints, figure_groups, located
 
 _MAX_GROUPS_DRAWN = 24
@@ -197,7 +198,8 @@ def _told(curve: Curve, name: str, strength: str) -> str:
     numbers = f"p = {p_text(fit.p_value)}; {paper}"
     if fit.status == "below range":
         return f"{start}accuracy has collapsed from the weakest {sign} on ({numbers})"
-    return f"{start}whether accuracy tips over is inconclusive ({numbers}): add seeds or strengths"
+    advice = WEAK_END if fit.reason.startswith(WEAK_END) else "add seeds or strengths"
+    return f"{start}whether accuracy tips over is inconclusive ({numbers}): {advice}"
 
 
 def _counts(strength: float, limit: float, stronger: Stronger) -> bool:
