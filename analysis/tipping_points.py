@@ -506,6 +506,11 @@ def differences_table(result: TippingPoints) -> pa.Table:
     return arrow(fields, rows)
 
 
+def decided(fit: TippingPoint) -> str:
+    """What was decided, as a figure or a page says it: that none was found is not that there is none."""
+    return "no tipping point found" if fit.status == "none in range" else fit.status
+
+
 def in_words(curve: Curve, result: TippingPoints) -> str:
     """Why a curve was not judged, in the field's symbols."""
     return curve.reason.split(":")[0].replace(f"{result.strength} =", f"{symbol(result.strength)} =")
@@ -536,7 +541,7 @@ def figure_groups(result: TippingPoints) -> list[StrengthGroup]:
                 location=location,
                 low=low,
                 high=high,
-                note="" if tips else (in_words(curve, result) if fit is None else fit.status),
+                note="" if tips else (in_words(curve, result) if fit is None else decided(fit)),
             )
         )
     return drawn

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -62,8 +63,15 @@ def _pareto(source: _Source, rows: Sequence[Row], strength: str) -> list[Block]:
         spread = [x for _, x, _, _ in data if x > 0]
         bars: Any = "ci" if min(n for *_, n in data) > 2 else "range"  # the t interval of two seeds has no end
         log_x = len(spread) == len(data) and max(spread) / min(spread) >= 100
-        picture = pareto_figure(
-            groups, x=quantity.metric, y="top1", x_direction=direction, y_direction="max", bars=bars, log_x=log_x
+        draw = functools.partial(
+            pareto_figure,
+            groups,
+            x=quantity.metric,
+            y="top1",
+            x_direction=direction,
+            y_direction="max",
+            bars=bars,
+            log_x=log_x,
         )
         columns_of = (
             Column("setting"),
@@ -78,7 +86,10 @@ def _pareto(source: _Source, rows: Sequence[Row], strength: str) -> list[Block]:
             f"Top-1 accuracy against {short_name(quantity)} ({better} is better) by setting; the settings that no "
             "other beats in both are joined."
         )
-        blocks.append(source.figure(picture, title, alt, command=source.command("report"), rows=table))
+        shown = source.figure(
+            lambda narrow, draw=draw: draw(narrow=narrow), title, alt, command=source.command("report"), rows=table
+        )
+        blocks.append(shown)
     return blocks
 
 
