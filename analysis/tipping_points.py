@@ -522,8 +522,9 @@ def figure_groups(result: TippingPoints) -> list[StrengthGroup]:
 
     fall = result.share if result.direction == "max" else 1 / result.share
     drawn = []
-    curves = [curve for curve in result.curves if curve.trials]
-    for curve, name in zip(curves, all_named([curve.group for curve in curves]), strict=True):
+    for curve, name in zip(result.curves, all_named([curve.group for curve in result.curves]), strict=True):
+        if not curve.trials:
+            continue
         fit, rule = curve.fit, curve.rule
         tips = fit is not None and fit.status == "tipping point"
         location, low, high = (
