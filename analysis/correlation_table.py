@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 special = lazily("scipy.special")
 
+_THRESHOLDS_SHOWN = 4
+
 _MAX_PANELS = 24
 
 
@@ -63,7 +65,7 @@ def notes_of(result: Correlations, drawn: int) -> list[str]:
     """What the table cannot say; so many tests are `drawn`."""
     number = sum(not test.reason for test in result.tests)
     kept = {
-        "paper": "up to the paper's threshold (a model at it is kept)",
+        "paper": f"up to the paper's threshold ({_thresholds(result)}a model at it is kept)",
         "t80": "up to t80",
         "all": "all",
     }[result.until]
@@ -74,6 +76,18 @@ def notes_of(result: Correlations, drawn: int) -> list[str]:
     )
     few = f"the figure shows the {drawn} tests of the smallest p of {len(result.tests)}"
     return [told, *result.notes, *([few] if drawn < sum(1 for test in result.tests if test.trials) else [])]
+
+
+def _thresholds(result: Correlations) -> str:
+    """Limit and value of the paper's rule, where curves have them: "limit 1e+05: 2.154e+05; "."""
+    found = dict.fromkeys(
+        f"limit {curve.rule.reference_below:.4g}: "
+        + ("none in range" if math.isnan(curve.rule.strength) else f"{curve.rule.strength:.4g}")
+        for curve in result.curves
+        if curve.rule is not None
+    )
+    shown = list(found)[:_THRESHOLDS_SHOWN]
+    return "".join(f"{one}; " for one in shown) + ("…; " if len(found) > len(shown) else "")
 
 
 def p_text(p_value: float) -> str:

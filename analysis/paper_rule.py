@@ -9,6 +9,9 @@ from dataclasses import dataclass
 from analysis.schema import Direction, Stronger
 from analysis.tipping_fit import check_scores
 
+PAPERS_LIMITS = {"gradient_reg": 1e5}
+"""α below which the paper takes the reference level, by method; the others' papers have no such rule."""
+
 # means that are equal on paper may differ by rounding
 _ROUNDING = 1e-12
 
@@ -83,3 +86,10 @@ def paper_threshold(
         n_reference=len(below),
         n_zero=len(strength) - len(above_zero),
     )
+
+
+def papers_limit(method: str, strength: str, swept: Sequence[float]) -> float | None:
+    """The paper's own limit for a curve, where the method's paper has one for this column and the sweep has strengths
+    on both sides of it; None: the default of `paper_threshold`."""
+    limit = PAPERS_LIMITS.get(method) if strength == "alpha" else None
+    return limit if limit is not None and min(swept) < limit < max(swept) else None

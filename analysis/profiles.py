@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Profiles", "Setting", "performance_profile", "probability_of_improvement", "profiles", "table"]
 
-_LEVELS = 400
+_MOST_STEPS = 400
 FEW_RUNS = 5
 """Below so many, intervals are said to be too narrow."""
 
@@ -142,7 +142,7 @@ def profiles(
         raise InputError(f"{sweep.path}: no regularised trial with a finite {metric}: choose another --metric")
     columns = by if by is not None else telling(swept)
     direction: Direction = "min" if quantity.direction == "min" else "max"
-    levels = _levels([values[row["trial_id"]] for row in known])
+    ends = _ends([values[row["trial_id"]] for row in known])
 
     def scores_of(trials: Sequence[Mapping[str, Any]]) -> NDArray[np.float64]:
         return np.array([values[row["trial_id"]] for row in trials])
@@ -159,7 +159,7 @@ def profiles(
             Setting(
                 group,
                 scores,
-                performance_profile(scores, levels, direction=direction, rng=rng),
+                performance_profile(scores, _steps(scores, ends), direction=direction, rng=rng),
                 probability_of_improvement(*map(list, zip(*paired, strict=True)), direction=direction, rng=rng)
                 if paired
                 else None,
@@ -170,19 +170,24 @@ def profiles(
         )
     own = [scores_of(task.trials) for task in grouped(plain, differing(plain))] if plain else []
     rng = np.random.default_rng(seed)
-    baseline = performance_profile(own, levels, direction=direction, rng=rng) if own else None
+    baseline = performance_profile(own, _steps(own, ends), direction=direction, rng=rng) if own else None
     notes = _notes(found, quantity, failed=len(every) - len(rows), without=len(rows) - len(known))
     return Profiles(quantity, columns, found, baseline, len(plain), notes, sweep.settings.schema)
 
 
-def _levels(scores: Sequence[float]) -> NDArray[np.float64]:
-    """Where profiles have their steps, and a little below the least and above the greatest of the scores; of very many
-    scores some."""
-    steps = np.unique(scores)
-    if len(steps) > _LEVELS:
-        steps = steps[np.unique(np.linspace(0, len(steps) - 1, _LEVELS).round().astype(int))]
-    margin = 0.02 * float(steps[-1] - steps[0]) or 0.01
-    return np.concatenate([[steps[0] - margin], steps, [steps[-1] + margin]])
+def _ends(scores: Sequence[float]) -> tuple[float, float]:
+    """A little below the least and above the greatest of all scores."""
+    low, high = min(scores), max(scores)
+    margin = 0.02 * (high - low) or 0.01
+    return low - margin, high + margin
+
+
+def _steps(scores: Sequence[NDArray[np.float64]], ends: tuple[float, float]) -> NDArray[np.float64]:
+    """Where a profile has its steps, and the ends; of very many steps some."""
+    steps = np.unique(np.concatenate(scores))
+    if len(steps) > _MOST_STEPS:
+        steps = steps[np.unique(np.linspace(0, len(steps) - 1, _MOST_STEPS).round().astype(int))]
+    return np.concatenate([ends[:1], steps, ends[1:]])
 
 
 def _notes(found: Sequence[Setting], quantity: Quantity, *, failed: int, without: int) -> list[str]:

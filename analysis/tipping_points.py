@@ -47,7 +47,7 @@ from analysis.groups import (
     replicate,
     values_of,
 )
-from analysis.paper_rule import PaperThreshold, paper_threshold
+from analysis.paper_rule import PaperThreshold, paper_threshold, papers_limit
 from analysis.records import Sweep
 from analysis.results import StrengthFlags, arrow, finish, read
 from analysis.schema import Direction, Stronger
@@ -328,9 +328,10 @@ def _judge(
         raise InputError(f"{error} ({group.label()})") from None
     rule = None
     if not math.isnan(fit.plateau) and max(scores) > 0:
+        limit = papers_limit(trials[0]["method"], strength, x) if reference_below is None else reference_below
         try:
             rule = paper_threshold(
-                x, scores, share=share, reference_below=reference_below, stronger=stronger, direction=direction
+                x, scores, share=share, reference_below=limit, stronger=stronger, direction=direction
             )
         except ValueError:
             rule = None  # said in the fit's flags
@@ -443,10 +444,26 @@ def _print_notes(result: TippingPoints) -> None:
         print(
             f"paper's rule: mean {words.beyond.replace('the plateau', 'that')} of {result.strength} "
             f"{'<' if result.stronger == 'larger' else '>'} {shown}"
-            + ("" if result.reference_below is not None else " (of the weakest quarter; the paper's own limit is 1e5)")
+            + ("" if result.reference_below is not None else f" ({_whose_limit(result)})")
         )
     for note in result.notes:
         print(note)
+
+
+def _whose_limit(result: TippingPoints) -> str:
+    """Where the limits of the paper's rule come from, where none was given."""
+    own = sum(
+        curve.rule is not None
+        and curve.rule.reference_below
+        == papers_limit(curve.trials[0]["method"], result.strength, [row[result.strength] for row in curve.trials])
+        for curve in result.curves
+    )
+    judged = sum(curve.rule is not None for curve in result.curves)
+    if own == judged:
+        return "the paper's own limit"
+    return (
+        "of the weakest quarter" if not own else "the paper's own limit where it has one, else of the weakest quarter"
+    )
 
 
 def table(result: TippingPoints, trials: pa.Schema) -> pa.Table:

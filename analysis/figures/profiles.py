@@ -41,7 +41,7 @@ def profile_figure(
     """Performance profiles with pointwise 95% bands, and the probability of improvement over the `reference` with its
     interval (Agarwal et al. 2021). `narrow` is as wide as a telephone.
 
-    All are at the same `tau`. Raises `ValueError` for no curve, or more than six.
+    Raises `ValueError` for no curve, or more than six.
     """
     if not 0 < len(curves) <= MOST_PROFILES:
         raise ValueError(f"curves: {len(curves)}, allowed are 1 to {MOST_PROFILES}")
@@ -69,7 +69,7 @@ def profile_figure(
         name = axis_name(metric)
         way = "above" if direction == "max" else "below"
         left.set(xlabel=f"τ, {name}", ylabel=f"share of runs {way} τ", ylim=(-0.02, 1.02))
-        left.set_xlim(_where_they_fall(curves))
+        left.set_xlim(_where_they_fall(curves, step))
         if beside:
             _draw_probabilities(right, beside, reference)
         _legend(figure, handles, "outside upper center", "share of runs and its 95% bootstrap band")
@@ -87,11 +87,13 @@ def _draw_probabilities(axes: Axes, beside: Sequence[tuple[int, ProfileCurve]], 
     axes.set_xlabel(textwrap.fill(f"P(better than {reference}), 95% bootstrap interval", 34))
 
 
-def _where_they_fall(curves: Sequence[ProfileCurve]) -> tuple[float, float]:
+def _where_they_fall(curves: Sequence[ProfileCurve], step: Literal["post", "pre"]) -> tuple[float, float]:
     """Limits of τ: where one of the profiles is neither 0 nor 1, and a little around it."""
-    levels = np.asarray(curves[0].tau, dtype=float)
-    shares = np.array([curve.share for curve in curves], dtype=float)
-    change = np.flatnonzero((np.diff(shares, axis=1) != 0).any(axis=0))
-    low, high = (levels[0], levels[-1]) if not len(change) else (levels[change[0]], levels[change[-1] + 1])
-    margin = 0.05 * float(high - low) or 0.01
-    return float(low) - margin, float(high) + margin
+    steps: list[float] = []
+    for curve in curves:
+        levels = np.asarray(curve.tau, dtype=float)
+        after = np.flatnonzero(np.diff(np.asarray(curve.share, dtype=float)))
+        steps += levels[after + (step == "post")].tolist()
+    every = steps or [float(level) for curve in curves for level in np.asarray(curve.tau, dtype=float)]
+    margin = 0.05 * (max(every) - min(every)) or 0.01
+    return min(every) - margin, max(every) + margin

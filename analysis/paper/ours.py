@@ -24,10 +24,11 @@ from analysis.paper.declared import declared
 from analysis.paper.items import METHODS
 from analysis.paper.printed import Claim
 from analysis.paper.protocol import _LEVEL_ROUNDED, _configuration, _same, _unlike
+from analysis.paper_rule import PAPERS_LIMITS
 from analysis.records import Sweep
 
 # the limit of the rule of the input-gradient regularisation paper (Section 3.2), in the strengths of a record
-PAPERS_LIMIT = {"gradreg": 1e5}
+PAPERS_LIMIT = {"gradreg": PAPERS_LIMITS["gradient_reg"]}
 
 
 class _Ours:

@@ -42,6 +42,7 @@ def told_of_decisions(plan: Plan) -> Iterator[str]:
     for method, rows in by_method.items():
         strength = _strength(rows)
         if strength is None:
+            yield f"{method}: one strength, which cannot tell where accuracy tips over, wherever that is: sweep more"
             continue
         curves: dict[tuple[str, ...], dict[float, int]] = {}
         for row in rows:

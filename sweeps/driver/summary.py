@@ -16,7 +16,9 @@ from rich.table import Table
 
 from analysis import records
 from analysis.command_line import make_console
+from analysis.lazily import lazily
 from analysis.options import Options, options_of
+from analysis.schema import PER_IMAGE
 from sweeps.driver.codes import named_by_code, told_of_codes
 from sweeps.driver.decisions import told_of_decisions, told_of_seeds
 from sweeps.driver.declared import told_of_declared
@@ -29,8 +31,13 @@ from sweeps.plan import Plan
 from trainables.data import DataInfo
 from trainables.metrics import METRICS
 
+pc = lazily("pyarrow.compute")
+
 MOST_SHOWN = 200
 """Settings that a plan lists."""
+
+# of the trials
+_COLUMNS = ("trial_id", "status", "error", "epochs", "measured", "code", "top1", "top5", "loss", "total_variation")
 
 
 def _replicates(flags: SweepFlags) -> str:
@@ -70,9 +77,8 @@ def summarise(flags: SweepFlags, plan: Plan, url: str, console: Console) -> int:
     """The table of settings, where the record is and what to type next; the number of failed trials."""
     rows: dict[str, dict[str, Any]] = {}
     if records.scan(url).statuses:
-        rows = {
-            row["trial_id"]: row for row in records.read_table(url, "trials").to_pylist() if row["trial_id"] in plan.ids
-        }
+        ids, found = plan.ids, records.read_table(url, "trials", _COLUMNS).to_pylist()
+        rows = {row["trial_id"]: row for row in found if row["trial_id"] in ids}
     over = _replicates(flags)
     table = Table(title=f"{flags.name or flags.NAME}: mean ± standard deviation over {over}, test split")
     table.add_column("setting", overflow="fold")
@@ -157,11 +163,13 @@ def _print_measured(
     wanted = ["trial_id", "epoch", "metric", "component", "level", "value"]
     measured = [METRICS[name](**chosen) for name, chosen in flags.metrics().items()]
     details = [metric.is_detail for metric in measured if hasattr(metric, "is_detail")]
+    table = records.read_table(
+        url, "measurements", wanted, where=lambda part: pc.invert(pc.ends_with(part["metric"], PER_IMAGE))
+    )
     found = [
         row
-        for row in records.read_table(url, "measurements", wanted).to_pylist()
+        for row in table.to_pylist()
         if row["epoch"] == epochs.get(row["trial_id"])
-        and not row["metric"].endswith("_per_image")
         and not any(of(row["metric"], row["component"]) for of in details)
     ]
     options = {row["trial_id"]: row["measured"] for group in settings.values() for row in group}

@@ -16,6 +16,7 @@ from scipy import stats
 from analysis.command_line import InputError
 from analysis.figures import ProfileCurve, profile_figure
 from analysis.profiles import main, profiles
+from analysis.schema import Direction
 from analysis.score_distributions import Profile, performance_profile, probability_of_improvement
 
 Record = Callable[..., bool]
@@ -191,3 +192,16 @@ def test_figures_tell_no_more_apart_than_can_be() -> None:
     with pytest.raises(ValueError, match="curves: 7, allowed are 1 to 6"):
         profile_figure([curve] * 7, metric="top1", direction="max", reference="b")
     assert len(profile_figure([curve], metric="top1", direction="max", reference="b").axes) == 1
+
+
+@pytest.mark.parametrize(
+    ("direction", "share", "limits"), [("max", [1, 1, 0.5, 0], (2, 3)), ("min", [0, 0, 0.5, 1], (1, 2))]
+)
+def test_figures_show_where_profiles_fall(
+    direction: Direction, share: list[float], limits: tuple[float, float]
+) -> None:
+    """Scores 2 and 3: the share above τ falls at 2 and at 3; of scores 1 and 2 the share below τ rises after 1."""
+    curve = ProfileCurve("a", [-100, 1, 2, 3] if direction == "max" else [-100, 1, 2, 9], share, share, share, 2)
+    axes = profile_figure([curve], metric="top1", direction=direction, reference="b").axes[0]
+    low, high = axes.get_xlim()
+    assert (low, high) == pytest.approx((limits[0] - 0.05, limits[1] + 0.05))

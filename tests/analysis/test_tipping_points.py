@@ -10,7 +10,8 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from analysis import records, tipping_points
+from analysis import correlations, records, tipping_points
+from analysis.paper_rule import papers_limit
 from analysis.records import write_trial
 from analysis.schema import stronger
 from analysis.tipping_points import paper_threshold
@@ -433,3 +434,34 @@ def test_a_measurement_is_a_metric_too(tmp_path: Path, command: Command) -> None
     code, _, err = command(tipping_points.main, tmp_path / "demo", "--metric", "robust_accuracy:pgd")
     assert code == 2
     assert "there are top1, robust_accuracy:pgd@20, robust_accuracy:pgd@50" in err
+
+
+def test_the_papers_own_limit_is_that_of_its_rule(tmp_path: Path, record: Record, command: Command) -> None:
+    """By hand: below 1e5 the mean is (.9 + .9 + .9 + .8)/4 = .875, of which .8 is .7: the first below beyond 1e5 is
+    1e7. By the weakest quarter (1e2, 1e3: .9, level .72), it would be 1e6."""
+    scores = {1e2: 0.9, 1e3: 0.9, 1e4: 0.9, 3e4: 0.8, 1e6: 0.71, 1e7: 0.5, 1e8: 0.1}
+    for alpha, top1 in scores.items():
+        columns = {"method": "gradient_reg", "variant": None, "alpha": alpha, "seed": 0}
+        record(tmp_path / "demo", f"{alpha:.0f}", **columns, top1=top1, total_variation=top1 / 2)
+    code, out, _ = command(tipping_points.main, tmp_path / "demo")
+    assert code == 0
+    (row,) = pq.read_table(tmp_path / "demo" / "analysis" / "tipping_points.parquet").to_pylist()
+    assert (row["reference_below"], row["reference"], row["threshold"]) == pytest.approx((1e5, 0.875, 1e7))
+    assert "of alpha < 100000 (the paper's own limit)" in out
+    code, out, _ = command(correlations.main, tmp_path / "demo", "--metrics", "total_variation")
+    assert code == 0
+    assert "up to the paper's threshold (limit 1e+05: 1e+07; a model at it is kept)" in out
+    (row,) = pq.read_table(tmp_path / "demo" / "analysis" / "correlations.parquet").to_pylist()
+    assert (row["kept"], row["dropped"]) == (6, 1)
+    # asked for, another limit is taken: the weakest quarter's
+    code, out, _ = command(
+        correlations.main, tmp_path / "demo", "--metrics", "total_variation", "--reference-below", "2000"
+    )
+    assert "(limit 2000: 1e+06; a model at it is kept)" in out
+
+
+def test_the_papers_limit_is_of_alpha_within_the_sweep_alone() -> None:
+    assert papers_limit("gradient_reg", "alpha", [1e2, 1e6]) == 1e5
+    assert papers_limit("gradient_reg", "alpha", [1e2, 1e4]) is None
+    assert papers_limit("gradient_reg", "alpha_element", [1e2, 1e6]) is None
+    assert papers_limit("pilcro", "alpha", [1e2, 1e6]) is None

@@ -57,7 +57,9 @@ def test_one_that_cannot_says_what_would() -> None:
 
 
 def test_what_sweeps_no_strength_decides_nothing() -> None:
-    assert told("--alpha", "1") == []
+    assert told("--alpha", "1") == [
+        "pilcro: one strength, which cannot tell where accuracy tips over, wherever that is: sweep more"
+    ]
 
 
 def test_folds_and_other_strengths_count() -> None:

@@ -86,7 +86,7 @@ def test_a_storage_that_fails_is_not(method: str, tmp_path: Path, monkeypatch: p
     assert starts(one) == (1 if method == "save" else 0)
 
 
-@pytest.mark.parametrize(("module", "method"), [(tables, "_bytes"), (records, "put_file")], ids=["read", "write"])
+@pytest.mark.parametrize(("module", "method"), [(tables, "_opened"), (records, "put_file")], ids=["read", "write"])
 def test_a_storage_that_fails_when_the_trial_has_ended_is_not(
     module: ModuleType, method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

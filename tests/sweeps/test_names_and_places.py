@@ -151,7 +151,8 @@ class TestWithoutAHome:
         environment = {"HOME": "/proc/none", "XDG_CACHE_HOME": ""}
         code, _, err = finish(start(tmp_path, *SHORTER, "--epochs", "4", env=environment))
         assert code == 0, err
-        assert err.splitlines() == [
+        # what drills beside this one have killed may be ended by this sweep
+        assert [line for line in err.splitlines() if "of a killed sweep" not in line] == [
             "how fast this machine trained is not kept for --dry-run: [Errno 2] No such file or directory: '/proc/none'"
         ]
 
