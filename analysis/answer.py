@@ -290,12 +290,12 @@ def _without_score(curve: Curve, strength: str, rows: Sequence[Row]) -> str:
 
 def _names(groups: Sequence[Group]) -> list[str]:
     """What tells the groups of a method apart, in symbols."""
-    plain = [dataclasses.replace(group, values=_without_method(group)) for group in groups]
-    return [name if group.values else "" for name, group in zip(all_named(plain), plain, strict=True)]
+    names = zip(all_named(groups, without=("method",)), groups, strict=True)
+    return ["" if name == _method_of(group) else name for name, group in names]
 
 
-def _without_method(group: Group) -> dict[str, object]:
-    return {name: value for name, value in group.values.items() if name != "method"}
+def _method_of(group: Group) -> str:
+    return " and ".join(method_name(name) for name in sorted({row["method"] for row in group.trials}))
 
 
 def _changes(
