@@ -33,12 +33,14 @@ from analysis.groups import (
     values_of,
 )
 from analysis.holding import Held
-from analysis.judged import MOST_NAMED, Judged, Status, briefly, has_folds, in_words, place, score_text
+from analysis.judged import MOST_NAMED, Judged, Status, briefly, has_folds, in_words, named, place, score_text
+from analysis.multiplicity import adjust
 from analysis.records import Sweep
 from analysis.schema import CONVERTED_STRENGTHS
 from analysis.symbols import all_named, method_name, number, symbol
 from analysis.tabular import Place, opened
 from analysis.tipping_points import Curve, NothingToJudge, TippingPoints, tipping_points
+from analysis.two_samples import SIGNIFICANCE
 
 
 @dataclass(frozen=True)
@@ -83,20 +85,33 @@ class Answer:
 
     @property
     def lead(self) -> str:
-        """What `differences` are: "there, against none (over 3 pairs of seeds)"."""
-        where = "" if math.isnan(self.at) else "there, "
+        """What `differences` are: "at α = 100, against none (over 3 pairs of seeds)"."""
+        where = f"{self._where[1:]}, " if self._where else ""
         return f"{where}against {self.reference}{self._over}"
 
     @property
+    def _where(self) -> str:
+        """ " at α = 100"; "" where no strength was swept."""
+        if math.isnan(self.at) or self.curve is None:
+            return ""
+        return f" at {named(self.strength, self.at, [row[self.strength] for row in self.curve.trials])}"
+
+    @property
     def differences(self) -> list[tuple[str, Literal["", "good", "bad"]]]:
-        """Each change that is known in words, and whether it is one for the better."""
-        return [(str(one), one.tone) for one in self.changes if not math.isnan(one.value)]
+        """Each change that is known in words, and whether it is one for the better: shown (p < .05) after Holm's
+        adjustment over all of these."""
+        adjusted = adjust([one.p_value for one in self.changes])
+        return [
+            (str(one), one.tone if p < SIGNIFICANCE else "")
+            for one, p in zip(self.changes, adjusted, strict=True)
+            if not math.isnan(one.value)
+        ]
 
     @property
     def missing(self) -> str:
         """What of this is not known, in words; "" where all of it is."""
         if not self.changes:
-            return self.absent
+            return f"what is different{self._where} is not said: {self.absent}" if self.absent else ""
         unknown = [one for one in self.changes if math.isnan(one.value)]
         if len(unknown) < len(self.changes):
             parts = [f"{', '.join(short_name(one.quantity) for one in unknown)}: not of both"] if unknown else []
@@ -108,9 +123,8 @@ class Answer:
             return "; ".join(parts)
         first, mean = unknown[0], ""
         if not math.isnan(first.mean):
-            where = "" if math.isnan(self.at) else " there"
             over = count(first.n, "run" if self.folds else "seed")
-            mean = f"{short_name(first.quantity)} is {score_text(first.mean, first.quantity)}{where} ({over}); "
+            mean = f"{short_name(first.quantity)} is {score_text(first.mean, first.quantity)}{self._where} ({over}); "
         return f"{mean}against none nothing is known ({first.reason})"
 
     @property
@@ -283,12 +297,12 @@ def _without_score(curve: Curve, strength: str, rows: Sequence[Row]) -> str:
 
 def _names(groups: Sequence[Group]) -> list[str]:
     """What tells the groups of a method apart, in symbols."""
-    plain = [dataclasses.replace(group, values=_without_method(group)) for group in groups]
-    return [name if group.values else "" for name, group in zip(all_named(plain), plain, strict=True)]
+    names = zip(all_named(groups, without=("method",)), groups, strict=True)
+    return ["" if name == _method_of(group) else name for name, group in names]
 
 
-def _without_method(group: Group) -> dict[str, object]:
-    return {name: value for name, value in group.values.items() if name != "method"}
+def _method_of(group: Group) -> str:
+    return " and ".join(method_name(name) for name in sorted({row["method"] for row in group.trials}))
 
 
 def _changes(
@@ -310,7 +324,7 @@ def _changes(
         if of_zero:
             reference, reason = baseline_of(dataclasses.replace(setting, trials=zero), zero)
     except InputError as error:
-        return (), False, f"what is different there is not said: {error}"
+        return (), False, str(error)
     found = []
     for quantity in asked:
         known = values(quantity)
@@ -328,7 +342,8 @@ def explained(share: float = 0.8) -> str:
         "than half that fall, and seems to where the seeds leave room for all of it. Brackets are 95% intervals: of "
         "the tipping point; of the strongest swept strength before it, as the grid sees the tipping point's (none "
         "where that lies between two neighbours); and of what is different from the unregularised trials (none), over "
-        "seeds, each by itself."
+        "seeds, each by itself; ✓ and ✗ mark what of these stays after Holm's adjustment over the changes of one "
+        "answer (p < .05)."
     )
 
 

@@ -77,6 +77,8 @@ class Change:
     """Of the setting's trials that have a value."""
     left_out: int = 0
     """Trials whose value is no finite number."""
+    p_value: float = math.nan
+    """Of the t-test, by itself; nan where there is no interval."""
 
     @property
     def tone(self) -> Literal["", "good", "bad"]:
@@ -135,7 +137,8 @@ def change(
     own = [finite[row["trial_id"]] for row in group.trials if row["trial_id"] in finite]
     mean = math.fsum(own) / len(own) if own else math.nan
     n = found.n if reference else len(own)
-    return Change(quantity, relative, *numbers, n, found.n_reference, paired, tested.reason, mean, left_out)
+    p_value = math.nan if tested.reason else found.p_value
+    return Change(quantity, relative, *numbers, n, found.n_reference, paired, tested.reason, mean, left_out, p_value)
 
 
 def measures_of(method: str, known: Mapping[str, Quantity]) -> list[Quantity]:

@@ -247,13 +247,15 @@ def forest(result: Comparisons, *, narrow: bool = False) -> Figure:
 
     rows = shown(result.tested)
     drawn = []
-    names = all_named([row.group for row in rows])
-    for row, setting in zip(rows, names, strict=True):
+    names = {
+        id(row): name for row, name in zip(result.tested, all_named([one.group for one in result.tested]), strict=True)
+    }
+    for row in rows:
         kind = "not testable" if row.reason else verdict(row, result.quantity)
         found = row.comparison
         drawn.append(
             ForestRow(
-                setting or row.label,
+                names[id(row)] or row.label,
                 found.difference,
                 math.nan if row.reason else found.low,
                 math.nan if row.reason else found.high,

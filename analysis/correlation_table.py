@@ -128,12 +128,13 @@ def table(result: Correlations, trials: pa.Schema) -> pa.Table:
     return arrow(fields, rows)
 
 
-def panels(result: Correlations) -> list[MetricPanel]:
-    """A panel of `metric_figure` for each test that can be drawn, at most 24: those of the smallest p."""
+def panels(result: Correlations, *, testable: bool = False) -> list[MetricPanel]:
+    """A panel of `metric_figure` for each test that can be drawn, or of these the `testable`, at most 24: those of the
+    smallest p."""
     from analysis.figures import MetricPanel
 
     order = sorted(
-        (index for index, test in enumerate(result.tests) if test.trials),
+        (index for index, test in enumerate(result.tests) if test.trials and not (testable and test.reason)),
         key=lambda index: np.nan_to_num(result.tests[index].rho.p_value, nan=2.0),
     )[:_MAX_PANELS]
     drawn = []

@@ -22,12 +22,12 @@ from analysis.holding import (
 )
 from analysis.schema import STRONGEST, stronger
 from analysis.symbols import number, symbol
-from analysis.tipping_fit import TippingPoint
+from analysis.tipping_fit import WEAK_END, TippingPoint
 from analysis.tipping_points import Curve, TippingPoints
 
 MOST_NAMED = 4
 _UNKNOWN = "the plateau is not known"
-_ELSEWHERE = (_UNKNOWN, "most of the range")
+_ELSEWHERE = (_UNKNOWN, "most of the range", WEAK_END)
 """How a fit's reason begins that more of the same would not change."""
 
 Status = Literal["tips", "holds", "undecided", "collapsed", "not judged"]
@@ -39,6 +39,11 @@ def has_folds(group: Group) -> bool:
 
 def score_text(value: float, quantity: Quantity) -> str:
     return f"{100 * value:.1f}%" if quantity.unit == "fraction" else number(value, 3)
+
+
+def named(name: str, strength: float, swept: Sequence[float]) -> str:
+    """ "α = 10", one of the strengths swept."""
+    return f"{symbol(name)} = {number(strength, digits_of(sorted(set(swept)), 4))}"
 
 
 @dataclass(frozen=True)
@@ -90,6 +95,10 @@ class Judged:
         return [x for x, own in self.scores.items() if self.has_fallen(_mean(own))]
 
     @property
+    def all_diverged(self) -> bool:
+        return all(row["status"] == "diverged" for row in self.curve.trials)
+
+    @property
     def accuracy(self) -> str:
         return "accuracy" if self.points.metric.metric == "top1" else short_name(self.points.metric)
 
@@ -99,7 +108,7 @@ class Judged:
 
     def at(self, strength: float) -> str:
         """ "α = 10"."""
-        return f"{symbol(self.points.strength)} = {number(strength, digits_of(self.swept, 4))}"
+        return named(self.points.strength, strength, self.swept)
 
     def beyond(self, plateau: str) -> str:
         """ "below 80% of its plateau"."""
@@ -161,19 +170,19 @@ def in_words(judged: Judged, status: Status, held: Held, at: float, change: Chan
     the status is "undecided" where they leave room for that at the strongest strength."""
     known = not math.isnan(held.strength) and not judged.fit.reason.startswith(_UNKNOWN)
     shift = shift_at(judged, at, change) if known else None
-    doubt = "" if shift is None else _doubt(judged, shift)
+    doubt = "" if shift is None else _doubt(judged, at, shift)
     words = _up_to(judged, status, held, at, shift)
     return ("undecided" if status == "holds" and doubt else status), words, doubt
 
 
-def _doubt(judged: Judged, shift: Shift) -> str:
+def _doubt(judged: Judged, at: float, shift: Shift) -> str:
     """What the seeds leave room for, and how many more would tell; "" where they leave out a fall that is tipping."""
     if not shift.low <= -judged.fall:
         return ""
     more = seeds_to_exclude(shift.value, shift.value - shift.low, shift.n, judged.fall)
     would = f"{more or MOST_MORE} more, differing as they do, would {'tell' if more else 'not tell'}"
     room = f"a {'fall' if judged.up > 0 else 'rise'} of {judged.size(judged.fall)} or more"
-    return f"{count(shift.n, judged.unit)} leave room for {room} there: {would}"
+    return f"{count(shift.n, judged.unit)} leave room for {room} at {judged.at(at)}: {would}"
 
 
 def _up_to(judged: Judged, status: Status, held: Held, at: float, shift: Shift | None) -> str:
@@ -188,8 +197,14 @@ def _up_to(judged: Judged, status: Status, held: Held, at: float, shift: Shift |
     tips = f"{symbol(points.strength)} = {_located(fit, swept)}" if fit.status == "tipping point" else ""
     if status == "collapsed" and tips:
         return f"{capital} tips before the weakest strength swept, at {tips}"
+    if status == "collapsed" and judged.all_diverged:
+        trials = f"all {count(len(judged.curve.trials), 'trial')} diverged, from the weakest, {judged.at(swept[0])}, on"
+        return f"{capital} holds at no strength swept: {trials}: sweep {weaker}"
     if status == "collapsed":
         where = f"{judged.at(swept[0])}, on it is {beyond}, {judged.plateau}"
+        others = [x for x in swept if x not in judged.fallen]
+        shown = [f"{judged.at(x)} ({score_text(_mean(judged.scores[x]), points.metric)})" for x in others[:MOST_NAMED]]
+        where += f", but for {', '.join(shown)}{', …' * (len(others) > MOST_NAMED)}" if others else ""
         return f"{capital} holds at no strength swept: from the weakest, {where}: sweep {weaker}"
     if math.isnan(held.strength):
         weakest, strongest = (score_text(_mean(judged.scores[x]), points.metric) for x in (swept[0], swept[-1]))
@@ -197,6 +212,10 @@ def _up_to(judged: Judged, status: Status, held: Held, at: float, shift: Shift |
             f"At the weakest strength swept, {judged.at(swept[0])}, {accuracy} is {weakest}, {beyond}, {judged.plateau}"
         )
         start = f"{start}; at the strongest, {judged.at(swept[-1])}, it is {strongest}"
+        if swept[-1] not in judged.fallen:
+            start = f"{start}: {accuracy} is {'lower' if judged.up > 0 else 'higher'} at the weak end"
+            open_ = f"whether it tips is inconclusive (p = {_p(fit.p_value)})"
+            return f"{start}, and {'no tipping point is found' if fit.status == 'none in range' else open_}"
         if fit.status == "none in range":
             return f"{start}: no tipping point is found"
         cure = fit.reason if fit.reason.startswith(_ELSEWHERE) else _needed(judged)
@@ -204,7 +223,7 @@ def _up_to(judged: Judged, status: Status, held: Held, at: float, shift: Shift |
     if fit.reason.startswith(_UNKNOWN):
         return f"Whether {accuracy} holds up to {judged.at(at)} is not known (p = {_p(fit.p_value)}): {fit.reason}"
     assert shift is not None
-    certain = not _doubt(judged, shift)
+    certain = not _doubt(judged, at, shift)
     verb, within = _holding(judged, at, shift, certain)
     upto = "Up to" if points.stronger == "larger" else "Down to"
     start = f"{upto} {judged.at(held.strength)}"
@@ -246,7 +265,9 @@ def _holding(judged: Judged, upto: float, shift: Shift, certain: bool) -> tuple[
         side, way = ("above", "falls") if judged.up > 0 else ("below", "rises")
         verb = f"{way}, but {'stays' if certain else 'seems to stay'} {side} {level}"
     baseline = "" if judged.curve.baseline else ", that of the weak strengths"
-    words = [f"{short_name(metric)} within {judged.size(fall)} of its plateau, {judged.plateau}{baseline}"]
+    far = fall > 1e-12 * abs(plateau)  # less is rounding
+    side = f"{f'at most {judged.size(fall)}' if far else 'not'} {'below' if judged.up > 0 else 'above'}"
+    words = [f"{short_name(metric)} {side} its plateau, {judged.plateau}{baseline}"]
     if dips:
         named = ", ".join(f"to {score_text(means[x], metric)} at {judged.at(x)}" for x in dips[:MOST_NAMED])
         words.append(f"but for {'a dip' if len(dips) == 1 else 'dips'} {named}{', …' * (len(dips) > MOST_NAMED)}")
@@ -312,10 +333,11 @@ def briefly(curve: Curve, strength: str) -> str:
 
 
 def _grid_interval(held: Held, swept: Sequence[float]) -> str:
+    """In the order of numbers, as all intervals are, also where smaller is stronger."""
     if held.low == held.strength == held.high:
         return ""
-    low = f"weaker than {number(swept[0])}" if math.isnan(held.low) else number(held.low)
-    return f" [{low}, {number(held.high)}]"
+    ends = [f"weaker than {number(swept[0])}" if math.isnan(held.low) else number(held.low), number(held.high)]
+    return f" [{', '.join(ends if swept[0] < swept[-1] else reversed(ends))}]"
 
 
 def _located(fit: TippingPoint, swept: Sequence[float]) -> str:

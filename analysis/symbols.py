@@ -6,11 +6,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from analysis.groups import Group, digits_of, short
+from analysis.groups import Group, digits_of, of_the_method, short
 
 METHODS = {
     "baseline": "unregularised",
@@ -84,30 +84,37 @@ def in_symbols(values: Mapping[str, Any], digits: Mapping[str, int] | None = Non
 
 def named(group: Group, digits: Mapping[str, int] | None = None) -> str:
     """A group in the field's symbols, as `Group.label` is in the record's; numbers to so many `digits`, by default as
-    many as that has."""
+    many as that has. A group that has none of a method's values is named by its method: what does not apply to it is
+    not off ("no FPN")."""
     given = {name: value for name, value in group.values.items() if value is not None}
+    if group.values and not given and all(map(of_the_method, group.values)):
+        methods = sorted({row["method"] for row in group.trials})
+        if methods:
+            return " and ".join(map(method_name, methods))
     return in_symbols(given or group.values, digits or group.digits, in_full=group.in_full)
 
 
-def all_named(groups: Sequence[Group]) -> list[str]:
+def all_named(groups: Sequence[Group], *, without: Collection[str] = ()) -> list[str]:
     """Each of the groups in the field's symbols, numbers to as few digits, from three on, as tell them apart, and
-    without the columns that others tell the value of."""
+    without the columns that others tell the value of, nor those that are said elsewhere (`without`)."""
     columns = list(dict.fromkeys(name for group in groups for name in group.values))
     digits = {name: digits_of((group.values.get(name) for group in groups), 3) for name in columns}
     kept = needed([{name: group.values.get(name) for name in columns} for group in groups], columns)
+    shown = set(kept).difference(without)
     return [
-        named(replace(group, values={name: value for name, value in group.values.items() if name in kept}), digits)
+        named(replace(group, values={name: value for name, value in group.values.items() if name in shown}), digits)
         for group in groups
     ]
 
 
 def needed(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> list[str]:
     """The columns without those that say nothing beside the others: that some have one value and some have none, where
-    another column says which do ("32 FPN channels" beside "FPN")."""
+    another column says which do ("32 FPN channels" beside "FPN"). Every row keeps a value, if it has any."""
     kept = list(columns)
     for name in columns:
         others = [other for other in kept if other != name]
-        if not others or len({row[name] for row in rows} - {None}) > 1:
+        alone = any(row[name] is not None and all(row[other] is None for other in others) for row in rows)
+        if not others or alone or len({row[name] for row in rows} - {None}) > 1:
             continue
         if len({tuple(row[other] for other in others) for row in rows}) == len(
             {tuple(row[other] for other in kept) for row in rows}

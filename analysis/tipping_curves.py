@@ -108,11 +108,10 @@ class _Logistic:
         _, _, k, middle = self.parameters
         return float(middle + math.log(part / (1 - part)) / k)
 
-    def profile(self, y: Floats, lowest: float, highest: float, inside: tuple[float, float]) -> list[float]:
+    def profile(self, lowest: float, highest: float, inside: tuple[float, float]) -> list[float]:
         """Ends of the 95% profile-likelihood interval of t80 within the sweep, linear loss, F(1, n − 4); no nearer than
         those of `inside`, which the interval is to contain anyway."""
         assert self.parameters is not None
-        self.y = y
         high, low, k, middle = (float(value) for value in self.parameters)
         full = self._best(
             [(high, low, k, middle), *((high, low, k, middle) for k in _STEEPNESS)], self._curve, "linear"

@@ -44,6 +44,8 @@ _CLIFF = 0.75
 _UPPER = 2.5
 _DEEP = 0.1
 """Of the plateau: a strength that far below the level has not got there by noise."""
+WEAK_END = "worse at the weak end"
+"""How a reason begins where weak strengths have collapsed and the strongest has not: there is nothing to sweep."""
 _KNOWN_FROM = 3
 """Strengths below the fall that a plateau is known from."""
 
@@ -162,10 +164,17 @@ def fit_curve(
     greatest = int(excess.max())
     most = np.bincount(at, 2 * collapsed[before:] - 1.0) > 0  # of the trials at a strength
     what = Words(share, stronger, direction)
+    # the weakest strengths have collapsed, and the strongest has not: no fall, and no dip in what holds
+    weak_end = np.logical_and.accumulate(most) & (not most[-1] and up * plateau > 0)
+    there = ", ".join(f"{value:.4g}" for value in 10 ** (to_right * swept[weak_end]))
+    reverse = f"{WEAK_END} ({there}), {what.beyond}, than at the strongest" if weak_end.any() else ""
 
     def answer(status: Status, p_value: float, reason: str = "", dips: NDArray[np.bool_] | None = None) -> TippingPoint:
         none = (math.nan,) * 2
         found = TippingPoint(status, math.nan, *none, p_value, up * plateau, none, *none, len(x), len(swept), seeds, ())
+        if status in ("none in range", "inconclusive") and reverse:
+            flags.append(reverse)
+            dips = (most if dips is None else dips) & ~weak_end
         weaker = 10 ** (to_right * swept[most if dips is None else dips])
         if len(weaker):
             flags.append(
@@ -188,10 +197,14 @@ def fit_curve(
         single = int(collapsed[before:].sum())
         never = f"{what.beyond} in {single} of {len(x)} trials, most of no strength" if single else what.never
         never = f"does not stay {what.beyond}" if most.any() else never
+        if reverse:
+            return answer("none in range", 1.0, reverse)
         return answer("none in range", 1.0, f"{never}: sweep {what.stronger}")
     p_value = _permutation_p(collapsed, np.zeros(len(collapsed), int) if before else group, begins, greatest, rng)
     best = np.flatnonzero(excess == greatest) - bool(before)
     weaker = most & (np.arange(len(swept)) < best[0])
+    if best[0] <= 0 and p_value >= SIGNIFICANCE and reverse:
+        return answer("inconclusive", p_value, reverse, weaker)
     if best[0] <= 0 and p_value >= SIGNIFICANCE:
         flags.append(f"most of the whole range has collapsed: sweep {what.weaker} strengths")
         return answer("inconclusive", p_value, f"most of the range has collapsed: sweep {what.weaker}", weaker)
@@ -222,11 +235,12 @@ def fit_curve(
     if len(x) > PARAMETERS and math.isfinite(fit.location):
         local = _upper_part(x, isotonic, plateau_here, level) if located_by == "isotonic" else np.ones(len(x), bool)
         if local.all() or local.sum() <= PARAMETERS:
-            ends += fit.profile(isotonic.y, swept[0], swept[-1], bracket)
+            fit.y = isotonic.y  # single trials far off would make it as wide as the sweep
+            ends += fit.profile(swept[0], swept[-1], bracket)
         else:
             upper = _Logistic(x[local], isotonic.y[local], group[local], fall, plateau_here, within)
             if upper.parameters is not None:
-                ends += upper.profile(isotonic.y[local], swept[0], x[local][-1], bracket)
+                ends += upper.profile(swept[0], x[local][-1], bracket)
     else:
         flags.append("interval without profile")
     if seeds > 1:
@@ -250,6 +264,28 @@ def fit_curve(
         ec10=to_right * effects[0],
         ec50=to_right * effects[1],
         located_by=located_by,
+    )
+
+
+def collapsed(fit: TippingPoint, trials: int, baseline: ArrayLike) -> TippingPoint:
+    """Of a curve whose trials have all diverged, and its baseline has not: whatever they score, there is nothing weaker
+    than the fall among them."""
+    weaker = Words(0.8, fit.stronger, fit.direction).weaker
+    return TippingPoint(
+        "below range",
+        *(math.nan,) * 3,
+        p_value=fit.p_value,
+        plateau=float(np.median(np.asarray(baseline, float))),
+        bracket=(math.nan, math.nan),
+        ec10=math.nan,
+        ec50=math.nan,
+        n=fit.n,
+        strengths=fit.strengths,
+        seeds=fit.seeds,
+        flags=("plateau taken from the baseline: all trials diverged",),
+        reason=f"all {trials} trials diverged, from the weakest strength on: sweep {weaker}",
+        stronger=fit.stronger,
+        direction=fit.direction,
     )
 
 

@@ -58,6 +58,7 @@ from analysis.tipping_fit import (
     Difference,
     TippingPoint,
     Words,
+    collapsed,
     fit_curve,
     location_difference,
     resampled_locations,
@@ -310,8 +311,13 @@ def _judge(
     if len(distinct) < 2:
         those = f"only {strength} = {distinct[0]:g}" if distinct else f"no {strength} above 0"
         return None, None, f"needs 2 strengths, has {those}: sweep more"
-    if not baseline and all(row["status"] == "diverged" for row in trials):
+    diverged = all(row["status"] == "diverged" for row in trials)
+    apart = sum(row["status"] == "diverged" for row in group.baseline)
+    if diverged and not baseline:
         return None, None, f"all {len(trials)} trials diverged: sweep weaker strengths, or add the baseline"
+    if diverged and 2 * apart >= len(baseline):  # its median is that of a diverged one
+        those = "the baseline" if apart == len(baseline) else f"{apart} of {len(baseline)} of the baseline"
+        return None, None, f"all {len(trials)} trials diverged, and so did {those}: lower the learning rate"
     try:
         fit = fit_tipping_point(
             x,
@@ -326,6 +332,9 @@ def _judge(
         )
     except ValueError as error:
         raise InputError(f"{error} ({group.label()})") from None
+    if diverged:
+        fit = collapsed(fit, len(trials), baseline)
+        return fit, None, fit.reason
     rule = None
     if not math.isnan(fit.plateau) and max(scores) > 0:
         limit = papers_limit(trials[0]["method"], strength, x) if reference_below is None else reference_below
@@ -452,18 +461,14 @@ def _print_notes(result: TippingPoints) -> None:
 
 def _whose_limit(result: TippingPoints) -> str:
     """Where the limits of the paper's rule come from, where none was given."""
-    own = sum(
-        curve.rule is not None
-        and curve.rule.reference_below
-        == papers_limit(curve.trials[0]["method"], result.strength, [row[result.strength] for row in curve.trials])
-        for curve in result.curves
-    )
-    judged = sum(curve.rule is not None for curve in result.curves)
-    if own == judged:
-        return "the paper's own limit"
-    return (
-        "of the weakest quarter" if not own else "the paper's own limit where it has one, else of the weakest quarter"
-    )
+    judged = [curve for curve in result.curves if curve.rule is not None]
+    papers = [
+        papers_limit(c.trials[0]["method"], result.strength, [row[result.strength] for row in c.trials]) for c in judged
+    ]
+    own = "the paper's own limit"
+    if all(papers):
+        return own
+    return f"{own} where it has one, else of the weakest quarter" if any(papers) else "of the weakest quarter"
 
 
 def table(result: TippingPoints, trials: pa.Schema) -> pa.Table:
@@ -523,6 +528,11 @@ def differences_table(result: TippingPoints) -> pa.Table:
     return arrow(fields, rows)
 
 
+def decided(fit: TippingPoint) -> str:
+    """What was decided, as a figure or a page says it: that none was found is not that there is none."""
+    return "no tipping point found" if fit.status == "none in range" else fit.status
+
+
 def in_words(curve: Curve, result: TippingPoints) -> str:
     """Why a curve was not judged, in the field's symbols."""
     return curve.reason.split(":")[0].replace(f"{result.strength} =", f"{symbol(result.strength)} =")
@@ -534,8 +544,9 @@ def figure_groups(result: TippingPoints) -> list[StrengthGroup]:
 
     fall = result.share if result.direction == "max" else 1 / result.share
     drawn = []
-    curves = [curve for curve in result.curves if curve.trials]
-    for curve, name in zip(curves, all_named([curve.group for curve in curves]), strict=True):
+    for curve, name in zip(result.curves, all_named([curve.group for curve in result.curves]), strict=True):
+        if not curve.trials:
+            continue
         fit, rule = curve.fit, curve.rule
         tips = fit is not None and fit.status == "tipping point"
         location, low, high = (
@@ -553,7 +564,7 @@ def figure_groups(result: TippingPoints) -> list[StrengthGroup]:
                 location=location,
                 low=low,
                 high=high,
-                note="" if tips else (in_words(curve, result) if fit is None else fit.status),
+                note="" if tips else (in_words(curve, result) if fit is None else decided(fit)),
             )
         )
     return drawn

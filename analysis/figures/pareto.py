@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +20,7 @@ from analysis.figures.style import (
     _BANDS,
     _COLOURS,
     _GREY,
+    NARROW,
     STYLE,
     Band,
     Direction,
@@ -81,10 +83,12 @@ def pareto_figure(
     bars: Band = "ci",
     log_x: bool = False,
     log_y: bool = False,
+    narrow: bool = False,
 ) -> Figure:
     """Two metrics against each other: a point per setting, the mean over seeds, with error bars both ways where there
     are several (`bars`, see `curves`). Settings whose means no other setting of any group beats are filled, named and
     joined by the line that bounds what they beat; the others are hollow. Arrows at the axes point to the better side.
+    `narrow` is as wide as a telephone.
 
     Raises `ValueError` if there is no group or no setting with both values, there are more than six groups, lengths
     differ, a log axis gets a mean that is not above 0, or a direction or the bars are others.
@@ -106,7 +110,7 @@ def pareto_figure(
         if log and (mean[np.isfinite(mean)] <= 0).any():
             raise ValueError(f"{name}: a mean of at most 0, allowed on a log axis are numbers above")
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(5.2, 3.3), layout="constrained")
+        figure = Figure(figsize=(NARROW if narrow else 5.2, 3.3), layout="constrained")
         axes = figure.add_subplot()
         handles: list[Any] = []
         for index, group in enumerate(groups):
@@ -129,7 +133,7 @@ def pareto_figure(
                         alpha=1.0 if chosen is front else 0.75,
                         **looks,
                     )
-            handles.append(_handle(index, _wrapped(group.label, 50), linestyle=""))
+            handles.append(_handle(index, _wrapped(group.label, 34 if narrow else 50), linestyle=""))
         order = np.flatnonzero(front)[np.lexsort((up[0][front], across[0][front]))]
         step = "steps-pre" if x_direction == "max" else "steps-post"
         axes.plot(across[0][order], up[0][order], color=_GREY, linewidth=1.1, drawstyle=step, zorder=2.4)
@@ -143,7 +147,8 @@ def pareto_figure(
             if log:
                 _log_ticks(axis, *limits)
         arrows = {"max": "better →", "min": "← better"}  # the axis of y is turned, and the arrow with it
-        axes.set_xlabel(f"{axis_name(x)}, {arrows[x_direction]}")
+        across_name = f"{axis_name(x)}, {arrows[x_direction]}"
+        axes.set_xlabel(textwrap.fill(across_name, 34) if narrow else across_name)
         axes.set_ylabel(f"{axis_name(y)}, {arrows[y_direction]}")
         _legend(figure, handles, "outside upper center")
         key: list[Any] = [

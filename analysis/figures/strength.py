@@ -109,7 +109,7 @@ class StrengthGroup:
     """Its 95% interval, as strengths; nan: none."""
     high: float = math.nan
     note: str = ""
-    """Why there is no tipping point, for instance "none in range" or "inconclusive"."""
+    """Why there is no tipping point, for instance "no tipping point found" or "inconclusive"."""
 
 
 def strength_figure(

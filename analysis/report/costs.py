@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure as Picture
 
 from analysis.by_epoch import series
 from analysis.changes import short_name
@@ -62,9 +64,8 @@ def _pareto(source: _Source, rows: Sequence[Row], strength: str) -> list[Block]:
         spread = [x for _, x, _, _ in data if x > 0]
         bars: Any = "ci" if min(n for *_, n in data) > 2 else "range"  # the t interval of two seeds has no end
         log_x = len(spread) == len(data) and max(spread) / min(spread) >= 100
-        picture = pareto_figure(
-            groups, x=quantity.metric, y="top1", x_direction=direction, y_direction="max", bars=bars, log_x=log_x
-        )
+        options = {"x": quantity.metric, "x_direction": direction, "bars": bars, "log_x": log_x}
+        draw = functools.partial(_front, groups, options)
         columns_of = (
             Column("setting"),
             Column(short_name(quantity), "number"),
@@ -78,8 +79,12 @@ def _pareto(source: _Source, rows: Sequence[Row], strength: str) -> list[Block]:
             f"Top-1 accuracy against {short_name(quantity)} ({better} is better) by setting; the settings that no "
             "other beats in both are joined."
         )
-        blocks.append(source.figure(picture, title, alt, command=source.command("report"), rows=table))
+        blocks.append(source.figure(draw, title, alt, command=source.command("report"), rows=table))
     return blocks
+
+
+def _front(groups: Sequence[ParetoGroup], options: Mapping[str, Any], narrow: bool) -> Picture:
+    return pareto_figure(groups, y="top1", y_direction="max", narrow=narrow, **options)
 
 
 def _epochs(source: _Source, rows: Sequence[Row], columns: Sequence[str]) -> list[Block]:

@@ -133,6 +133,7 @@
       found = rows.filter((row) => words.every((word) => row.text.includes(word)));
       first = 0;
       show();
+      fit();
     };
 
     heads.forEach((head, index) => {
@@ -158,6 +159,7 @@
         if (first + by < 0 || first + by >= found.length) return;
         first += by;
         show();
+        fit();
         region.scrollTop = 0;
       };
       const [previous, next] = pages.querySelectorAll("button");
@@ -181,10 +183,29 @@
     addEventListener("afterprint", () => opened.forEach((each) => (each.open = false)));
   };
 
+  // a table that is wider than the page folds its words, then its numbers, too; what is wider all the same says that it
+  // scrolls (page.css)
+  const fit = () => {
+    const wider = (box) => box.scrollWidth > box.clientWidth + 1;
+    let boxes = [...document.querySelectorAll(".scroll, .card")];
+    boxes.forEach((box) => box.classList.remove("folded", "narrow", "scrolls"));
+    for (const name of ["folded", "narrow", "scrolls"]) {
+      boxes = boxes.filter(wider); // all are measured before any changes
+      boxes.forEach((box) => box.classList.add(name));
+    }
+  };
+  const fitting = () => {
+    fit();
+    addEventListener("resize", fit);
+    addEventListener("load", fit); // pictures have their width by then
+    document.addEventListener("toggle", fit, true);
+  };
+
   document.addEventListener("DOMContentLoaded", () => {
     themeButton();
     unfoldOnPaper();
     document.querySelectorAll("button.copy").forEach(copyButton);
     document.querySelectorAll(".table").forEach(enhance);
+    fitting();
   });
 })();

@@ -26,7 +26,8 @@ from analysis.report.page import Answer, Block, Bullets, Cell, Column, Entry, Fi
 from analysis.report.tables import fitted
 from analysis.schema import Stronger
 from analysis.symbols import all_named, number, symbol
-from analysis.tipping_points import Curve, TippingPoints, figure_groups, located
+from analysis.tipping_fit import WEAK_END
+from analysis.tipping_points import Curve, TippingPoints, decided, figure_groups, located
 
 _MAX_GROUPS_DRAWN = 24
 _MAX_TOLD = 12
@@ -109,7 +110,7 @@ def _tipping(source: _Source, result: TippingPoints) -> Section:
             reason = curve.reason
             at = [10**value for value in (fit.log10_strength, fit.low, fit.high)]
             found = [
-                Cell(fit.status, tone=tone),
+                Cell(decided(fit), tone=tone),
                 Cell(f"{number(at[0], 3)} [{number(at[1], 3)}, {number(at[2], 3)}]", at[0])
                 if located(fit, strength)
                 else Cell("", reason=reason),
@@ -197,7 +198,8 @@ def _told(curve: Curve, name: str, strength: str) -> str:
     numbers = f"p = {p_text(fit.p_value)}; {paper}"
     if fit.status == "below range":
         return f"{start}accuracy has collapsed from the weakest {sign} on ({numbers})"
-    return f"{start}whether accuracy tips over is inconclusive ({numbers}): add seeds or strengths"
+    advice = WEAK_END if fit.reason.startswith(WEAK_END) else "add seeds or strengths"
+    return f"{start}whether accuracy tips over is inconclusive ({numbers}): {advice}"
 
 
 def _counts(strength: float, limit: float, stronger: Stronger) -> bool:
@@ -296,18 +298,12 @@ def _correlation_section(
         blocks.append(Text(f"{words} (p ≥ .05, {ADJUSTMENTS[result.adjustment]})."))
     table = fitted(Table(f"Correlation with {symbol(result.strength)}", columns, rows))
     blocks.append(dataclasses.replace(table, collapsed=len(rows) > 40))
-    testable = [test for test in result.tests if not test.reason]
-    drawn = panels(dataclasses.replace(result, tests=testable, adjusted=_of_those(result)))
+    drawn = panels(result, testable=True)
     if drawn:
         blocks.append(_metric_figure(source, drawn, result))
     blocks += [Text(note + ".") for note in result.notes]
     until = "" if result.strength == "alpha" else f", by {symbol(result.strength)}"
     return Section(f"What strength changes until then{until}", blocks)
-
-
-def _of_those(result: Correlations) -> Any:
-    """The adjusted p of the tests that could be made."""
-    return np.array([p for test, p in zip(result.tests, result.adjusted, strict=True) if not test.reason])
 
 
 def _interval_of(ends: tuple[float, float], reason: str) -> Cell:

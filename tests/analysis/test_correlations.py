@@ -14,6 +14,8 @@ import pytest
 from scipy import stats
 
 from analysis import correlations, records
+from analysis.answer import answers
+from analysis.correlation_table import panels
 from analysis.correlations import pearson, rho_over_images, spearman_permutation, spearman_permutations
 from analysis.multiplicity import adjust
 from analysis.rank_correlation import by_strength, crossed, permutations_for
@@ -412,3 +414,15 @@ def test_records_without_a_correlation(
     code, out, err = command(correlations.main, tmp_path / "demo")
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert message in err
+
+
+def test_a_setting_has_one_name_where_only_it_is_tested(tmp_path: Path, record: Record) -> None:
+    """What the other method has and it has not is no part of its name, in the figure and in the answer."""
+    pilcro: dict[str, Any] = {"method": "pilcro", "variant": "curvature", "convention": None}
+    gradient: dict[str, Any] = {"method": "gradient_reg", "variant": None, "convention": "image"}
+    for index, alpha in enumerate((1.0, 10.0, 100.0, 1000.0)):
+        record(tmp_path / "demo", f"p{index}", alpha=alpha, top1=0.9, total_variation=1 / alpha, **pilcro)
+        record(tmp_path / "demo", f"g{index}", alpha=alpha, top1=0.9, total_variation=0.5, **gradient)
+    result = correlations.correlations(tmp_path / "demo", metrics="total_variation", until="all")
+    assert [panel.title for panel in panels(result, testable=True)] == ["TV, PILCRO"]
+    assert {one.name for one in answers(tmp_path / "demo")} == {"PILCRO", "input-gradient regularisation"}

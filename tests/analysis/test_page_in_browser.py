@@ -257,6 +257,43 @@ def test_nothing_is_wider_than_the_window(rich: Any, width: int) -> None:
     assert rich.execute_script(beyond) == []
 
 
+@pytest.mark.parametrize("words", ["input-gradient regularisation", "the same value for every model " * 9, "w" * 300])
+def test_a_table_with_a_long_name_and_a_reason_fits_the_page(browser: Any, tmp_path: Path, words: str) -> None:
+    """That of correlations, as its row without numbers made it wider than the page."""
+    columns = [Column("setting"), Column("metric"), *(Column(f"number {n}", "number") for n in range(4))]
+    columns += [Column("r [95% interval]", "number"), Column("p of r", "number"), Column("why there is no number")]
+    missing = [Cell("", reason="none", quiet=True)] * 6
+    known = [Cell("15 of 21", 15), -1, 0.0002, 0.0002, Cell("−0.898 [−0.966, −0.714]", -0.9), 5.5e-6]
+    rows = [[words, "Max-Sensitivity, Saliency", *missing, words], ["PILCRO", "TV", *known, "·"]]
+    tables = [Table("Shown", columns, rows), Table("Folded away", columns, rows, collapsed=True)]
+    file = tmp_path / "page.html"
+    file.write_text(page(*tables, Table("Paged", columns, rows * 200)), encoding="utf-8")
+    open_page(browser, file)
+    browser.execute_script("document.querySelectorAll('details.table').forEach((each) => (each.open = true))")
+    browser.execute_async_script("setTimeout(arguments[0], 200)")
+    widths = browser.execute_script(
+        "return [...document.querySelectorAll('.scroll')].map((box) => [box.scrollWidth, box.clientWidth])"
+    )
+    assert len(widths) == 3
+    assert [(table, box) for table, box in widths if table > box] == []
+
+
+def test_what_is_wider_than_the_page_says_that_it_scrolls(browser: Any, tmp_path: Path) -> None:
+    figures = [Figure("Wide", "A picture", png=png(900, 300)), Figure("Small", "A picture", png=png(200, 100))]
+    wide = Table("Of many columns", [Column(f"a column {index}") for index in range(20)], [["word"] * 20])
+    file = tmp_path / "page.html"
+    file.write_text(page(*figures, wide), encoding="utf-8")
+    open_page(browser, file)
+    hints = """return ['#wide', '#small', '.scroll'].map((name) =>
+        getComputedStyle(document.querySelector(name), '::before').content.includes('scrolls sideways'))"""
+    assert browser.execute_script(hints) == [False, False, True]
+    resize(browser, 390)
+    browser.execute_async_script("setTimeout(arguments[0], 200)")
+    assert browser.execute_script(hints) == [True, False, True]
+    emulate(browser, media="print")
+    assert browser.execute_script(hints) == [False, False, False]
+
+
 CONTRASTS = """
 const numbers = (colour) => colour.match(/[\\d.]+/g).map(Number);
 const light = ([r, g, b]) => [r, g, b].map((c) => c / 255)

@@ -52,12 +52,36 @@ def test_what_follows_from_another_column_is_left_out() -> None:
     assert needed(some, ["fpn", "fpn_channels"]) == ["fpn"]
     more = rows({"fpn": True, "fpn_channels": 32}, {"fpn": True, "fpn_channels": 64}, {"fpn": False})
     assert needed(more, ["fpn", "fpn_channels"]) == ["fpn", "fpn_channels"]
-    # one column tells two settings that the other does not
+    # one column tells two settings that the other does not, which is all that one of them has a value of
     apart = rows({"fpn": True, "fpn_channels": 32}, {"fpn": True})
-    assert needed(apart, ["fpn", "fpn_channels"]) == ["fpn_channels"]
+    assert needed(apart, ["fpn", "fpn_channels"]) == ["fpn", "fpn_channels"]
+    assert needed(rows({"fpn": True, "fpn_channels": 32}), ["fpn", "fpn_channels"]) == ["fpn_channels"]
 
 
 def test_names_of_groups_are_as_short_as_tell_them_apart() -> None:
     groups = [Group({"alpha": alpha}, (), ()) for alpha in (10.0, 2154.41, 2154.43)]
     assert all_named(groups) == ["α = 10", "α = 2154.41", "α = 2154.43"]
     assert all_named(groups[:2]) == ["α = 10", "α = 2150"]
+
+
+CURVATURE = {"variant": "curvature", "reduction": None}
+
+
+def of(trained: str, **values: Any) -> Group:
+    return Group(values, [{"method": trained}], ())
+
+
+def test_what_a_setting_does_not_have_is_not_named() -> None:
+    both = [of("pilcro", variant="target", reduction="mean"), of("pilcro", variant="target", reduction="sum")]
+    assert all_named([of("pilcro", **CURVATURE)]) == ["curvature"]
+    assert all_named([of("pilcro", **CURVATURE), *both]) == ["curvature", "target, mean", "target, sum"]
+    two = [
+        of("pilcro", method="pilcro", variant="curvature", convention=None),
+        of("gradient_reg", method="gradient_reg", variant=None, convention="image"),
+    ]
+    assert all_named(two) == ["PILCRO", "input-gradient regularisation"]
+    assert all_named(two[:1]) == ["curvature"]
+    assert all_named(two, without=("method",)) == ["", ""]
+    # by that column alone it is its method's name; what is off is said
+    assert all_named([of("pilcro", reduction=None), of("pilcro", reduction="sum")]) == ["PILCRO", "sum"]
+    assert all_named([of("top_gap", fpn=False), of("top_gap", fpn=True)]) == ["no FPN", "FPN"]

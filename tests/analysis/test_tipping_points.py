@@ -299,6 +299,15 @@ def test_one_seed_has_no_interval_of_a_difference(tmp_path: Path, record: Record
     assert (row["difference"], row["reason"]) == (None, "one seed: how seeds differ is not known")
 
 
+def test_that_none_was_found_is_not_that_there_is_none(tmp_path: Path, record: Record) -> None:
+    """As the answer says that accuracy seems to hold, or that it is undecided."""
+    for index in range(8):
+        record(tmp_path / "demo", f"{index}", alpha=10.0**index, top1=0.9 - 0.001 * (index % 3))
+    result = tipping_points.tipping_points(tmp_path / "demo")
+    assert [curve.fit.status for curve in result.curves if curve.fit] == ["none in range"]
+    assert [group.note for group in tipping_points.figure_groups(result)] == ["no tipping point found"]
+
+
 def test_a_sweep_that_has_tipped_over_before_it_begins(tmp_path: Path, record: Record, command: Command) -> None:
     for index in range(30):
         record(tmp_path / "demo", f"{index:02}", alpha=10.0**index, top1=0.1 + 0.001 * (index % 3))
