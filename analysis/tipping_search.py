@@ -404,7 +404,8 @@ class _Curve(NamedTuple):
         assert best is not None
         left = y - _logistic(best.x, x)
         noise = 1.4826 * float(np.median(abs(left))) * math.sqrt(len(x) / max(len(x) - 4, 1))
-        return cls(*(float(value) for value in best.x), fall, max(noise, 0.005 * plateau))
+        high, floor, steepness, middle = (float(value) for value in best.x)
+        return cls(high, floor, steepness, middle, fall, max(noise, 0.005 * plateau))
 
     @property
     def where(self) -> float:
