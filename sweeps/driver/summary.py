@@ -261,7 +261,9 @@ def print_plan(flags: SweepFlags, plan: Plan, proposer: Proposer | None = None, 
         assert proposer is not None
         assert known is not None
         pending = proposer.at_most(known)
-        console.print(f"{flags.search}: {done} trials recorded in {where}, at most {len(pending)} more", soft_wrap=True)
+        console.print(
+            f"{flags.search}: at most {len(pending)} trials more, {done} are recorded in {where}", soft_wrap=True
+        )
         for line in proposer.described():
             console.print(f"  {line}", soft_wrap=True)
     else:

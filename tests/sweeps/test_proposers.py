@@ -246,7 +246,7 @@ def test_the_dry_run_says_what_it_may_cost_at_most(capsys: pytest.CaptureFixture
         given = flags(*SEARCH, *more, "--storage", str(tmp_path))
         dry_run(given, proposer_of(given))
         out = capsys.readouterr().out
-        assert f"0 trials recorded in {tmp_path}/pilcro, at most {most} more" in out
+        assert f"at most {most} trials more, 0 are recorded in {tmp_path}/pilcro" in out
         assert "curvature: α from 0.01 to 10000" in out or "target" in more
 
 
