@@ -239,7 +239,7 @@ def _numbers_of(module: str, folder: Path, argv: Sequence[str]) -> Iterator[dict
             at = [10 ** known[key] for key in ("log10_strength", "low", "high")]
             located = row["status"] == "tipping point"
             yield {
-                "decision": row["status"],
+                "decision": row["status"].replace("none in range", "no tipping point found"),
                 "p": "" if row["p_value"] is None else p_text(row["p_value"]),
                 "plateau": "" if row["plateau"] is None else f"{row['plateau']:.4f}",
                 "paper's rule": "" if row["threshold"] is None else number(row["threshold"]),
