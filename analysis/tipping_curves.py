@@ -171,8 +171,18 @@ def noise_scale(x: Floats, y: Floats, group: NDArray[np.int64]) -> float:
 
 def _noise(x: Floats, y: Floats, group: NDArray[np.int64]) -> float:
     """MADσ of the differences of successive strengths within a seed: 1.4826 times their median absolute deviation."""
-    steps = np.concatenate([np.diff(y[group == one][np.argsort(x[group == one])]) for one in np.unique(group)])
+    if is_scattered(x):
+        group = np.zeros(len(x), int)
+    steps = np.concatenate(
+        [np.diff(y[group == one][np.argsort(x[group == one], kind="stable")]) for one in np.unique(group)]
+    )
     return float(1.4826 * np.median(np.abs(steps - np.median(steps)))) if len(steps) else 0.0
+
+
+def is_scattered(x: Floats) -> bool:
+    """Whether most strengths have one trial, as after a search: then seeds are spread over strengths, not crossed with
+    them, and what two trials differ in is told by neighbouring strengths, not by those of one seed."""
+    return bool(np.median(np.unique(x, return_counts=True)[1]) < 2)
 
 
 def medians_of(y: Floats, at: NDArray[np.int64]) -> Floats:
@@ -234,11 +244,16 @@ class _Isotonic:
 def _bootstrap(
     x: Floats, y: Floats, swept: Floats, share: float, plateau: float, rng: np.random.Generator
 ) -> list[float]:
-    """2.5% and 97.5% of where falling isotonic curves through resampled trials cross the share of the plateau."""
+    """2.5% and 97.5% of where falling isotonic curves through resampled trials cross the share of the plateau.
+
+    Pairs of strength and score are drawn; where seeds are scattered over strengths, which are the design's, scores
+    within each strength: to leave strengths out would tell of the design and not of the noise."""
     at = np.searchsorted(swept, x)
-    found = []
+    _, begins, number = np.unique(at, return_index=True, return_counts=True)
+    begins, number = np.repeat(begins, number), np.repeat(number, number)
+    scattered, found = is_scattered(x), []
     for _ in range(BOOTSTRAPS):
-        rows = rng.integers(0, len(x), len(x))
+        rows = begins + rng.integers(0, number) if scattered else rng.integers(0, len(x), len(x))
         found.append(_isotonic_crossing(swept, at[rows], y[rows], np.ones(len(rows)), share * plateau))
     return [float(value) for value in np.quantile(found, [0.025, 0.975])]
 

@@ -41,6 +41,7 @@ _MISFIT = 0.01
 """p of the logistic curve against the isotonic one below which the latter is the location."""
 _CLIFF = 0.75
 """Part of an isotonic curve's fall within the bracket from which on it tells no place in it."""
+_UPPER = 2.5
 _DEEP = 0.1
 """Of the plateau: a strength that far below the level has not got there by noise."""
 WEAK_END = "worse at the weak end"
@@ -232,7 +233,14 @@ def fit_curve(
     where, located_by = _locate(fit, isotonic, within, flags)
     ends = [*bracket]
     if len(x) > PARAMETERS and math.isfinite(fit.location):
-        ends += fit.profile(swept[0], swept[-1], bracket)
+        local = _upper_part(x, isotonic, plateau_here, level) if located_by == "isotonic" else np.ones(len(x), bool)
+        if local.all() or local.sum() <= PARAMETERS:
+            fit.y = isotonic.y  # single trials far off would make it as wide as the sweep
+            ends += fit.profile(swept[0], swept[-1], bracket)
+        else:
+            upper = _Logistic(x[local], isotonic.y[local], group[local], fall, plateau_here, within)
+            if upper.parameters is not None:
+                ends += upper.profile(swept[0], x[local][-1], bracket)
     else:
         flags.append("interval without profile")
     if seeds > 1:
@@ -364,6 +372,13 @@ def _locate(
         flags.append("located by the isotonic curve: the logistic curve fits worse than noise explains")
         return crossing, "isotonic"
     return fit.location, "logistic"
+
+
+def _upper_part(x: Floats, isotonic: _Isotonic, plateau: float, level: float) -> NDArray[np.bool_]:
+    """The trials up to where the isotonic curve has fallen two and a half times as far as to the level (to half of the
+    plateau, at 80%): of a curve that is not logistic, the part that the location lies in."""
+    low = np.flatnonzero(isotonic.curve < plateau - _UPPER * (plateau - level))
+    return x <= isotonic.swept[low[0]] if len(low) else np.ones(len(x), bool)
 
 
 def check_scores(

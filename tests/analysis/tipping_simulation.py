@@ -99,6 +99,24 @@ def curve(kind: str, x: Floats, t: float, plateau: float, rng: np.random.Generat
     return stages(x - t + crossing)
 
 
+def drift(x: Floats, t: float, high: float, plateau: float, rng: np.random.Generator, *, tips: bool = True) -> Floats:
+    """A curve that drifts down slowly and is 80% of the plateau at t; if it does not tip, it stays above that."""
+    level = SHARE * plateau
+    begins = rng.uniform(0.0, 0.3) * high
+    if tips and rng.random() < 0.5:
+        # down by a line through the level, with no other fall
+        slope = (plateau - level) / min(t - begins, rng.uniform(0.8, 2.5))
+        return np.maximum(plateau - slope * np.clip(x - t + (plateau - level) / slope, 0, None), CHANCE)
+    # down by a line to less than the level, then a fall of what is left
+    slope = rng.uniform(0.05, 0.18) * plateau / (t - begins)
+    left = plateau - slope * (t - begins)
+    line = plateau - slope * np.clip(x - begins, 0, t - begins)
+    fraction = (level - CHANCE) / (left - CHANCE)
+    steepness = rng.uniform(1.5, 8) if rng.random() < 0.7 else 60.0
+    fall = 1 + np.exp(np.clip(steepness * (x - t) + math.log(1 / fraction - 1), -500, 500))
+    return CHANCE + (line - CHANCE) / fall if tips else line
+
+
 SHAPES = (
     "slow drift",
     "dip",
@@ -131,22 +149,9 @@ def draw_shape(shape: str, rng: np.random.Generator) -> Drawn:
     if shape == "heteroscedastic seeds":
         noise *= np.exp(rng.uniform(-1, 1.5, seeds))[seed]
     kind = shape if shape in KINDS else str(rng.choice(KINDS[:4]))
-    level = SHARE * plateau
     if shape == "slow drift":
         noise = np.minimum(noise, 0.01)  # a slope of a tenth in a decade and more noise: no estimate is within a tenth
-        begins = rng.uniform(0.0, 0.3) * high
-        if tips and rng.random() < 0.5:
-            # down by a line through the level, with no other fall
-            slope = (plateau - level) / min(t - begins, rng.uniform(0.8, 2.5))
-            y = np.maximum(plateau - slope * np.clip(x - t + (plateau - level) / slope, 0, None), CHANCE)
-        else:
-            # down by a line to less than the level, then a fall of what is left
-            slope = rng.uniform(0.05, 0.18) * plateau / (t - begins)
-            line = plateau - slope * np.clip(x - begins, 0, t - begins)
-            fraction = (level - CHANCE) / (line.min() - CHANCE)
-            steepness = rng.uniform(1.5, 8) if rng.random() < 0.7 else 60.0
-            fall = 1 + np.exp(np.clip(steepness * (x - t) + math.log(1 / fraction - 1), -500, 500))
-            y = CHANCE + (line - CHANCE) / fall if tips else line
+        y = drift(x, t, high, plateau, rng, tips=tips)
     else:
         y = curve(kind, x, t, plateau, rng) if tips else np.full(len(x), plateau)
     if shape == "bump":
