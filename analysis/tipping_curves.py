@@ -244,12 +244,13 @@ class _Isotonic:
 def _bootstrap(
     x: Floats, y: Floats, swept: Floats, share: float, plateau: float, rng: np.random.Generator
 ) -> list[float]:
-    """2.5% and 97.5% of where falling isotonic curves through resampled trials cross the share of the plateau."""
+    """2.5% and 97.5% of where falling isotonic curves through resampled trials cross the share of the plateau.
+
+    Pairs of strength and score are drawn; where seeds are scattered over strengths, which are the design's, scores
+    within each strength: to leave strengths out would tell of the design and not of the noise."""
     at = np.searchsorted(swept, x)
-    begins, number = (
-        np.repeat(part, np.bincount(at)[np.unique(at)])
-        for part in np.unique(at, return_index=True, return_counts=True)[1:]
-    )
+    _, begins, number = np.unique(at, return_index=True, return_counts=True)
+    begins, number = np.repeat(begins, number), np.repeat(number, number)
     scattered, found = is_scattered(x), []
     for _ in range(BOOTSTRAPS):
         rows = begins + rng.integers(0, number) if scattered else rng.integers(0, len(x), len(x))

@@ -123,6 +123,12 @@ def fit_curve(
     where the fall, or three quarters of it where the logistic curve does not fit, lies between two strengths, so that
     every place between them fits as well.
 
+    Its 95% interval is the union of the bracket, the profile-likelihood interval of t80 and, of several seeds, that of
+    a bootstrap. Both are of scores that are taken no further than the noise's scale from their neighbours' median: a
+    single diverged trial would make the profile as wide as the sweep. Of a curve located by the isotonic one the
+    profile is that of the part up to half of the plateau (at a share of 0.8), as no logistic curve describes what is
+    beyond.
+
     A strength weaker than the location at which most seeds have collapsed is a dip, flagged, and one beyond it at which
     most have not, a recovery; the isotonic curve leaves deep dips out, and of splits that are as good as each other the
     location is in the weakest that no deep dip follows.

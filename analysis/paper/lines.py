@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -19,20 +20,20 @@ class Line:
     column: str
     paper: str
     """As printed, with its deviation; or the statement."""
-    value: float
-    unit: str
-    setting: str
+    value: float = math.nan
+    unit: str = ""
+    setting: str = ""
     """Which trials of ours, where several settings of the record are candidates."""
-    n: int
-    ours: float
-    low: float
-    high: float
-    difference: float
-    order: str
+    n: int = 0
+    ours: float = math.nan
+    low: float = math.nan
+    high: float = math.nan
+    difference: float = math.nan
+    order: str = ""
     """What the paper's order of this number and the one it compares it with comes to in ours."""
-    order_p: float
-    verdict: Judgement | Literal[""]
-    why: str
+    order_p: float = math.nan
+    verdict: Judgement | Literal[""] = ""
+    why: str = ""
     declared: str = ""
     """That the data are the paper's because somebody has said so; it is told in `why`."""
     finding: Finding | Literal[""] = ""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -224,7 +223,6 @@ def _computed(table: str) -> list[Line]:
             # the theorem says nothing of the weights' bound, on which it depends
             verdict = "not comparable"
             why = "it depends on how w is bounded: ours has ‖w‖ = 1, g = exp(-|x|); 0 with Σ|w| = 1 or w ≥ 0"
-        blank: dict[str, Any] = {"setting": "", "n": 1, "low": math.nan, "high": math.nan, "order_p": math.nan}
         lines.append(
             Line(
                 row=claim.row,
@@ -234,10 +232,9 @@ def _computed(table: str) -> list[Line]:
                 unit=claim.unit,
                 ours=ours,
                 difference=difference,
-                order="",
+                n=1,
                 verdict=verdict,
                 why=why,
-                **blank,
             )
         )
     return lines

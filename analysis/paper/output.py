@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import io
-
-import pyarrow as pa
-from pyarrow import csv
-
 from analysis import formats
 from analysis.command_line import InputError
 from analysis.figures import files
@@ -36,13 +31,6 @@ def _print(table: Table, form: Format | None) -> None:
             print(f"({number}) {reason}")
         lines = count(len(table.lines), "line")
         print(f"{summary(table)}; {lines} for {table.of} numbers and statements of the paper")
-
-
-def csv_of(table: pa.Table) -> bytes:
-    """The table as CSV."""
-    content = io.BytesIO()
-    csv.write_csv(table, content)
-    return content.getvalue()
 
 
 def print_list(sweep: Sweep | None, form: Format | None = None) -> None:
@@ -103,7 +91,8 @@ def write_tables(
         if table.lines:
             contents[f"{folder}/{table.item.id}.parquet"] = parquet(rows_of(table))
     left = unmatched(ours, tables)
-    contents[f"{folder}/unmatched.csv"] = csv_of(rows_of_unmatched(left))
+    unmatched_ones = formats.Table((), (), data=rows_of_unmatched(left))
+    contents[f"{folder}/unmatched.csv"] = formats.written([unmatched_ones], "csv").encode()
     problems = []
     for name in drawable:
         try:

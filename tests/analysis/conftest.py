@@ -1,8 +1,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -70,3 +71,23 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
         return code, out, err
 
     return call
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Callable[..., Path]:
+    """Writes trials of a sweep: `write({"metric:component": 0.5}, alpha=…, seed=…, **columns)`; the sweep's folder."""
+    number = 0
+
+    def add(measured: Mapping[str, float] | None = None, **columns: Any) -> Path:
+        nonlocal number
+        number += 1
+        trial, epochs, _, maps = make_trial(f"{number:03}", **columns)
+        rows = []
+        for name, value in (measured or {}).items():
+            metric, _, component = name.partition(":")
+            rows.append({"epoch": 2, "metric": metric, "component": component, "value": value, "direction": "max"})
+            rows[-1] |= {"unit": "fraction", "n": 128, "std": 0.1}
+        write_trial(str(tmp_path / "demo"), trial, epochs, rows, maps)
+        return tmp_path / "demo"
+
+    return add

@@ -16,10 +16,9 @@ from analysis.changes import MEASURES, Change, change, measures_of, short_name
 from analysis.groups import Group, Quantity, quantities
 from analysis.holding import held_up_to, mean_interval, seeds_to_decide, seeds_to_exclude, strengths_to_decide
 from analysis.paper.items import METHODS
-from analysis.records import read_sweep, write_trial
+from analysis.records import read_sweep
 from analysis.tipping_fit import fit_curve
 from analysis.tipping_points import tipping_points
-from tests.analysis.conftest import make_trial
 
 Record = Callable[..., bool]
 
@@ -190,26 +189,6 @@ def test_each_paper_has_its_measures() -> None:
 def test_a_method_of_ones_own_is_measured_by_all_there_is() -> None:
     known = {"top1": TOP1, "total_variation": TV, "mine": Quantity("mine")}
     assert measures_of("mine", known) == [TV, known["mine"]]
-
-
-@pytest.fixture
-def write(tmp_path: Path) -> Callable[..., Path]:
-    """Writes trials of a sweep: `write(alpha=…, seed=…, **columns)`, `measured` values by metric:component."""
-    number = 0
-
-    def add(measured: Mapping[str, float] | None = None, **columns: Any) -> Path:
-        nonlocal number
-        number += 1
-        trial, epochs, _, maps = make_trial(f"{number:03}", **columns)
-        rows = []
-        for name, value in (measured or {}).items():
-            metric, _, component = name.partition(":")
-            rows.append({"epoch": 2, "metric": metric, "component": component, "value": value, "direction": "max"})
-            rows[-1] |= {"unit": "fraction", "n": 128}
-        write_trial(str(tmp_path / "demo"), trial, epochs, rows, maps)
-        return tmp_path / "demo"
-
-    return add
 
 
 def plain(write: Callable[..., Path], seeds: int, **columns: Any) -> None:

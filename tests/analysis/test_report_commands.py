@@ -16,11 +16,9 @@ import pytest
 from analysis import comparisons, correlations, paper, report, tipping_points
 from analysis.correlations import p_text
 from analysis.figures import axis_name
-from analysis.records import write_trial
 from analysis.report.cells import _number, _spanned
 from analysis.report.page import Cell
 from analysis.symbols import number
-from tests.analysis.conftest import make_trial
 
 Command = Callable[..., tuple[int, str, str]]
 Write = Callable[..., None]
@@ -72,24 +70,6 @@ class Page(HTMLParser):
         if tag == "table":
             heads, *rows = self._rows
             self.tables[self._caption] = heads, rows
-
-
-@pytest.fixture
-def write(tmp_path: Path) -> Write:
-    taken = 0
-
-    def add(measured: Mapping[str, float] | None = None, **columns: Any) -> None:
-        nonlocal taken
-        taken += 1
-        trial, epochs, _, maps = make_trial(f"{taken:03}", **columns)
-        rows = []
-        for name, value in (measured or {}).items():
-            metric, _, component = name.partition(":")
-            rows.append({"epoch": 2, "metric": metric, "component": component, "value": value, "direction": "max"})
-            rows[-1] |= {"n": 128, "std": 0.1}
-        write_trial(str(tmp_path / "demo"), trial, epochs, rows, maps)
-
-    return add
 
 
 def plain(write: Write, seeds: int, **columns: Any) -> None:
@@ -239,7 +219,7 @@ def _numbers_of(module: str, folder: Path, argv: Sequence[str]) -> Iterator[dict
             at = [10 ** known[key] for key in ("log10_strength", "low", "high")]
             located = row["status"] == "tipping point"
             yield {
-                "decision": row["status"],
+                "decision": row["status"].replace("none in range", "no tipping point found"),
                 "p": "" if row["p_value"] is None else p_text(row["p_value"]),
                 "plateau": "" if row["plateau"] is None else f"{row['plateau']:.4f}",
                 "paper's rule": "" if row["threshold"] is None else number(row["threshold"]),
