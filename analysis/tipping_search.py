@@ -40,8 +40,8 @@ from analysis.tipping_fit import TippingPoint, fit_curve
 optimize = lazily("scipy.optimize")
 
 FIRST = 4
-"""Strengths over the whole range that a search begins with; more where more slots are free, up to `MOST_FIRST`."""
-MOST_FIRST = 8
+"""Strengths over the whole range that a search begins with; one more for every four slots, up to `MOST_FIRST`."""
+MOST_FIRST = 12
 MOST = 25
 """Trials after which a search ends, if no other number is given."""
 SEEDS = 3
@@ -165,6 +165,7 @@ class _Search:
             self.exact = dict(zip(self._log(allowed).tolist(), allowed.tolist(), strict=True))
         at_running = self._log(np.array([at for at, _ in running], dtype=float)).tolist()
         self.pending = list(at_running)
+        self.slots = 1
         self.taken = [*zip(self.x.tolist(), seeds.tolist(), strict=True)]
         self.taken += [(at, int(one)) for at, (_, one) in zip(at_running, running, strict=True)]
         for at, value in zip(self.x.tolist(), strength.tolist(), strict=True):
@@ -191,7 +192,8 @@ class _Search:
 
     def wanted(self, slots: int) -> list[Pair] | None:
         """What to run, at most so many, the most telling first; [] if what runs has to be known; None: nothing."""
-        number = min(max(FIRST, slots + len(self.pending)), MOST_FIRST)
+        self.slots = slots + len(self.pending)
+        number = min(FIRST + self.slots // 4, MOST_FIRST)
         if len(self.y) < FIRST:
             places = np.linspace(self.first, self.last, number)
             reach = 0.5 * (places[1] - places[0])
@@ -269,6 +271,8 @@ class _Search:
             return None if self.pending else self._stronger(places, split, trials)
         if fit.high - fit.low <= max(self.width, strong - weak if not self._between(weak, strong) else 0):
             return None
+        if len(self.pending) >= max(2, self.slots // 4):
+            return None  # what these say decides where the next one tells most
         if curve is None or curve.decades < 0.5 * (strong - weak):
             return self.another((weak + strong) / 2)
         inside = (weak + 0.15 * (strong - weak), strong - 0.15 * (strong - weak))

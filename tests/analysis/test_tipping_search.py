@@ -43,8 +43,8 @@ def test_it_begins_with_the_ends_of_the_range_exactly() -> None:
     assert sorted(strength for strength, _ in first) == [1.0, 1e8]
     whole = next_trials((), (), (), **RANGE, slots=8)
     assert whole is not None
-    assert len(whole) == 8
-    assert np.diff(np.log10(sorted(strength for strength, _ in whole))) == pytest.approx([8 / 7] * 7)
+    assert len(whole) == 6  # two more than of one slot: each has to wait for what they say
+    assert np.diff(np.log10(sorted(strength for strength, _ in whole))) == pytest.approx([8 / 5] * 5)
 
 
 @pytest.mark.parametrize("slots", [1, 3, 8])
@@ -129,7 +129,7 @@ def test_less_is_better() -> None:
 
 
 def test_trials_that_run_are_not_proposed_again_and_are_waited_for() -> None:
-    first = next_trials((), (), (), **RANGE, slots=MOST_FIRST)
+    first = next_trials((), (), (), **RANGE, slots=4 * MOST_FIRST, most=100)
     assert first is not None
     assert len(first) == MOST_FIRST
     assert next_trials((), (), (), **RANGE, slots=1, running=first) == []
