@@ -549,3 +549,9 @@ def out_folder(out: str | None, sweep: Sweep) -> str:
         return location(out)
     except InputError as error:
         raise InputError(f"--out {error}") from None
+
+
+def numbered(trials: Sequence[Row]) -> list[int]:
+    """The number of each trial's repetition among all of them, in their order."""
+    every = sorted({replicate(row) for row in trials})
+    return [every.index(replicate(row)) for row in trials]

@@ -130,10 +130,11 @@ def finish(
     say: Callable[[], None],
     form: Format | None = None,
     images: int | None = None,
+    figures: Mapping[str, Figure] | None = None,
 ) -> None:
-    """The end of a command: write the tables, by what their names have after the command's `name`, and the figure (its
-    numbers are of so many `images`), then `say` what was found, and where it was written: beside what is printed in a
-    format.
+    """The end of a command: write the tables, by what their names have after the command's `name`, the figure (its
+    numbers are of so many `images`) and further `figures`, named likewise; then `say` what was found, and where it was
+    written: beside what is printed in a format.
 
     Nothing is written before all of it is made. Raises `InputError` if it cannot be written.
     """
@@ -142,6 +143,8 @@ def finish(
     stem = f"{out_folder(out, sweep)}/{name}"
     contents = {f"{stem}{end}.parquet": parquet(table) for end, table in tables.items()}
     contents |= files(figure, stem, sweep, images=images)
+    for end, more in (figures or {}).items():
+        contents |= files(more, f"{stem}{end}", sweep, images=images)
     written = [write_file(path, content) for path, content in contents.items()]
     say()
     with beside(form):

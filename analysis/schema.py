@@ -110,6 +110,7 @@ TABLES: dict[str, pa.Schema] = {
             **dict.fromkeys(CONVERTED_STRENGTHS, pa.float64()),  # alpha_per_image: comparable across batch sizes
             "config": pa.string(),
             "class_names": pa.string(),  # as JSON, by label
+            "search": pa.string(),  # which search proposed it; null: it is one of a grid
             "measured": pa.string(),  # the options of each metric as JSON: what total_variation was taken of
             "status": pa.string(),
             "error": pa.string(),

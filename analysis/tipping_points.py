@@ -42,6 +42,7 @@ from analysis.groups import (
     find_quantity,
     finite,
     grouped,
+    numbered,
     pooled,
     quantities,
     replicate,
@@ -322,7 +323,7 @@ def _judge(
         fit = fit_tipping_point(
             x,
             scores,
-            _numbered(trials),
+            numbered(trials),
             share=share,
             reference_below=reference_below,
             baseline=baseline,
@@ -347,12 +348,6 @@ def _judge(
     return fit, rule, fit.reason
 
 
-def _numbered(trials: Sequence[Row]) -> list[int]:
-    """The number of each trial's repetition among all of them, in their order."""
-    every = sorted({replicate(row) for row in trials})
-    return [every.index(replicate(row)) for row in trials]
-
-
 def _differences(
     curves: Sequence[Curve], by: Sequence[str], strength: str, share: float, seed: int
 ) -> Iterator[tuple[Curve, Curve, Difference]]:
@@ -366,7 +361,7 @@ def _differences(
             rng = np.random.default_rng([seed, *(value % 2**32 for run in every for value in run)])
             x = [row[strength] for row in curve.trials]
             resampled[id(curve)] = resampled_locations(
-                x, curve.scores, _numbered(curve.trials), curve.fit, share=share, rng=rng
+                x, curve.scores, numbered(curve.trials), curve.fit, share=share, rng=rng
             )
     for first, second in itertools.combinations(tipping, 2):
         if sum(first.group.values[name] != second.group.values[name] for name in by) != 1:
@@ -583,6 +578,8 @@ def main() -> None:
         reference_below=flags.reference_below,
         seed=flags.seed,
     )
+    from analysis.closing import closing_figures
+
     tables = {"": result.to_arrow()}
     if result.differences:
         tables["_differences"] = differences_table(result)
@@ -592,7 +589,8 @@ def main() -> None:
         with beside(flags.format):
             _print_notes(result)
 
-    finish(sweep, flags.out, "tipping_points", tables=tables, figure=result.figure(), say=say, form=flags.format)
+    more, form = closing_figures(result), flags.format
+    finish(sweep, flags.out, "tipping_points", tables=tables, figure=result.figure(), say=say, form=form, figures=more)
 
 
 if __name__ == "__main__":

@@ -279,6 +279,7 @@ def _run_on_ray(
             sweep=url,
             name=flags.name or flags.NAME,
             metrics=flags.metrics(),
+            search=flags.search,
             scheduler=flags.scheduler,
             checkpoint_seconds=flags.checkpoint_seconds,
             keep_checkpoints=flags.keep_checkpoints,

@@ -159,6 +159,8 @@ class TrialOptions:
     git_commit: str | None
     git_dirty: bool | None
     project_version: str
+    search: str = "grid"
+    """What proposes the trials."""
     scheduler: str = "none"
     """Which rule may end trials early."""
     declared: Mapping[str, str] = dataclasses.field(default_factory=dict)
@@ -195,6 +197,7 @@ def trial_row(
         **{name: columns.get(name) for name in _SETTINGS},
         "declared": options.declared.get(config.data.dataset),
         "config": config_json,
+        "search": options.search if options.search != "grid" else None,
         "measured": json.dumps(options.metrics, sort_keys=True),
         "attempts": attempts,
         "cpus": options.cpus,

@@ -4,6 +4,7 @@
 |---|---|---|
 | `strength_figure` | `strength` | a score against strength, with tipping points and their intervals |
 | `metric_figure` | `strength` | metrics against strength, the excluded trials greyed |
+| `closing_figure` | `closing` | the strengths of a search in their order, with the interval closing |
 | `curves`, `panel_curves` | `curves` | a metric over epochs, with bands over seeds |
 | `layer_profile` | `curves` | a metric by layer, with bands over seeds |
 | `map_panels` | `maps` | heat maps on a common scale |
@@ -21,6 +22,7 @@ Numbers that are nan are left out everywhere.
 
 from __future__ import annotations
 
+from analysis.figures.closing import ClosingPanel, closing_figure
 from analysis.figures.curves import curves, layer_profile, panel_curves
 from analysis.figures.files import files, render, save
 from analysis.figures.maps import cam_panels, map_panels, saliency_figure
@@ -34,6 +36,7 @@ __all__ = [
     "MOST_PROFILES",
     "STYLE",
     "Band",
+    "ClosingPanel",
     "Direction",
     "ForestRow",
     "MetricPanel",
@@ -42,6 +45,7 @@ __all__ = [
     "StrengthGroup",
     "axis_name",
     "cam_panels",
+    "closing_figure",
     "corruption_table",
     "curves",
     "files",

@@ -22,6 +22,7 @@ from analysis.figures import MetricPanel, axis_name, metric_figure, strength_fig
 from analysis.groups import Quantity, Row, count, swept_settings, values_of
 from analysis.multiplicity import ADJUSTMENTS
 from analysis.report.cells import _by_strength, _number, _p, _Source, _spanned, _strength_flag, _together, _tone
+from analysis.report.closing import closing_blocks
 from analysis.report.page import Answer, Block, Bullets, Cell, Column, Entry, Figure, Section, Subsection, Table, Text
 from analysis.report.tables import fitted
 from analysis.schema import Stronger
@@ -170,6 +171,7 @@ def _tipping(source: _Source, result: TippingPoints) -> Section:
             Column("leaves out 0"),
         )
         blocks.append(Table("Differences of tipping points", pair, lines, collapsed=len(lines) > 12))
+    blocks += closing_blocks(source, result)
     blocks += [Text(note + ".") for note in result.notes]
     return Section(
         "Where accuracy tips over" if strength == "alpha" else f"Where accuracy tips over, by {sign}", blocks
