@@ -39,6 +39,7 @@ from analysis.groups import (
     values_of,
 )
 from analysis.lazily import lazily
+from analysis.objectives import with_direction
 from analysis.records import Sweep
 from analysis.schema import TABLES
 from analysis.tabular import Place, opened
@@ -105,9 +106,10 @@ class Configuration:
 
 
 def searched(sweep: Sweep, metrics: Sequence[str] | str) -> list[Quantity]:
-    """The metrics as objectives. Raises `InputError` for an unknown one, and one without a better direction."""
+    """The metrics as objectives, each NAME, or NAME:max or NAME:min where the schema does not say which is better.
+    Raises `InputError` for an unknown one, and one without a better direction."""
     names = [metrics] if isinstance(metrics, str) else list(metrics)
-    found = [find_quantity("--metric", name, sweep) for name in dict.fromkeys(names)]
+    found = [_directed(sweep, *with_direction(name)) for name in dict.fromkeys(names)]
     if not found:
         raise InputError(f"--metric: none given; there are {', '.join(quantities(sweep))}")
     for quantity in found:
@@ -117,6 +119,13 @@ def searched(sweep: Sweep, metrics: Sequence[str] | str) -> list[Quantity]:
                 f"--metric {quantity.name}: neither more nor less of it is better; there are {', '.join(judged)}"
             )
     return found
+
+
+def _directed(sweep: Sweep, name: str, way: str) -> Quantity:
+    quantity = find_quantity("--metric", name, sweep)
+    if way and quantity.direction not in ("none", way):
+        raise InputError(f"--metric {name}:{way}: allowed is {name}:{quantity.direction}")
+    return replace(quantity, direction=way) if way else quantity
 
 
 def tasks(sweep: Sweep) -> list[dict[str, Any]]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from ray.tune.search import Searcher
 
-from analysis.records import read_trial
+from analysis.objectives import row_of
 from sweeps.driver.pending import keep_proposal
 from sweeps.plan import PlannedTrial
 from sweeps.proposers.proposer import Known, Proposer
@@ -109,5 +109,5 @@ class Proposals(Searcher):
         if not self.proposer.columns:
             return {"status": status}
         # what was lost again and again is recorded when the run has ended
-        row = read_trial(self.sweep, name) if status != "failed" else None
+        row = row_of(self.sweep, name, self.proposer.columns) if status != "failed" else None
         return row or {"status": status, "config": self.trials[name].payload()["json"]}

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
+
+from sweeps.flags import OPTUNA
 
 if TYPE_CHECKING:
     from sweeps.flags import SweepFlags
@@ -17,12 +20,20 @@ def proposer_of(flags: SweepFlags) -> Proposer:
     from sweeps.proposers.tipping import Tipping
 
     found: Proposer
-    if flags.search == "tipping":
+    samples = flags.samples
+    if flags.search in OPTUNA:
+        from sweeps.proposers.optuna import Optuna
+
+        optuna = Optuna(flags)
+        for line in optuna.told_of_warm:
+            print(line, file=sys.stderr)
+        found, samples = optuna, optuna.samples  # it has no end of its own
+    elif flags.search == "tipping":
         found = Tipping(flags)
     else:
         first = Grid(flags)
         later = flags.later(first.space)
         found = first if later is None else Stages(first, later)
-    if flags.samples is None and flags.budget_hours is None:
+    if samples is None and flags.budget_hours is None:
         return found
-    return Budget(found, flags.samples, flags.budget_hours)
+    return Budget(found, samples, flags.budget_hours)

@@ -70,7 +70,7 @@ class Budget(Proposer):
 
     def ended(self, known: Known) -> str:
         if not self._spent(known) or self.inner.propose(known) is None:
-            return ""
+            return self.inner.ended(known)
         return f"the budget is spent ({self.told(known)}): the same command with a larger one goes on"
 
     def described(self) -> list[str]:

@@ -36,7 +36,7 @@ class Proposer(ABC):
     """Says what to run next."""
 
     columns: tuple[str, ...] = ()
-    """Of the trials table, beside `status`."""
+    """Of the trials table, and objectives (`analysis.objectives`), beside `status`."""
     adaptive: bool = False
     """Whether results decide what it proposes: then it is asked for no more than can run at once."""
 
