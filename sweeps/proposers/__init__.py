@@ -5,11 +5,18 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
+from analysis.objectives import Objective, objective_of
 from sweeps.flags import OPTUNA
 
 if TYPE_CHECKING:
     from sweeps.flags import SweepFlags
     from sweeps.proposers.proposer import Proposer
+
+
+def objectives(flags: SweepFlags) -> list[Objective]:
+    """What a search by Optuna's samplers is to make large or small. Raises `InputError` as `objective_of` does."""
+    measured = flags.metrics()
+    return list(dict.fromkeys(objective_of(text, measured) for text in flags.objective))
 
 
 def proposer_of(flags: SweepFlags) -> Proposer:
@@ -24,7 +31,7 @@ def proposer_of(flags: SweepFlags) -> Proposer:
     if flags.search in OPTUNA:
         from sweeps.proposers.optuna import Optuna
 
-        optuna = Optuna(flags)
+        optuna = Optuna(flags, objectives(flags))
         for line in optuna.told_of_warm:
             print(line, file=sys.stderr)
         found, samples = optuna, optuna.samples  # it has no end of its own

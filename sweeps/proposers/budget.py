@@ -60,6 +60,9 @@ class Budget(Proposer):
             return self._going_on(known)
         return self.inner.at_most(known)[: self._samples_left(known) + len(self._going_on(known))]
 
+    def trials(self, known: Known) -> list[Any]:
+        return self.inner.trials(known)
+
     def told(self, known: Known) -> str:
         parts = [self.inner.told(known)]
         if self.samples is not None:

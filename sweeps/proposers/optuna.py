@@ -30,7 +30,7 @@ import numpy as np
 
 from analysis.groups import Quantity, count
 from analysis.lazily import lazily
-from analysis.objectives import objective_of, rows_of
+from analysis.objectives import Objective, rows_of
 from analysis.options import options_of
 from analysis.schema import VALIDATION
 from analysis.study import empty_study
@@ -94,18 +94,15 @@ _EVER = datetime.max.replace(tzinfo=UTC)
 class Optuna(Proposer):
     """What a sampler of Optuna's proposes in the space that the flags span: see this module, and `Space`.
 
-    Raises `InputError` as `Space` does, for objectives that are none or are not measured, and for a sweep to begin with
-    that has no record.
+    Raises `InputError` as `Space` does, and for a sweep to begin with that has no record.
     """
 
     adaptive = True
 
-    def __init__(self, flags: SweepFlags) -> None:
+    def __init__(self, flags: SweepFlags, objectives: Sequence[Objective]) -> None:
         self.sampler, self.seed, self.racing = flags.search, flags.search_seed, flags.racing
-        measured = flags.metrics()
-        self.objectives = list(dict.fromkeys(objective_of(text, measured) for text in flags.objective))
-        self.names = [objective.name for objective in self.objectives]
-        self.measured = json.dumps(measured, sort_keys=True)
+        self.objectives, self.names = objectives, [objective.name for objective in objectives]
+        self.measured = json.dumps(flags.metrics(), sort_keys=True)
         self.columns = ("config", "code", "error", "measured", "started_at", "finished_at", *self.names)
         self.settings = Space(flags)
         self.space = self.settings.plan
@@ -284,7 +281,7 @@ class Optuna(Proposer):
     # --- the study ----------------------------------------------------------------------------------------------------
 
     def trials(self, known: Known) -> list[FrozenTrial]:
-        """The trials of the study, those to begin with first."""
+        """Those to begin with first, then what has ended, then what runs."""
         return self._trials(self._known(known))
 
     def _trials(self, settings: Mapping[str, _Known]) -> list[FrozenTrial]:
@@ -351,9 +348,9 @@ class Optuna(Proposer):
             state=state,
             value=None,
             values=values,
-            # Optuna's times have no zone
-            datetime_start=start.astimezone(UTC).replace(tzinfo=None),
-            datetime_complete=end.astimezone(UTC).replace(tzinfo=None) if state.is_finished() else None,
+            # Optuna's times are local ones
+            datetime_start=start.astimezone().replace(tzinfo=None),
+            datetime_complete=end.astimezone().replace(tzinfo=None) if state.is_finished() else None,
             params=dict(known.setting.params),
             distributions=dict(known.setting.distributions),
             user_attrs=attributes,

@@ -55,6 +55,10 @@ class Proposer(ABC):
     def at_most(self, known: Known) -> list[PlannedTrial]:
         """As many trials as may still begin at most, each like one that may."""
 
+    def trials(self, known: Known) -> list[Any]:
+        """Its settings as trials of a study of Optuna's, for who watches; none where it is no search of those."""
+        return []
+
     def told(self, known: Known) -> str:
         """Where it stands, in a few words; "" for nothing that the trials do not say."""
         return ""
