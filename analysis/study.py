@@ -41,7 +41,7 @@ from analysis.groups import (
 from analysis.lazily import lazily
 from analysis.objectives import with_direction
 from analysis.records import Sweep
-from analysis.schema import TABLES
+from analysis.schema import TABLES, VALIDATION, direction, unit
 from analysis.tabular import Place, opened
 
 if TYPE_CHECKING:
@@ -122,10 +122,20 @@ def searched(sweep: Sweep, metrics: Sequence[str] | str) -> list[Quantity]:
 
 
 def _directed(sweep: Sweep, name: str, way: str) -> Quantity:
+    field = sweep.trials.schema.field(name) if name in sweep.trials.column_names else None
+    if way and field is not None and direction(field) == "none" and sweep.trials[name].null_count < len(sweep.trials):
+        return Quantity(name, unit=unit(field), direction=way)
     quantity = find_quantity("--metric", name, sweep)
     if way and quantity.direction not in ("none", way):
         raise InputError(f"--metric {name}:{way}: allowed is {name}:{quantity.direction}")
     return replace(quantity, direction=way) if way else quantity
+
+
+def written(sweep: Sweep, quantity: Quantity) -> str:
+    """As `searched` takes it, with its direction where the record does not say it."""
+    known = quantities(sweep).get(quantity.name)
+    said = quantity.name in VALIDATION or (known is not None and known.direction == quantity.direction)
+    return quantity.name if said else f"{quantity.name}:{quantity.direction}"
 
 
 def tasks(sweep: Sweep) -> list[dict[str, Any]]:

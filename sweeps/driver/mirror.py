@@ -11,6 +11,7 @@ import os
 import sys
 import tempfile
 import threading
+import warnings
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
@@ -97,7 +98,10 @@ def write_journal(path: str, name: str, objectives: Sequence[Objective], trials:
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     level = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
+    warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
     try:
+        if not _is_whole(path):
+            os.remove(path)
         try:
             _write(path, name, objectives, trials)
         except OSError:
@@ -108,6 +112,15 @@ def write_journal(path: str, name: str, objectives: Sequence[Objective], trials:
             _write(path, name, objectives, trials)
     finally:
         optuna.logging.set_verbosity(level)
+
+
+def _is_whole(path: str) -> bool:
+    """Whether it ends with a line, which a driver that was killed as it wrote may not have ended."""
+    if not os.path.exists(path) or not os.path.getsize(path):
+        return True
+    with open(path, "rb") as file:
+        file.seek(-1, os.SEEK_END)
+        return file.read() == b"\n"
 
 
 def _write(path: str, name: str, objectives: Sequence[Objective], trials: Sequence[FrozenTrial]) -> None:
