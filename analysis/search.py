@@ -57,9 +57,9 @@ class Flags:
     sweep: Positional[str]
     """Folder or s3:// prefix of the sweep."""
     metric: tuple[str, ...] = ("top1",)
-    """What is to be best: a metric of the trials table, validation_top1 and the like of the last epoch, or a measurement
-    as metric:component@level; with :max or :min where nothing else says it; of several, the settings that no other
-    beats in all of them."""
+    """What is to be best: a metric of the trials table, validation_top1 and the like of the last epoch, or a
+    measurement as metric:component@level; with :max or :min where nothing else says it; of several, the settings that
+    no other beats in all of them."""
     pool_code: bool = False
     """Take trials of one setting for one whatever code of the method and the network trained them (column `code`)."""
     skip_damaged: bool = False
