@@ -335,7 +335,8 @@ class Optuna(Proposer):
         found: dict[str, Any] = {KEY: trial_id(known.setting.config)}
         found["seeds"] = sorted({seed for seed, _ in known.rows})
         found["trial_ids"] = sorted(row["trial_id"] for row in known.rows.values() if "trial_id" in row)
-        found |= {status: len(known.with_status(status)) for status in ("diverged", "failed")}
+        ways = dict.fromkeys(["diverged", "failed", *(row["status"] for row in known.rows.values())])
+        found |= {status: len(known.with_status(status)) for status in ways if status != "completed"}
         return found | ({"sweep": known.warm} if known.warm else {})
 
     def _frozen(self, known: _Known, state: Any, values: list[float] | None, attributes: dict[str, Any]) -> FrozenTrial:
@@ -420,16 +421,21 @@ class Optuna(Proposer):
         return None
 
     def _asked(self, kind: str, seed: int, trials: Sequence[FrozenTrial]) -> Setting:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what of Optuna's is experimental
-            study = empty_study("search", [Quantity(one.name, direction=one.direction) for one in self.objectives])
-            study.sampler = self._sampler(kind, seed)
-            study.add_trials(trials)
-            return self.settings.suggested(study.ask())
+        level = optuna.logging.get_verbosity()
+        optuna.logging.set_verbosity(optuna.logging.ERROR)  # what of it is experimental, or could be faster
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                study = empty_study("search", [Quantity(one.name, direction=one.direction) for one in self.objectives])
+                study.sampler = self._sampler(kind, seed)
+                study.add_trials(trials)
+                return self.settings.suggested(study.ask())
+        finally:
+            optuna.logging.set_verbosity(level)
 
     def _hopeless(self, settings: Mapping[str, _Known]) -> bool:
         """Whether so many settings have ended, and none has a score."""
-        ended = [known for known in settings.values() if known.rows and not known.running]
+        ended = [one for one in settings.values() if one.rows and not (one.running or one.with_status("diverged"))]
         scored = any(self._score(row) is not None for known in settings.values() for row in known.rows.values())
         return len(ended) >= MOST_FAILED and not scored
 

@@ -13,6 +13,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
 from analysis.command_line import InputError
+from analysis.records import open_place
 from sweeps.driver.mirror import FILE, Mirror, keep_journal, write_journal
 from sweeps.proposers import objectives
 from tests.sweeps.test_optuna import SMALL, TWO, World, search, two
@@ -136,6 +137,16 @@ def test_running_trials_end(tmp_path: Path) -> None:
         pass
     keep_journal(str(tmp_path), "pilcro", objectives(GIVEN), world.study())
     assert {trial.state for trial in read(path).trials[:2]} == {TrialState.COMPLETE}
+
+
+def test_on_s3_it_is_put_there_whole(s3: str, tmp_path: Path) -> None:
+    world = World(GIVEN, two)
+    for _ in range(4):
+        world.step()
+    assert keep_journal(f"{s3}/results/pilcro", "pilcro", objectives(GIVEN), world.study()).startswith(s3)
+    fs, inner = open_place(f"{s3}/results/pilcro")
+    (tmp_path / "journal").write_bytes(fs.cat_file(f"{inner}/{FILE}"))
+    assert content(read(tmp_path / "journal").trials) == content(world.study())
 
 
 def test_none_of_it_is_read_by_the_analysis(tmp_path: Path) -> None:

@@ -341,6 +341,9 @@ def test_when_everything_fails_it_is_given_up() -> None:
     assert len(world.run()) == MOST_FAILED
     assert world.proposer.ended(world.known()) == f"given up, as none of {MOST_FAILED} settings has a score: no CUDA"
     assert world.proposer.at_most(world.known()) == []
+    # that the first ones diverge says nothing of the others
+    world = World(search(*SMALL, "--samples", "9"), lambda config: {"status": "diverged", OBJECTIVE: None})
+    assert len(world.run()) == 9
 
 
 def test_trials_of_a_grid_count_and_those_of_other_code_and_other_options_do_not() -> None:

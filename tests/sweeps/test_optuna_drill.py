@@ -19,7 +19,18 @@ pytestmark = pytest.mark.ray
 SEARCH = [
     *("--search", "tpe", "--alpha", "1e-2..1e2", "--learning-rate", "1e-2..1", "--variant", "target", "--no-baseline"),
     *("--seeds", "1", "--samples", "12", "--objective", "validation_top1", "total_variation"),
-    *("--train-images", "300", "--initialisations", "2", "--epochs", "2", "--interval", "3", "--checkpoint-seconds", "0"),
+    *(
+        "--train-images",
+        "300",
+        "--initialisations",
+        "2",
+        "--epochs",
+        "2",
+        "--interval",
+        "3",
+        "--checkpoint-seconds",
+        "0",
+    ),
 ]
 
 
