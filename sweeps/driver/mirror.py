@@ -77,7 +77,7 @@ class Mirror:
 
 
 def keep_journal(sweep: str, name: str, objectives: Sequence[Objective], trials: Sequence[FrozenTrial]) -> str:
-    """Bring the journal of a sweep up to date, on S3, too; its place, or why it could not be."""
+    """Bring the journal of a sweep up to date, on S3, too; its place. Where it cannot be written that is told."""
     path = f"{sweep}/{FILE}"
     try:
         if "://" not in sweep:

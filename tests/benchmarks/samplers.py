@@ -146,9 +146,8 @@ def main() -> None:
     start = time.perf_counter()
     with ProcessPoolExecutor(benchmark.processes, mp_context=get_context("spawn")) as pool:
         found = list(pool.map(searched, tasks))
-    print(
-        f"PILCRO on 600 digits, {benchmark.epochs} epochs; {benchmark.trials} trials, {benchmark.repetitions} repetitions"
-    )
+    print(f"PILCRO on 600 digits, {benchmark.epochs} epochs")
+    print(f"{benchmark.trials} trials of each sampler, {benchmark.repetitions} repetitions")
     print("validation Top-1, mean ± standard deviation over repetitions; Wilcoxon's test over repetitions")
     print(table(benchmark, found))
     print(f"{time.perf_counter() - start:.0f} s")
