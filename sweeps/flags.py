@@ -37,6 +37,7 @@ Search = Literal["grid", "tipping", "random", "tpe", "gp", "nsga2"]
 OPTUNA: tuple[Search, ...] = ("random", "tpe", "gp", "nsga2")
 """The searches of Optuna's samplers."""
 BY_OPTUNA = "--search random, tpe, gp or nsga2"
+Scheduler = Literal["none", "asha", "median", "collapse"]
 Range = Annotated[tuple[float | str, ...], tyro.conf.Fixed, tyro.conf.Suppress]
 """The two ends of a range of strengths, as its flag has them."""
 
@@ -138,11 +139,15 @@ class SweepFlags(MetricFlags, ABC):
     """Also train the unregularised network, one trial a seed and fold."""
 
     search: Search = "grid"
-    """All combinations; a look for the tipping point; Optuna's samplers (--help-search)."""
+    """All combinations, or a search (--help-search)."""
     interval_width: float = 0.3
     """Decades of a tipping point's 95% interval at which its search ends."""
     extend: bool = False
     """Where accuracy holds in the whole range, or nowhere in it, look on beyond it, up to six decades."""
+    scheduler: Scheduler = "none"
+    """End trials early: asha and median (not with --search tipping) those that do worse than others by validation
+    accuracy, which analysis leaves out; collapse those that for a third of their epochs were no better than
+    guessing."""
     samples: int | None = None
     """Trials at most, with those that are recorded."""
     budget_hours: float | None = None
@@ -189,7 +194,7 @@ class SweepFlags(MetricFlags, ABC):
     forget_failed: bool = False
     """Delete the checkpoints that failed trials keep."""
     dashboard: bool = False
-    """Start Ray's dashboard with a local Ray, on 127.0.0.1; trials begin seconds later."""
+    """Start Ray's dashboard with a local Ray; trials begin seconds later."""
     dry_run: bool = False
     """Print the plan and run nothing."""
     estimate: bool = False
@@ -253,6 +258,11 @@ class SweepFlags(MetricFlags, ABC):
             yield from ((name, BY_OPTUNA) for name in ("objective", "racing", "warm_start", "search_seed"))
         elif self.seeds == 1 and self.folds is None:
             yield "racing", "--seeds above 1"
+        if self.scheduler in ("asha", "median") and self.search == "tipping":
+            raise InputError(
+                f"scheduler: {self.scheduler}, allowed with --search tipping are none, collapse: "
+                "a tipping point is about the trials that do worse"
+            )
         if max(self.maps_at, default=0) > max(self.epochs, default=0):
             yield "maps_at", f"--epochs {max(self.maps_at)}"
 

@@ -80,6 +80,7 @@ GROUPS = {
 SEARCH = (
     "interval_width",
     "extend",
+    "scheduler",
     "samples",
     "budget_hours",
     "objective",

@@ -8,8 +8,8 @@ A setting is a trial of the study, its seeds and folds replicates of it: told ar
 as a user attribute. What has not ended is told as running with its parameters, which TPE and the Gaussian processes
 keep away from. A failed trial has no score: a setting of which all failed is told as failed, with the reason, and
 teaches a sampler nothing, as the reason may be the machine's. A diverged one has none that can be compared: it is told
-with the worst score of all trials that have not diverged, or with its own where that is worse, so that samplers keep
-away from where training diverges.
+with the worst score of all completed trials, or with its own where that is worse, so that samplers keep away from where
+training diverges. One that a scheduler stopped is told with the score that it had.
 """
 
 from __future__ import annotations
@@ -213,32 +213,34 @@ class Optuna(Proposer):
         return losses
 
     def _worst(self, settings: Iterable[_Known]) -> list[float] | None:
-        """The greatest losses of all trials that have not diverged; None where there are no such."""
+        """The greatest losses of all trials that are completed; None where there are no such."""
         scores = [
             score
             for known in settings
             for row in known.rows.values()
-            if row["status"] != "diverged" and (score := self._score(row)) is not None
+            if row["status"] == "completed" and (score := self._score(row)) is not None
         ]
         return [max(column) for column in zip(*scores, strict=True)] if scores else None
 
     def _scores(self, known: _Known, worst: Sequence[float] | None) -> list[list[float]]:
-        """The losses of its trials, those of diverged ones as bad as the worst."""
+        """The losses of its trials, those of diverged ones as bad as the worst, and of stopped ones what is lacking."""
         found = []
         for row in known.rows.values():
             score = self._score(row)
             if row["status"] == "diverged" and worst is not None:
                 score = [max(pair) for pair in zip(score or worst, worst, strict=True)]
+            elif row["status"] == "stopped":
+                score = score or (None if worst is None else list(worst))
             if score is not None:
                 found.append(score)
         return found
 
     def _deviations(self, settings: Iterable[_Known]) -> list[float] | None:
-        """Standard deviations between seeds, pooled over the settings of which none has diverged; None for too few."""
+        """Standard deviations between seeds, pooled over the settings of completed trials; None for too few."""
         groups = [
             [score for row in known.rows.values() if (score := self._score(row)) is not None]
             for known in settings
-            if not known.with_status("diverged")
+            if len(known.with_status("completed")) == len(known.rows)
         ]
         groups = [group for group in groups if len(group) > 1]
         freedom = sum(len(group) - 1 for group in groups)
@@ -250,8 +252,8 @@ class Optuna(Proposer):
         ]
 
     def _given_up(self, settings: Mapping[str, _Known]) -> set[str]:
-        """The settings of which no more seeds are trained (--racing): of which one has diverged or failed, or which are
-        worse in every objective than one with all its seeds by three standard deviations between seeds."""
+        """The settings of which no more seeds are trained (--racing): of which one has diverged, failed or was stopped,
+        or which are worse in every objective than one with all its seeds by three standard deviations between seeds."""
         if not self.racing:
             return set()
         deviations, worst = self._deviations(settings.values()), self._worst(settings.values())
@@ -263,7 +265,7 @@ class Optuna(Proposer):
         found = set()
         for key, known in settings.items():
             scores = self._scores(known, worst)
-            if known.with_status("diverged") or known.with_status("failed"):
+            if len(known.with_status("completed")) < len(known.rows):
                 found.add(key)
             elif scores and deviations is not None:
                 own = [statistics.fmean(column) for column in zip(*scores, strict=True)]

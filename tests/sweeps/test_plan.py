@@ -227,7 +227,7 @@ def test_cost_grows_with_epochs_and_with_the_penalty() -> None:
         (["--epochs", "0"], "epochs"),
         (["--variant", "both"], "both"),
         (["--preset", "cifar"], "cifar"),
-        (["--search", "tpe"], "--search"),
+        (["--search", "cma"], "--search"),
         (["--scheduler", "asha"], "--scheduler"),
         (["--alfa", "1"], "--alfa"),
         (["--measure", "tv"], "measure"),
