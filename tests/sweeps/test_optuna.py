@@ -321,6 +321,19 @@ def test_a_failed_trial_is_told_with_its_reason_and_a_diverged_one_with_the_wors
     assert [study[index].user_attrs["diverged"] for index in (3, 4)] == [0, 1]
 
 
+def test_what_a_scheduler_stopped_is_told_with_the_score_that_it_had() -> None:
+    world = World(
+        search(*SMALL, "--samples", "3", "--objective", OBJECTIVE, "loss"), lambda _: {OBJECTIVE: 0.8, "loss": 0.5}
+    )
+    world.run()
+    rows = list(world.recorded.values())
+    rows[1] |= {"status": "stopped", "stopped_by": "asha", OBJECTIVE: 0.3, "loss": 2.0}
+    rows[2] |= {"status": "stopped", "stopped_by": "asha", OBJECTIVE: 0.3, "loss": None}
+    study = world.study()
+    assert [trial.values for trial in study] == [[0.8, 0.5], [0.3, 2.0], [0.8, 0.5]]
+    assert [trial.user_attrs.get("stopped", 0) for trial in study] == [0, 1, 1]
+
+
 def test_tpe_keeps_away_from_where_training_diverges() -> None:
     """Above a learning rate of 0.03 everything diverges, and below it nothing matters."""
 

@@ -228,7 +228,7 @@ def test_cost_grows_with_epochs_and_with_the_penalty() -> None:
         (["--variant", "both"], "both"),
         (["--preset", "cifar"], "cifar"),
         (["--search", "cma"], "--search"),
-        (["--scheduler", "asha"], "--scheduler"),
+        (["--scheduler", "hyperband"], "--scheduler"),
         (["--alfa", "1"], "--alfa"),
         (["--measure", "tv"], "measure"),
         (["--train-images", "999999"], "train_images"),
