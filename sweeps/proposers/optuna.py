@@ -66,11 +66,16 @@ KEY = "key"
 
 Replicate = tuple[int, int | None]
 
+# asked of every recorded trial at every proposal
+_identity = functools.lru_cache(maxsize=100_000)(trial_id)
+
 
 @dataclass
 class _Known:
     """A setting with what is known of its trials, by seed and fold."""
 
+    key: str
+    """The identity of its first trial."""
     setting: Setting
     rows: dict[Replicate, Mapping[str, Any]] = field(default_factory=dict)
     running: set[Replicate] = field(default_factory=set)
@@ -121,7 +126,7 @@ class Optuna(Proposer):
             return []
         ((config, first),) = own.items()
         trials = [_of(config, *replicate) for replicate in self.replicates]
-        return [PlannedTrial(trial_id(one), one, first.setting) for one in trials]
+        return [PlannedTrial(_identity(one), one, first.setting) for one in trials]
 
     def _warm(self, sweeps: Sequence[str]) -> tuple[list[_Known], list[str]]:
         """The settings of other sweeps, and what is to be said of them."""
@@ -143,17 +148,20 @@ class Optuna(Proposer):
     def _grouped(self, rows: Iterable[Mapping[str, Any]], warm: str = "") -> tuple[dict[str, _Known], int]:
         """Recorded trials by setting, and how many are outside the space."""
         found: dict[str, _Known] = {}
+        codes: dict[str, str | None] = {}
         left = 0
         for row in rows:
             config, setting, key = self._parsed(row["config"])
             if setting is None:
                 left += 1
                 continue
-            known = found.setdefault(key, _Known(setting, warm=warm))
+            known = found.setdefault(key, _Known(key, setting, warm=warm))
             replicate = (config.seed, config.data.fold)
+            model = config.model.model
+            if model not in codes:
+                codes[model] = code_of(type(config.method), model)
             # what failed before it was recorded has no code
-            same = row.get("code") in (None, code_of(type(config.method), config.model.model))
-            if same:
+            if row.get("code") in (None, codes[model]):
                 known.rows[replicate] = row
             else:
                 known.useless.add(replicate)
@@ -168,7 +176,7 @@ class Optuna(Proposer):
             canonical = json.loads(text)
             config = TrialConfig.from_canonical(canonical)
             setting = self.settings.setting_of(config)
-            return config, setting, "" if setting is None else trial_id(setting.config)
+            return config, setting, "" if setting is None else _identity(setting.config)
 
         return parsed
 
@@ -181,7 +189,8 @@ class Optuna(Proposer):
         for trial in (*known.running, *self._begun(known)):
             setting = self.settings.setting_of(trial.config)
             if setting is not None:
-                own = found.setdefault(trial_id(setting.config), _Known(setting))
+                key = _identity(setting.config)
+                own = found.setdefault(key, _Known(key, setting))
                 own.running.add((trial.config.seed, trial.config.data.fold))
         return found
 
@@ -288,7 +297,7 @@ class Optuna(Proposer):
 
     def _trials(self, settings: Mapping[str, _Known]) -> list[FrozenTrial]:
         # a setting that this sweep has, too, is its own
-        warm = [known for known in self.warm if trial_id(known.setting.config) not in settings]
+        warm = [known for known in self.warm if known.key not in settings]
         every = [*warm, *settings.values()]
         worst, given_up = self._worst(every), self._given_up(settings)
         found: list[FrozenTrial] = []
@@ -297,7 +306,7 @@ class Optuna(Proposer):
         for known in every:
             if not known.rows and not known.running:
                 continue  # by other code alone
-            key = trial_id(known.setting.config)
+            key = known.key
             ended = bool(known.warm) or key in given_up or not self._missing(known)
             if known.running or not ended:
                 running.append(known)
@@ -331,10 +340,10 @@ class Optuna(Proposer):
         return self._frozen(known, state, values, attributes)
 
     def _running(self, known: _Known) -> FrozenTrial:
-        return self._frozen(known, optuna.trial.TrialState.RUNNING, None, {KEY: trial_id(known.setting.config)})
+        return self._frozen(known, optuna.trial.TrialState.RUNNING, None, {KEY: known.key})
 
     def _attributes(self, known: _Known) -> dict[str, Any]:
-        found: dict[str, Any] = {KEY: trial_id(known.setting.config)}
+        found: dict[str, Any] = {KEY: known.key}
         found["seeds"] = sorted({seed for seed, _ in known.rows})
         found["trial_ids"] = sorted(row["trial_id"] for row in known.rows.values() if "trial_id" in row)
         ways = dict.fromkeys(["diverged", "failed", *(row["status"] for row in known.rows.values())])
@@ -386,7 +395,8 @@ class Optuna(Proposer):
         new = [*self._lacking(settings)]
         slots = known.slots - len(chosen)
         while len(new) < slots and (setting := self._next(settings)) is not None:
-            own = settings[trial_id(setting.config)] = _Known(setting)
+            key = _identity(setting.config)
+            own = settings[key] = _Known(key, setting)
             for replicate in self.replicates[: 1 if self.racing else None]:
                 own.running.add(replicate)
                 new.append(_of(setting.config, *replicate))
@@ -408,7 +418,7 @@ class Optuna(Proposer):
         """A setting that there is none of yet; None where there are no others, or all have failed."""
         if self._hopeless(settings):
             return None
-        left = None if self.cells is None else [one for one in self.cells if trial_id(one.config) not in settings]
+        left = None if self.cells is None else [one for one in self.cells if _identity(one.config) not in settings]
         if left == []:
             return None
         trials = self._trials(settings)
@@ -418,7 +428,7 @@ class Optuna(Proposer):
             if left is not None and kind != self.sampler:
                 return left[int(np.random.default_rng(draws).integers(len(left)))]
             found = self._asked(kind, int(draws.generate_state(1)[0]), trials)
-            if trial_id(found.config) not in settings:
+            if _identity(found.config) not in settings:
                 return found
         return None
 
@@ -445,7 +455,7 @@ class Optuna(Proposer):
         """Trials by what tells them from each other and from those of the space."""
         configs = list(new)
         names = settings_in_words([*(trial.config for trial in self.space.trials), *configs])[-len(configs) or None :]
-        return [PlannedTrial(trial_id(one), one, name) for one, name in zip(configs, names, strict=bool(configs))]
+        return [PlannedTrial(_identity(one), one, name) for one, name in zip(configs, names, strict=bool(configs))]
 
     # --- what is shown ------------------------------------------------------------------------------------------------
 
@@ -454,7 +464,7 @@ class Optuna(Proposer):
         for own in self._known(known).values():
             for replicate in sorted({*own.rows, *own.running, *own.useless}, key=lambda one: (one[0], one[1] or 0)):
                 config = _of(own.setting.config, *replicate)
-                trials[trial_id(config)] = config
+                trials[_identity(config)] = config
         names = settings_in_words(list(trials.values()))
         return dataclasses.replace(
             self.space,
