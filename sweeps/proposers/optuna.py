@@ -9,7 +9,7 @@ as a user attribute. What has not ended is told as running with its parameters, 
 keep away from. A failed trial has no score: a setting of which all failed is told as failed, with the reason, and
 teaches a sampler nothing, as the reason may be the machine's. A diverged one has none that can be compared: it is told
 with the worst score of all completed trials, or with its own where that is worse, so that samplers keep away from where
-training diverges. One that a scheduler stopped is told with the score that it had.
+training diverges. One that a scheduler stopped is told with the score that it had, where no other seed tells more.
 """
 
 from __future__ import annotations
@@ -232,10 +232,14 @@ class Optuna(Proposer):
         return [max(column) for column in zip(*scores, strict=True)] if scores else None
 
     def _scores(self, known: _Known, worst: Sequence[float] | None) -> list[list[float]]:
-        """The losses of its trials, those of diverged ones as bad as the worst, and of stopped ones what is lacking."""
+        """The losses of its trials, those of diverged ones as bad as the worst. A stopped one's are of an earlier epoch
+        than the others': they count where there are no others, and what is lacking in them is as bad as the worst."""
         found = []
+        alone = len(known.with_status("stopped")) + len(known.with_status("failed")) == len(known.rows)
         for row in known.rows.values():
             score = self._score(row)
+            if row["status"] == "stopped" and not alone:
+                continue
             if row["status"] == "diverged" and worst is not None:
                 score = [max(pair) for pair in zip(score or worst, worst, strict=True)]
             elif row["status"] == "stopped":

@@ -332,6 +332,12 @@ def test_what_a_scheduler_stopped_is_told_with_the_score_that_it_had() -> None:
     study = world.study()
     assert [trial.values for trial in study] == [[0.8, 0.5], [0.3, 2.0], [0.8, 0.5]]
     assert [trial.user_attrs.get("stopped", 0) for trial in study] == [0, 1, 1]
+    # beside whole trainings it is left out: its score is of an earlier epoch
+    world = World(search(*SMALL, "--samples", "2", "--seeds", "2"), lambda config: {OBJECTIVE: 0.8})
+    world.run()
+    [*world.recorded.values()][1].update({"status": "stopped", "stopped_by": "asha", OBJECTIVE: 0.3})
+    (trial,) = world.study()
+    assert (trial.value, trial.user_attrs["n"], trial.user_attrs["stopped"]) == (0.8, 1, 1)
 
 
 def test_tpe_keeps_away_from_where_training_diverges() -> None:
