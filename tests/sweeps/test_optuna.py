@@ -503,6 +503,26 @@ def test_what_cannot_be_searched_is_refused(argv: Sequence[str], said: str) -> N
     assert said in str(error.value)
 
 
+def test_ranges_in_all_ways_of_writing() -> None:
+    argv = ("--learning_rate=1e-3..1", "--weight-decay", "0..0.5", "--epochs", "12..30", "--alpha-range", "1", "10")
+    read = search(*argv)
+    assert read.ranges == (
+        ("learning_rate", 1e-3, 1.0),
+        ("weight_decay", 0.0, 0.5),
+        ("epochs", 12, 30),
+        ("alpha", 1, 10),
+    )
+    assert search("--alpha", "1", "10").ranges == ()
+    assert search().ranges == (("alpha", 0.01, 1e4),)
+    assert search(of="top_gap").ranges == (("pixels", "1", "all"),)
+    # three numbers are a list
+    assert search("--alpha-range", "1", "100", "3").ranges == ()
+    with pytest.raises(InputError, match="alpha: two ranges, allowed is one"):
+        search("--alpha", "1..2", "--alpha", "3..4")
+    # a folder above is no range
+    assert search("--data-root", "../data").data_root == "../data"
+
+
 @pytest.mark.parametrize(
     ("of", "argv", "said"),
     [

@@ -97,6 +97,27 @@ def test_killed_at_any_moment_it_ends_with_the_same_trials(whole: Path, tmp_path
 
 
 @pytest.mark.long
+def test_killed_with_two_at_a_time_what_had_begun_goes_on(tmp_path: Path) -> None:
+    """Both seeds of the setting that was in training, and no setting without one of them, are recorded in the end."""
+    two = [*SEARCH, "--seeds", "2", "--epochs", "6", "--cpus-per-trial", "1"]
+    folder = tmp_path / "pilcro"
+    for least in (2, 7):
+        process = start(tmp_path, *two)
+        wait_for(lambda: len(list((folder / "trials").glob("*.parquet"))) >= least, f"{least} trials")  # noqa: B023
+        wait_for(lambda: len(list((folder / "checkpoints").glob("*/trial.json"))) >= 1, "trials in training")
+        kill([process.pid, *processes_below(process.pid)])
+        process.communicate()
+    begun = {file.parent.name for file in (folder / "checkpoints").glob("*/trial.json")}
+    code, _, err = finish(start(tmp_path, *two))
+    assert code == 0, err
+    rows = read_sweep(str(folder)).trials.to_pylist()
+    assert len(rows) == 12
+    assert begun <= {row["trial_id"] for row in rows}
+    settings = [row["alpha"] for row in rows]
+    assert all(settings.count(alpha) == 2 for alpha in settings)
+
+
+@pytest.mark.long
 def test_another_search_begins_with_its_trials(whole: Path, tmp_path: Path) -> None:
     more = [*SEARCH[: SEARCH.index("12")], "2", *SEARCH[SEARCH.index("12") + 1 :]]
     code, out, err = finish(start(tmp_path, *more, "--warm-start", str(whole / "pilcro"), *ONE_BY_ONE))
