@@ -2,9 +2,10 @@
 
 A setting is a combination of values of columns of the trials table; the seeds of a setting are its sample, with
 cross-validation each seed on each fold (`replicate`): what is said of seeds is then said of these runs. A quantity is a
-metric's column of that table (`top1`), or a measurement, written `metric`, `metric:component` or
-`metric:component@level` (`faithfulness:deeplift`, `robust_accuracy:pgd@20`). Where trials were measured with different
-options, each kind is a quantity of its own, such as `total_variation:images=100`, and they are never averaged.
+metric's column of that table (`top1`), what the last epoch has of the validation split (`validation_top1`), or a
+measurement, written `metric`, `metric:component` or `metric:component@level` (`faithfulness:deeplift`,
+`robust_accuracy:pgd@20`). Where trials were measured with different options, each kind is a quantity of its own, such
+as `total_variation:images=100`, and they are never averaged.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from analysis.command_line import InputError
 from analysis.lazily import lazily
 from analysis.options import UNKNOWN, Options, options_of, told_apart
 from analysis.records import Sweep
-from analysis.schema import CONVERTED_STRENGTHS, HYPERPARAMETERS, direction, unit
+from analysis.schema import CONVERTED_STRENGTHS, HYPERPARAMETERS, TABLES, VALIDATION, direction, unit
 from analysis.storage import location
 
 pc = lazily("pyarrow.compute")
@@ -424,6 +425,13 @@ def find_quantity(flag: str, name: str, sweep: Sweep) -> Quantity:
     known = quantities(sweep)
     if name in known:
         return known[name]
+    if name in VALIDATION and any(_column_values(sweep, name)):
+        field = TABLES["epochs"].field(VALIDATION[name])
+        return Quantity(name, unit=unit(field), direction=direction(field) or "none")
+    # the one level that there is may be said, too
+    for quantity in known.values():
+        if quantity.at is not None and quantity.level is None and f"{quantity.stem}@{quantity.at:g}" == name:
+            return quantity
     kinds = [quantity.name for quantity in known.values() if quantity.stem == name]
     if kinds:
         raise InputError(
@@ -464,6 +472,12 @@ def _with_options(sweep: Sweep, quantity: Quantity) -> dict[str, tuple[Options, 
 
 
 def _column_values(sweep: Sweep, name: str) -> Iterator[tuple[str, Value]]:
+    if name in VALIDATION:
+        column = VALIDATION[name]
+        epochs = sweep.read("epochs", ["trial_id", "epoch", column])
+        last = {row["trial_id"]: row[column] for row in epochs.sort_by("epoch").to_pylist()}
+        yield from ((trial, Value(value)) for trial, value in last.items() if value is not None)
+        return
     for row in sweep.rows:
         if row[name] is not None:
             yield row["trial_id"], Value(row[name])
@@ -493,7 +507,7 @@ def numbered_trials(table: pa.Table) -> tuple[list[str], NDArray[np.int64]]:
 
 
 def _options(measured: str | None, quantity: Quantity, n: int | None = None) -> Options:
-    found = options_of(measured, quantity.metric, quantity.component, n)
+    found = options_of(measured, VALIDATION.get(quantity.metric, quantity.metric), quantity.component, n)
     return UNKNOWN if found is None else found
 
 

@@ -409,11 +409,17 @@ def read_trial(sweep: str, trial_id: str) -> dict[str, Any] | None:
 
     Raises `InputError` if the file is damaged.
     """
+    rows = read_rows(sweep, "trials", trial_id)
+    return rows[0] if rows else None
+
+
+def read_rows(sweep: str, table: str, trial_id: str) -> list[dict[str, Any]]:
+    """The rows of a table that a trial has in a file of its own there. Raises `InputError` if the file is damaged."""
     fs, path = open_place(sweep)
-    if not fs.exists(f"{path}/trials/{trial_id}.parquet"):
-        return None
-    row: dict[str, Any] = _single(fs, path, "trials", trial_id).to_pylist()[0]
-    return row
+    if not fs.exists(f"{path}/{table}/{trial_id}.parquet"):
+        return []
+    rows: list[dict[str, Any]] = _single(fs, path, table, trial_id).to_pylist()
+    return rows
 
 
 def content_hash(path: str) -> str:

@@ -201,6 +201,10 @@ RUNS = _schema(
 )
 
 
+VALIDATION = {f"validation_{name}": name for name in ("top1", "top5", "loss", "total_variation")}
+"""What a trial's last epoch has of the validation split, as its quantities are called, and the column of the epochs."""
+
+
 def unit(field: pa.Field) -> str:
     """Unit of a metric's column ("" for a dimensionless one, and for a column that is no metric)."""
     return (field.metadata or {}).get(b"unit", b"").decode()

@@ -33,7 +33,7 @@ from analysis.groups import Group, Quantity, count, replicates
 from analysis.lazily import lazily
 from analysis.records import Sweep, write_file
 from analysis.results import arrow, how_read, read
-from analysis.study import Configuration, as_study, choices, configurations, empty_study, searched, tasks
+from analysis.study import Configuration, as_study, choices, configurations, empty_study, searched, tasks, written
 from analysis.symbols import all_named, in_symbols, method_name, symbol
 
 if TYPE_CHECKING:
@@ -57,8 +57,9 @@ class Flags:
     sweep: Positional[str]
     """Folder or s3:// prefix of the sweep."""
     metric: tuple[str, ...] = ("top1",)
-    """What is to be best: a metric of the trials table, or a measurement as metric:component@level; of several, the
-    settings that no other beats in all of them."""
+    """What is to be best: a metric of the trials table, validation_top1 and the like of the last epoch, or a
+    measurement as metric:component@level; with :max or :min where nothing else says it; of several, the settings that
+    no other beats in all of them."""
     pool_code: bool = False
     """Take trials of one setting for one whatever code of the method and the network trained them (column `code`)."""
     skip_damaged: bool = False
@@ -218,7 +219,7 @@ class Task:
 
 def search(sweep: Sweep, quantities: Sequence[Quantity]) -> list[Task]:
     """The settings of each task of a sweep, ranked. Raises `InputError` as `analysis.study.configurations` does."""
-    names = [quantity.name for quantity in quantities]
+    names = [written(sweep, quantity) for quantity in quantities]
     found = []
     for where in tasks(sweep):
         every = configurations(sweep, metrics=names, where=where)
@@ -249,7 +250,7 @@ def page(
     settings = sum(len(task.every) for task in found)
     rows = sweep.settings.select(["seed", "fold"]).to_pylist()
     source = _Source(sweep, convention=convention, seed=seed)
-    command = source.command("search", f"--metric {shlex.join(quantity.name for quantity in quantities)}")
+    command = source.command("search", f"--metric {shlex.join(written(sweep, quantity) for quantity in quantities)}")
     return render(
         f"Search of {names}: sweep {sweep.name}",
         sections,

@@ -39,8 +39,9 @@ from analysis.groups import (
     values_of,
 )
 from analysis.lazily import lazily
+from analysis.objectives import with_direction
 from analysis.records import Sweep
-from analysis.schema import TABLES
+from analysis.schema import TABLES, VALIDATION, direction, unit
 from analysis.tabular import Place, opened
 
 if TYPE_CHECKING:
@@ -105,9 +106,10 @@ class Configuration:
 
 
 def searched(sweep: Sweep, metrics: Sequence[str] | str) -> list[Quantity]:
-    """The metrics as objectives. Raises `InputError` for an unknown one, and one without a better direction."""
+    """The metrics as objectives, each NAME, or NAME:max or NAME:min where the schema does not say which is better.
+    Raises `InputError` for an unknown one, and one without a better direction."""
     names = [metrics] if isinstance(metrics, str) else list(metrics)
-    found = [find_quantity("--metric", name, sweep) for name in dict.fromkeys(names)]
+    found = [_directed(sweep, *with_direction(name)) for name in dict.fromkeys(names)]
     if not found:
         raise InputError(f"--metric: none given; there are {', '.join(quantities(sweep))}")
     for quantity in found:
@@ -117,6 +119,23 @@ def searched(sweep: Sweep, metrics: Sequence[str] | str) -> list[Quantity]:
                 f"--metric {quantity.name}: neither more nor less of it is better; there are {', '.join(judged)}"
             )
     return found
+
+
+def _directed(sweep: Sweep, name: str, way: str) -> Quantity:
+    field = sweep.trials.schema.field(name) if name in sweep.trials.column_names else None
+    if way and field is not None and direction(field) == "none" and sweep.trials[name].null_count < len(sweep.trials):
+        return Quantity(name, unit=unit(field), direction=way)
+    quantity = find_quantity("--metric", name, sweep)
+    if way and quantity.direction not in ("none", way):
+        raise InputError(f"--metric {name}:{way}: allowed is {name}:{quantity.direction}")
+    return replace(quantity, direction=way) if way else quantity
+
+
+def written(sweep: Sweep, quantity: Quantity) -> str:
+    """As `searched` takes it, with its direction where the record does not say it."""
+    known = quantities(sweep).get(quantity.name)
+    said = quantity.name in VALIDATION or (known is not None and known.direction == quantity.direction)
+    return quantity.name if said else f"{quantity.name}:{quantity.direction}"
 
 
 def tasks(sweep: Sweep) -> list[dict[str, Any]]:

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import math
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple, get_args, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import tyro
 
-from analysis.bounds import AT_LEAST_0, POSITIVE, SHARE, Bound, at_least
+from analysis.bounds import AT_LEAST_0, POSITIVE, SEED, SHARE, Bound, at_least
 from analysis.command_line import InputError, parse
 from sweeps.help import metrics_help, search_help, sweep_help
+from sweeps.ranges import Ranges, shown_range, without_ranges
 from trainables.checkpoints import EPOCHS, MOST_EPOCHS
 from trainables.configuration import ModelConfig, Optimizer, Precision, Schedule, TrainingConfig
 from trainables.data import DataConfig, DataInfo
@@ -33,7 +33,10 @@ ASKS_FROM = 100_000
 """Trials above which a plan asks for --yes-really: hardly ever are they meant."""
 
 
-Search = Literal["grid", "tipping"]
+Search = Literal["grid", "tipping", "random", "tpe", "gp", "nsga2"]
+OPTUNA: tuple[Search, ...] = ("random", "tpe", "gp", "nsga2")
+"""The searches of Optuna's samplers."""
+BY_OPTUNA = "--search random, tpe, gp or nsga2"
 Scheduler = Literal["none", "asha", "median", "collapse"]
 Range = Annotated[tuple[float | str, ...], tyro.conf.Fixed, tyro.conf.Suppress]
 """The two ends of a range of strengths, as its flag has them."""
@@ -61,6 +64,9 @@ class SweepFlags(MetricFlags, ABC):
     NAME: ClassVar[str]
     STRENGTH: ClassVar[str] = ""
     """The flag, and field of the method, whose tipping point a search looks for; "": there is none."""
+
+    STEPS: ClassVar[Mapping[str, int]] = {}
+    """Between the whole numbers of a range that are allowed, from its low end on; of others 1."""
 
     preset: str = "digits"
     """Which set of defaults to start from; every other flag overrides it."""
@@ -133,7 +139,7 @@ class SweepFlags(MetricFlags, ABC):
     """Also train the unregularised network, one trial a seed and fold."""
 
     search: Search = "grid"
-    """All combinations, or a look for the tipping point (--help-search)."""
+    """All combinations, or a search (--help-search)."""
     interval_width: float = 0.3
     """Decades of a tipping point's 95% interval at which its search ends."""
     extend: bool = False
@@ -147,6 +153,18 @@ class SweepFlags(MetricFlags, ABC):
     budget_hours: float | None = None
     """Hours that trials may have GPUs, or where they have none processors, with those of what is recorded; what has
     begun ends, and nothing begins beyond."""
+    objective: tuple[str, ...] = ("validation_top1",)
+    """What Optuna's samplers make large or small: columns and measurements of the record, NAME:min or NAME:max where
+    nothing else says which is better; of several the Pareto front."""
+    racing: bool = False
+    """One seed after the other, and none more of a setting that has diverged, or is worse than the best by three
+    standard deviations between seeds."""
+    warm_start: tuple[str, ...] = ()
+    """Sweeps whose trials Optuna's samplers know from the beginning: folders or s3://bucket/prefix/name."""
+    search_seed: int = 0
+    """Of the sampler's draws."""
+    ranges: Annotated[Ranges, tyro.conf.Fixed, tyro.conf.Suppress] = ()
+    """What is searched, as field, low and high; LOW..HIGH after a flag says it."""
     strength_range: Range = (1e-2, 1e4)
     """The preset's range of strengths for a search; LOW..HIGH after the strength's flag is another."""
 
@@ -176,7 +194,7 @@ class SweepFlags(MetricFlags, ABC):
     forget_failed: bool = False
     """Delete the checkpoints that failed trials keep."""
     dashboard: bool = False
-    """Start Ray's dashboard with a local Ray, on 127.0.0.1; trials begin seconds later."""
+    """Start Ray's dashboard with a local Ray; trials begin seconds later."""
     dry_run: bool = False
     """Print the plan and run nothing."""
     estimate: bool = False
@@ -203,6 +221,7 @@ class SweepFlags(MetricFlags, ABC):
         "interval_width": Bound(0, 100, "no strengths lie farther apart", above=True),
         "samples": Bound(1, MOST_TRIALS, "a plan has no more trials"),
         "budget_hours": Bound(0, math.inf, above=True),
+        "search_seed": SEED,
         "folds": Bound(2, MOST_TRIALS, "a plan has no more trials"),
         "cpus_per_trial": Bound(LEAST_PART, 8192, "Linux has no more processors"),
         "gpus_per_trial": Bound(0, 1024, "no node has more"),
@@ -233,8 +252,12 @@ class SweepFlags(MetricFlags, ABC):
             yield "decay", "--schedule step"
         if not self.crop:
             yield from (("crop_pixels", "--crop"), ("padding", "--crop"))
-        if self.search == "grid":
+        if self.search != "tipping":
             yield from (("interval_width", "--search tipping"), ("extend", "--search tipping"))
+        if self.search not in OPTUNA:
+            yield from ((name, BY_OPTUNA) for name in ("objective", "racing", "warm_start", "search_seed"))
+        elif self.seeds == 1 and self.folds is None:
+            yield "racing", "--seeds above 1"
         if self.scheduler in ("asha", "median") and self.search == "tipping":
             raise InputError(
                 f"scheduler: {self.scheduler}, allowed with --search tipping are none, collapse: "
@@ -302,30 +325,6 @@ class StrengthFlags(SweepFlags):
         return tuple(float(f"{alpha:.12g}") for alpha in np.geomspace(low, high, int(number)))
 
 
-def _without_range(kind: type[SweepFlags], argv: Sequence[str]) -> tuple[list[str], tuple[float | str, ...]]:
-    """The command line without the LOW..HIGH that follows the strength's flag, and this range; () where there is none.
-    Raises `InputError` for one that is none."""
-    number = bool(kind.STRENGTH) and get_args(get_type_hints(kind)[kind.STRENGTH])[0] is float
-    for position, word in enumerate(argv):
-        flag, _, value = word.partition("=")
-        if not kind.STRENGTH or flag.replace("_", "-") != f"--{kind.STRENGTH.replace('_', '-')}":
-            continue
-        after = list(itertools.takewhile(lambda word: not word.startswith("--"), argv[position + 1 :]))
-        values = [value, *after] if value else after
-        if not any(".." in text for text in values):
-            continue
-        try:
-            low, high = values[0].split("..") if len(values) == 1 else ("", "")
-            ends = (float(low), float(high)) if number else (low, high)
-        except ValueError:
-            ends = ("", "")
-        if "" in ends:
-            shown = " ".join(values)
-            raise InputError(f"{kind.STRENGTH}: {shown}, allowed are values, or one LOW..HIGH with --search tipping")
-        return [*argv[:position], *argv[position + 1 + len(after) :]], ends
-    return list(argv), ()
-
-
 def read_flags(
     kind: type[SweepFlags], presets: Mapping[str, SweepFlags], argv: Sequence[str], description: str
 ) -> SweepFlags:
@@ -349,11 +348,11 @@ def read_flags(
         if asked in argv:
             print(page(kind, presets, default, description))
             raise SystemExit(0)
-    rest, ends = _without_range(kind, argv)
+    rest, ranges = without_ranges(kind, argv)
     flags = parse(kind, rest, default=default, prog=f"{kind.NAME}.py")
     if "--alpha-range" in given and isinstance(flags, StrengthFlags) and not flags.alpha_range:
         raise InputError("--alpha-range: no value, allowed are LOW HIGH N")  # the default strengths were not asked for
-    flags = _searched(flags, given, ends)
+    flags = _searched(flags, given, ranges)
     for name, needed in flags.without_effect():
         if getattr(flags, name) != getattr(default, name):
             raise InputError(f"{name}: given, allowed with {needed}: it would change nothing")
@@ -366,25 +365,39 @@ def read_flags(
     return flags
 
 
-def _searched(flags: SweepFlags, given: set[str], ends: tuple[float | str, ...]) -> SweepFlags:
-    """The flags with the range of strengths that is given, and a grid where a list of strengths is, or another flag
-    that goes with a grid alone, and no search is asked for. Raises `InputError` where it is."""
-    flag, shown = flags.STRENGTH, "..".join(f"{end:g}" if isinstance(end, float) else str(end) for end in ends)
-    if not ends and isinstance(flags, StrengthFlags) and "--alpha-range" in given and len(flags.alpha_range) == 2:
-        flag, shown, ends = "alpha_range", " ".join(f"{end:g}" for end in flags.alpha_range), flags.alpha_range
+def _searched(flags: SweepFlags, given: set[str], ranges: Ranges) -> SweepFlags:
+    """The flags with the ranges that are given, and a grid where a list of strengths is, or another flag that goes with
+    a grid alone, and no search is asked for. Raises `InputError` where it is."""
+    if isinstance(flags, StrengthFlags) and "--alpha-range" in given and len(flags.alpha_range) == 2:
         if flags.search == "grid" and "--search" in given:
             return flags  # whose range lacks a number, as it is told
-    if ends:
+        low, high = flags.alpha_range
         if flags.search == "grid":
-            raise InputError(f"{flag}: {shown}, allowed with --search tipping alone is a range")
-        if isinstance(flags, StrengthFlags):
+            raise InputError(f"alpha_range: {low:g} {high:g}, allowed with a --search alone is a range")
+        ranges = (*ranges, ("alpha", low, high))
+        flags = dataclasses.replace(flags, alpha_range=())
+    for field, *ends in ranges:
+        needed = "a --search" if field == flags.STRENGTH else BY_OPTUNA
+        if flags.search == "grid" or (field != flags.STRENGTH and flags.search not in OPTUNA):
+            raise InputError(f"{field}: {shown_range(*ends)}, allowed with {needed} alone is a range")
+        if field == flags.STRENGTH and isinstance(flags, StrengthFlags):
             flags = dataclasses.replace(flags, alpha_range=())
-        return dataclasses.replace(flags, strength_range=ends)
     lists = [name for name in (flags.STRENGTH, "alpha_range") if name and f"--{name.replace('_', '-')}" in given]
+    lists = [name for name in lists if not any(field == flags.STRENGTH for field, *_ in ranges)]
+    own = {field: ends for field, *ends in ranges}
+    if flags.search in OPTUNA:
+        if flags.only_grid():
+            raise InputError(f"search: {flags.search}, allowed with {flags.only_grid()} is grid")
+        if flags.STRENGTH and not lists:
+            own.setdefault(flags.STRENGTH, [*flags.strength_range])
+        return dataclasses.replace(flags, ranges=tuple((field, *ends) for field, ends in own.items()))
+    if flags.STRENGTH in own:
+        return dataclasses.replace(flags, strength_range=tuple(own[flags.STRENGTH]))
     only = flags.only_grid() or ", ".join(f"--{name.replace('_', '-')}" for name in lists)
     if flags.search != "grid" and only:
         if "--search" in given:
-            raise InputError(f"search: {flags.search}, allowed with {only} is grid; with --{flag} LOW..HIGH a search")
+            more = f"; with --{flags.STRENGTH} LOW..HIGH a search"
+            raise InputError(f"search: {flags.search}, allowed with {only} is grid{more}")
         return dataclasses.replace(flags, search="grid")
     return flags
 

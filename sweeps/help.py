@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from analysis.bounds import bounds_of
+from sweeps.ranges import SETTINGS, SETTINGS_IN_HOURS, rangeable
 from trainables.metrics import METRICS
 from trainables.metrics.flags import MetricFlags
 
@@ -76,7 +77,17 @@ GROUPS = {
 }
 """The flags of every sweep as `--help` shows them, below those of the method, which are all others but the metrics'."""
 
-SEARCH = ("interval_width", "extend", "scheduler", "samples", "budget_hours")
+SEARCH = (
+    "interval_width",
+    "extend",
+    "scheduler",
+    "samples",
+    "budget_hours",
+    "objective",
+    "racing",
+    "warm_start",
+    "search_seed",
+)
 """The flags of a search, as `--help-search` shows them."""
 
 _VALUES = {int: "N", float: "X", str: "NAME"}
@@ -115,11 +126,25 @@ def search_help(
     low, high = (_default(end) for end in default.strength_range)
     what = f"the tipping point by {flag}LOW..HIGH [{low}..{high}]" if kind.STRENGTH else "nothing: it has no strength"
     search = f"--search tipping of {kind.NAME}.py looks for {what}, for each combination of the other values."
-    return "\n".join([*textwrap.wrap(search, _width()), "", "options of a search:", *_flags(kind, default, SEARCH)])
+    numbers = ", ".join(f"--{name.replace('_', '-')}" for name in rangeable(kind))
+    samplers = (
+        "--search random, tpe, gp, nsga2: Optuna's samplers choose settings. What is searched has LOW..HIGH "
+        f"({numbers}; on a logarithmic scale from a factor of 10 on) or several values; all else is as it is. Without "
+        f"--samples, {SETTINGS} settings, with --budget-hours {SETTINGS_IN_HOURS:,}, each with all its seeds. gp "
+        "models what every setting has, and draws the rest at random; nsga2 has generations of 20."
+    )
+    return "\n".join(
+        [
+            *(line for text in (search, samplers) for line in textwrap.wrap(text, _width(), break_on_hyphens=False)),
+            "",
+            "options of a search:",
+            *_flags(kind, default, SEARCH),
+        ]
+    )
 
 
 def _names(kind: type) -> list[str]:
-    hidden = ("gpu_share", "strength_range", "about")
+    hidden = ("gpu_share", "strength_range", "ranges", "about")
     return [entry.name for entry in dataclasses.fields(kind) if entry.name not in hidden]
 
 

@@ -35,9 +35,9 @@ from sweeps.driver.pending import (
 from sweeps.driver.provenance import git_state
 from sweeps.driver.summary import cost_line, print_notes, print_plan, print_total, summarise, tell_of_codes
 from sweeps.driver.termination import terminate, terminated
-from sweeps.flags import SweepFlags, read_flags
+from sweeps.flags import OPTUNA, SweepFlags, read_flags
 from sweeps.plan import Plan, PlannedTrial
-from sweeps.proposers import proposer_of
+from sweeps.proposers import objectives, proposer_of
 from sweeps.proposers.proposer import Known, Proposer
 
 if TYPE_CHECKING:
@@ -188,6 +188,11 @@ def _carry_out(flags: SweepFlags, proposer: Proposer) -> int:
     else:
         console.print("every planned trial is recorded: nothing to run")
     print_total(url, console, at_least=2 if something else 1)
+    if flags.search in OPTUNA:
+        from sweeps.driver.mirror import keep_journal
+
+        journal = keep_journal(url, flags.name or flags.NAME, objectives(flags), proposer.trials(known))
+        console.print(f"study:  {journal} (uvx optuna-dashboard shows it)", soft_wrap=True)
     return summarise(flags, plan, url, console)
 
 
@@ -261,6 +266,7 @@ def _run_on_ray(
         from sweeps.driver.failures import BadDevices, Until
         from sweeps.driver.gauges import Gauges
         from sweeps.driver.losses import MAX_WORKER_LOSSES, Roomier, mended_tune, record_lost
+        from sweeps.driver.mirror import Mirror
         from sweeps.driver.placement import check_shared, check_streamed
         from sweeps.driver.progress import Progress
         from sweeps.driver.proposals import Proposals
@@ -314,12 +320,20 @@ def _run_on_ray(
             recorded,
         )
         bad_devices = BadDevices(most_resources().get("GPU", 0.0), most)
+        mirror = None
+        if flags.search in OPTUNA and "://" not in url:
+            mirror = stack.enter_context(Mirror(url, options.name, objectives(flags)))
         if flags.scheduler in ("asha", "median"):
             roomier: Roomier = Stopping(flags.cpus_per_trial, gpus, flags.scheduler, url if known.recorded else None)
         else:
             roomier = Roomier(flags.cpus_per_trial, gpus)
         proposals = Proposals(
-            proposer, known, url, lambda: places(flags.cpus_per_trial, gpus), (progress.add, gauges.add)
+            proposer,
+            known,
+            url,
+            lambda: places(flags.cpus_per_trial, gpus),
+            (progress.add, gauges.add),
+            None if mirror is None else lambda now: mirror.show(proposer.trials(now)),
         )
         tuner = tune.Tuner(
             trainable,

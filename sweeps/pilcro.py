@@ -27,6 +27,7 @@ class PilcroSweep(StrengthFlags):
     """The importance-landscape sweep."""
 
     NAME: ClassVar[str] = "pilcro"
+    STEPS: ClassVar[Mapping[str, int]] = {"laplacian_width": 2}
 
     interval: tuple[int, ...] = (10,)
     """T: the penalty is computed every T-th step."""

@@ -177,7 +177,7 @@ def _check_number(flags: SweepFlags, methods: int) -> None:
         raise InputError(f"plan: {number:,} trials, allowed with --yes-really alone are more than {ASKS_FROM:,}")
 
 
-_MAY_BE_EMPTY = ("milestones", "maps_at", "measure", "alpha_range", "shift", "exclude", "as_")
+_MAY_BE_EMPTY = ("milestones", "maps_at", "measure", "alpha_range", "shift", "exclude", "as_", "ranges", "warm_start")
 
 
 def _check_grid(flags: SweepFlags) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from analysis import records
 from analysis.command_line import InputError
+from analysis.objectives import rows_of
 from sweeps.flags import SweepFlags
 from sweeps.plan import Plan, PlannedTrial
 from sweeps.proposers.proposer import Known, Proposer
@@ -46,7 +47,7 @@ def known_of(proposer: Proposer, flags: SweepFlags, url: str, scan: records.Scan
     unfinished: list[PlannedTrial] = []
     if scan.statuses:
         columns = dict.fromkeys(["trial_id", "status", "config", *proposer.columns])
-        for row in records.read_table(url, "trials", [*columns], without=scan.corrupted).to_pylist():
+        for row in rows_of(url, [*columns], scan.corrupted):
             if row["status"] == "failed" and flags.retry_failed:
                 config = TrialConfig.from_canonical(json.loads(row["config"]))
                 unfinished.append(PlannedTrial(row["trial_id"], config, config.method.name))

@@ -10,7 +10,7 @@ from typing import Any
 
 from ray.tune.search import Searcher
 
-from analysis.records import read_trial
+from analysis.objectives import row_of
 from sweeps.driver.pending import keep_proposal
 from sweeps.plan import PlannedTrial
 from sweeps.proposers.proposer import Known, Proposer
@@ -31,8 +31,11 @@ class Proposals(Searcher):
         sweep: str,
         places: Callable[[], int],
         begun: Sequence[Callable[[PlannedTrial], None]] = (),
+        asked: Callable[[Known], None] | None = None,
     ) -> None:
+        """`begun` is told each proposal, and `asked` what is known each time when the proposer was."""
         super().__init__()
+        self.asked = asked
         self.proposer, self.sweep, self.places, self.begun = proposer, sweep, places, begun
         self.recorded: dict[str, Mapping[str, Any]] = dict(known.recorded)
         self.unfinished = known.unfinished
@@ -102,12 +105,15 @@ class Proposals(Searcher):
             for tell in self.begun:
                 tell(trial)
         if self.proposer.adaptive:
-            self.standing = self.proposer.told(Known(self.recorded, list(self.running.values()), self.unfinished))
+            now = Known(dict(self.recorded), list(self.running.values()), self.unfinished)
+            self.standing = self.proposer.told(now)
+            if self.asked is not None:
+                self.asked(now)
         self._finished = found is None or not (found or self.running)
 
     def _row(self, name: str, status: str) -> Mapping[str, Any]:
         if not self.proposer.columns:
             return {"status": status}
         # what was lost again and again is recorded when the run has ended
-        row = read_trial(self.sweep, name) if status != "failed" else None
+        row = row_of(self.sweep, name, self.proposer.columns) if status != "failed" else None
         return row or {"status": status, "config": self.trials[name].payload()["json"]}

@@ -26,7 +26,7 @@ from sweeps.driver.estimates import estimated_seconds, keep_steps, known_steps, 
 from sweeps.driver.manifest import check_contents, contents, sweep_url
 from sweeps.driver.pending import kept_by_failed, selected, with_checkpoints
 from sweeps.driver.usage import Used, of_all_runs
-from sweeps.flags import SweepFlags
+from sweeps.flags import OPTUNA, SweepFlags
 from sweeps.plan import Plan
 from sweeps.proposers.proposer import Known, Proposer
 from trainables.data import DataInfo
@@ -80,7 +80,9 @@ def summarise(flags: SweepFlags, plan: Plan, url: str, console: Console) -> int:
     if records.scan(url).statuses:
         ids, found = plan.ids, records.read_table(url, "trials", _COLUMNS).to_pylist()
         rows = {row["trial_id"]: row for row in found if row["trial_id"] in ids}
-    if rows and flags.STRENGTH:
+    if rows and flags.search in OPTUNA:
+        _print_best(flags, url, console)
+    elif rows and flags.STRENGTH:
         _print_answers(flags, url, console)
     over = _replicates(flags)
     table = Table(title=f"{flags.name or flags.NAME}: mean ± standard deviation over {over}, test split")
@@ -132,7 +134,10 @@ def summarise(flags: SweepFlags, plan: Plan, url: str, console: Console) -> int:
     console.print(f"record: {shown}", soft_wrap=True)
     # as the user called this one: through uv, or with the Python of an environment that is active
     runner = "uv run python" if "UV_RUN_RECURSION_DEPTH" in os.environ else "python"
-    console.print(f"next:   {runner} -m analysis.report {shlex.quote(shown)}", soft_wrap=True)
+    command = f"analysis.report {shlex.quote(shown)}"
+    if flags.search in OPTUNA:
+        command = f"analysis.search {shlex.quote(shown)} --metric {shlex.join(flags.objective)}"
+    console.print(f"next:   {runner} -m {command}", soft_wrap=True)
     return len(failed) + missing
 
 
@@ -154,6 +159,39 @@ def _print_answers(flags: SweepFlags, url: str, console: Console) -> None:
         console.print(f"{answer.name}: {answer.tipping}", soft_wrap=True)
     if len(judged) > MOST_ANSWERS:
         console.print(f"… and {len(judged) - MOST_ANSWERS} more: python -m analysis.tipping_points", soft_wrap=True)
+
+
+MOST_BEST = 5
+"""Settings that a search ends with, but for those of a Pareto front, which are all shown."""
+
+
+def _print_best(flags: SweepFlags, url: str, console: Console) -> None:
+    """The best settings of the record with their intervals over seeds, and of several objectives the Pareto front; all
+    settings are written with their places, 1 for the best or the front."""
+    from analysis.results import parquet
+    from analysis.search import search, searched, table  # scipy, which no plan needs
+
+    try:
+        sweep = records.read_sweep(url, skip_damaged=True)
+        objectives = searched(sweep, flags.objective)
+        (task, *_) = search(sweep, objectives)
+    except InputError as error:
+        print(f"the best settings cannot be said: {error}", file=sys.stderr)
+        return
+    best = sum(one.place == 1 for one in task.found) if len(objectives) > 1 else MOST_BEST
+    shown = table(task.found, objectives)
+    what = "the Pareto front" if len(objectives) > 1 else "the best settings"
+    printed = Table(title=f"{what}, of {len(task.found)}: mean over seeds with its 95% interval")
+    for number, head in enumerate(shown.columns):
+        printed.add_column(head, overflow="fold", justify="left" if number == 1 else "right", no_wrap=number != 1)
+    for row in shown.rows[:best]:
+        printed.add_row(*row)
+    console.print(printed)
+    records.write_file(f"{url}/{SETTINGS_FILE}", parquet(shown.data))
+    console.print(f"places: {sweep_url(flags)}/{SETTINGS_FILE}", soft_wrap=True)
+
+
+SETTINGS_FILE = "search/settings.parquet"
 
 
 def cost_line(what: str, used: Used) -> str:

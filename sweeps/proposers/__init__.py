@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
+
+from analysis.objectives import Objective, objective_of
+from sweeps.flags import OPTUNA
 
 if TYPE_CHECKING:
     from sweeps.flags import SweepFlags
     from sweeps.proposers.proposer import Proposer
+
+
+def objectives(flags: SweepFlags) -> list[Objective]:
+    """What a search by Optuna's samplers is to make large or small. Raises `InputError` as `objective_of` does."""
+    measured = flags.metrics()
+    return list(dict.fromkeys(objective_of(text, measured) for text in flags.objective))
 
 
 def proposer_of(flags: SweepFlags) -> Proposer:
@@ -17,12 +27,20 @@ def proposer_of(flags: SweepFlags) -> Proposer:
     from sweeps.proposers.tipping import Tipping
 
     found: Proposer
-    if flags.search == "tipping":
+    samples = flags.samples
+    if flags.search in OPTUNA:
+        from sweeps.proposers.optuna import Optuna
+
+        optuna = Optuna(flags, objectives(flags))
+        for line in optuna.told_of_warm:
+            print(line, file=sys.stderr)
+        found, samples = optuna, optuna.samples  # it has no end of its own
+    elif flags.search == "tipping":
         found = Tipping(flags)
     else:
         first = Grid(flags)
         later = flags.later(first.space)
         found = first if later is None else Stages(first, later)
-    if flags.samples is None and flags.budget_hours is None:
+    if samples is None and flags.budget_hours is None:
         return found
-    return Budget(found, flags.samples, flags.budget_hours)
+    return Budget(found, samples, flags.budget_hours)

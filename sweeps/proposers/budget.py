@@ -60,6 +60,9 @@ class Budget(Proposer):
             return self._going_on(known)
         return self.inner.at_most(known)[: self._samples_left(known) + len(self._going_on(known))]
 
+    def trials(self, known: Known) -> list[Any]:
+        return self.inner.trials(known)
+
     def told(self, known: Known) -> str:
         parts = [self.inner.told(known)]
         if self.samples is not None:
@@ -70,7 +73,7 @@ class Budget(Proposer):
 
     def ended(self, known: Known) -> str:
         if not self._spent(known) or self.inner.propose(known) is None:
-            return ""
+            return self.inner.ended(known)
         return f"the budget is spent ({self.told(known)}): the same command with a larger one goes on"
 
     def described(self) -> list[str]:

@@ -36,7 +36,7 @@ class Proposer(ABC):
     """Says what to run next."""
 
     columns: tuple[str, ...] = ()
-    """Of the trials table, beside `status`."""
+    """Of the trials table, and objectives (`analysis.objectives`), beside `status`."""
     adaptive: bool = False
     """Whether results decide what it proposes: then it is asked for no more than can run at once."""
 
@@ -54,6 +54,10 @@ class Proposer(ABC):
     @abstractmethod
     def at_most(self, known: Known) -> list[PlannedTrial]:
         """As many trials as may still begin at most, each like one that may."""
+
+    def trials(self, known: Known) -> list[Any]:
+        """Its settings as trials of a study of Optuna's, for who watches; none where it is no search of those."""
+        return []
 
     def told(self, known: Known) -> str:
         """Where it stands, in a few words; "" for nothing that the trials do not say."""

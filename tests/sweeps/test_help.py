@@ -55,7 +55,7 @@ def test_help_is_a_page_in_groups(
     fields = [entry.name.rstrip("_").replace("_", "-") for entry in dataclasses.fields(kind)]
     metrics = [entry.name.replace("_", "-") for entry in dataclasses.fields(MetricFlags)]
     search = [name.replace("_", "-") for name in SEARCH]
-    assert sorted(flags) == sorted({*fields} - {*metrics, *search, "gpu-share", "strength-range", "about"})
+    assert sorted(flags) == sorted({*fields} - {*metrics, *search, "gpu-share", "strength-range", "ranges", "about"})
     of_search = [line.split()[0] for line in shown(name, capsys, "--help-search") if line.startswith("  --")]
     assert [flag.replace("[no-]", "").removeprefix("--") for flag in of_search] == search
     others = shown(name, capsys, "--help-metrics")
@@ -68,7 +68,7 @@ def test_help_is_a_page_in_groups(
 def test_every_flag_of_every_sweep_has_one_group() -> None:
     placed = [field for names in (*GROUPS.values(), SEARCH) for field in names]
     every = {entry.name for entry in dataclasses.fields(SweepFlags)} - {e.name for e in dataclasses.fields(MetricFlags)}
-    assert sorted(placed) == sorted(every - {"gpu_share", "strength_range", "about"})
+    assert sorted(placed) == sorted(every - {"gpu_share", "strength_range", "ranges", "about"})
 
 
 def test_defaults_are_those_of_the_preset(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -300,7 +300,7 @@ def test_a_list_of_strengths_is_a_grid_and_a_range_a_search() -> None:
     [
         ("pilcro", ("--search", "tipping", "--alpha", "1", "10"), "search: tipping, allowed with --alpha is grid"),
         ("pilcro", ("--search", "tipping", "--alpha-range", "1", "10", "5"), "allowed with --alpha-range is grid"),
-        ("pilcro", ("--search", "grid", "--alpha", "1..10"), "alpha: 1..10, allowed with --search tipping alone"),
+        ("pilcro", ("--search", "grid", "--alpha", "1..10"), "alpha: 1..10, allowed with a --search alone is a range"),
         ("pilcro", ("--search", "tipping", "--alpha", "x..10"), "alpha: x..10, allowed are values, or one LOW..HIGH"),
         ("pilcro", ("--search", "tipping", "--alpha", "1..10", "20"), "alpha: 1..10 20, allowed are values, or one"),
         ("pilcro", ("--search", "tipping", "--alpha", "10..1"), "alpha: 10..1, allowed for a search are two"),
