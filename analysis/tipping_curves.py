@@ -5,15 +5,17 @@ Strength rises to the right and scores fall with it; `analysis.tipping_fit` turn
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from analysis.lazily import lazily
 
-optimize, stats = lazily("scipy.optimize"), lazily("scipy.stats")
+optimize, special = lazily("scipy.optimize"), lazily("scipy.special")
 
 Floats = NDArray[np.float64]
 
@@ -26,6 +28,8 @@ _SMALLEST_SCALE = 0.005
 _REMAINDER = 0.05
 _WINDOW = 5
 """Strengths of the running median that single trials far away from the curve are told by."""
+_AT_ONCE = 500_000
+"""Numbers of resampled trials that are held at a time."""
 
 
 class _Logistic:
@@ -42,9 +46,8 @@ class _Logistic:
         self.strengths = len(np.unique(x))
         beyond = y[x >= bracket[1]]
         start = plateau, float(np.median(beyond)), sum(bracket) / 2
-        self.parameters = self._best(
-            [(start[0], min(start[1], 0.99 * start[0]), k, start[2]) for k in _STEEPNESS], self._curve, "soft_l1"
-        )
+        starts = [(start[0], min(start[1], 0.99 * start[0]), k, start[2]) for k in _STEEPNESS]
+        self.parameters = self._best(starts, self._curve, self._slopes, "soft_l1")
         self.location = math.nan if self.parameters is None else self._t(*self.parameters)
 
     def _curve(self, parameters: Floats, at: Floats | None = None) -> Floats:
@@ -52,30 +55,57 @@ class _Logistic:
         x = self.x if at is None else at
         return low + (high - low) / (1 + np.exp(np.clip(k * (x - middle), -500, 500)))
 
-    def _best(
-        self, starts: list[tuple[float, float, float, float]], curve: Callable[[Floats], Floats], loss: str
-    ) -> Floats | None:
+    def _slopes(self, parameters: Floats) -> Floats:
+        """The curve's derivatives (n, 4) by its parameters."""
+        high, low, k, middle = parameters
+        away = self.x - middle
+        part = 1 / (1 + np.exp(np.clip(k * away, -500, 500)))
+        by_exponent = (low - high) * part * (1 - part)
+        return np.stack([part, 1 - part, by_exponent * away, -k * by_exponent], axis=1)
+
+    def _fits(
+        self,
+        starts: list[tuple[float, float, float, float]],
+        curve: Callable[[Floats], Floats],
+        slopes: Callable[[Floats], Floats],
+        loss: str,
+        enough: float = 0.0,
+    ) -> Iterator[tuple[float, Floats]]:
+        """The cost at each start's optimum, and where that is; once a cost is `enough`, where that was."""
         span = self.highest - self.lowest
         margin = 0.5 * (self.top - self.floor) + 1e-9
         lower = [self.floor, self.floor - 1e-9, 0.05, self.lowest - span]
         upper = [self.top + margin, self.top + margin, _STEEPEST, self.highest + span]
-        best = None
+
+        def is_enough(intermediate_result: Any) -> None:
+            if intermediate_result.cost <= enough:
+                raise StopIteration
+
         for start in starts:
             inside = np.clip(start, np.array(lower) + 1e-12, np.array(upper) - 1e-12)
             try:
                 fit = optimize.least_squares(
                     lambda parameters: curve(parameters) - self.y,
                     inside,
+                    slopes,
                     bounds=(lower, upper),
                     loss=loss,
                     f_scale=self.scale,
                     max_nfev=100,
+                    callback=is_enough,
                 )
             except ValueError:
                 continue  # residuals that are not finite: this start leads nowhere
-            if best is None or fit.cost < best.cost:
-                best = fit
-        return None if best is None else best.x
+            yield fit.cost, fit.x
+
+    def _best(
+        self,
+        starts: list[tuple[float, float, float, float]],
+        curve: Callable[[Floats], Floats],
+        slopes: Callable[[Floats], Floats],
+        loss: str,
+    ) -> Floats | None:
+        return min(self._fits(starts, curve, slopes, loss), key=lambda fit: fit[0], default=(math.inf, None))[1]
 
     def _offset(self, high: float, low: float, k: float) -> float:
         """How far above the middle the curve falls to the share of its plateau; nan if it never does."""
@@ -113,31 +143,30 @@ class _Logistic:
         those of `inside`, which the interval is to contain anyway."""
         assert self.parameters is not None
         high, low, k, middle = (float(value) for value in self.parameters)
-        full = self._best(
-            [(high, low, k, middle), *((high, low, k, middle) for k in _STEEPNESS)], self._curve, "linear"
-        )
+        starts = [(high, low, k, middle), *((high, low, k, middle) for k in _STEEPNESS)]
+        full = self._best(starts, self._curve, self._slopes, "linear")
         if full is None:
             return []
         least = float(((self._curve(full) - self.y) ** 2).sum())
-        limit = least * (1 + stats.f.ppf(0.95, 1, len(self.x) - 4) / (len(self.x) - 4))
+        limit = least * (1 + special.fdtri(1, len(self.x) - 4, 0.95) / (len(self.x) - 4))
         centre = self._t(*full)
         if not math.isfinite(centre):
             return []
         centre = min(max(centre, lowest), highest)
 
-        def excess(t: float) -> float:
-            return self._profile_rss(t, full) - limit
+        def is_within(t: float) -> bool:
+            return self._has_curve(t, full, limit)
 
         ends = []
         for end, known in ((lowest, min(inside[0], centre)), (highest, max(inside[1], centre))):
             within, outside = known, known
-            if excess(known) > 0:
+            if not is_within(known):
                 ends.append(known)
                 continue
             step = (highest - lowest) / 64 * (1 if end > centre else -1)
             while outside != end:
                 outside = min(outside + step, end) if step > 0 else max(outside + step, end)
-                if excess(outside) > 0:
+                if not is_within(outside):
                     break
                 within, step = outside, 1.5 * step
             else:
@@ -145,12 +174,21 @@ class _Logistic:
                 continue
             for _ in range(8):
                 half = (within + outside) / 2
-                within, outside = (half, outside) if excess(half) <= 0 else (within, half)
+                within, outside = (half, outside) if is_within(half) else (within, half)
             ends.append((within + outside) / 2)
         return ends
 
-    def _profile_rss(self, t: float, full: Floats) -> float:
-        """Least sum of squares of a curve that falls to the share of its plateau at t."""
+    def _has_curve(self, t: float, full: Floats, limit: float) -> bool:
+        """Whether a curve that falls to the share of its plateau at t has a sum of squares of no more than the limit."""
+        curve, slopes = self._through(t)
+        starts = [(float(full[0]), float(full[1]), k, t) for k in (float(full[2]), _STEEPNESS[1])]
+        tried = itertools.chain(
+            map(np.array, starts), (best for _, best in self._fits(starts, curve, slopes, "linear", limit / 2))
+        )
+        return any(float(((curve(parameters) - self.y) ** 2).sum()) <= limit for parameters in tried)
+
+    def _through(self, t: float) -> tuple[Callable[[Floats], Floats], Callable[[Floats], Floats]]:
+        """The curve that falls to the share of its plateau at t, whatever its fourth parameter, and its derivatives."""
 
         def curve(parameters: Floats) -> Floats:
             high, low, k, _ = parameters
@@ -159,9 +197,18 @@ class _Logistic:
                 return np.full_like(self.x, high)
             return self._curve(np.array([high, low, k, t - offset]))
 
-        starts = [(float(full[0]), float(full[1]), k, t) for k in (float(full[2]), _STEEPNESS[1])]
-        best = self._best(starts, curve, "linear")
-        return math.inf if best is None else float(((curve(best) - self.y) ** 2).sum())
+        def slopes(parameters: Floats) -> Floats:
+            high, low, k, _ = parameters
+            offset = self._offset(high, low, k)
+            if not math.isfinite(offset):
+                return np.tile([1.0, 0.0, 0.0, 0.0], (len(self.x), 1))
+            found = self._slopes(np.array([high, low, k, t - offset]))
+            beyond = self.share * high - low
+            found[:, :3] += found[:, 3:] * [(self.share / beyond - 1 / high) / k, -1 / (beyond * k), offset / k]
+            found[:, 3] = 0
+            return found
+
+        return curve, slopes
 
 
 def noise_scale(x: Floats, y: Floats, group: NDArray[np.int64]) -> float:
@@ -238,7 +285,7 @@ class _Isotonic:
         had better not be taken for too small."""
         squares = [(self.n * (self.mean - other) ** 2).sum() for other in (fit.at(self.swept), self.curve)]
         free = max(len(np.unique(self.curve)) - PARAMETERS, 1)
-        return float(stats.chi2.sf((squares[0] - squares[1]) / (self.scale / 3) ** 2, free))
+        return float(special.chdtrc(free, max(squares[0] - squares[1], 0.0) / (self.scale / 3) ** 2))
 
 
 def _bootstrap(
@@ -251,20 +298,46 @@ def _bootstrap(
     at = np.searchsorted(swept, x)
     _, begins, number = np.unique(at, return_index=True, return_counts=True)
     begins, number = np.repeat(begins, number), np.repeat(number, number)
-    scattered, found = is_scattered(x), []
-    for _ in range(BOOTSTRAPS):
-        rows = begins + rng.integers(0, number) if scattered else rng.integers(0, len(x), len(x))
-        found.append(_isotonic_crossing(swept, at[rows], y[rows], np.ones(len(rows)), share * plateau))
-    return [float(value) for value in np.quantile(found, [0.025, 0.975])]
+    scattered, found, level = is_scattered(x), [], share * plateau
+    size = max(1, _AT_ONCE // max(len(x), len(swept)))
+    for first in range(0, BOOTSTRAPS, size):
+        shape = min(size, BOOTSTRAPS - first), len(x)
+        rows = begins + rng.integers(0, number, shape) if scattered else rng.integers(0, len(x), shape)
+        places = at[rows] + len(swept) * np.arange(shape[0])[:, None]
+        most = len(swept) * shape[0]
+        weight = np.bincount(places.ravel(), minlength=most).astype(float)
+        total = np.bincount(places.ravel(), y[rows].ravel(), minlength=most)
+        found.append(isotonic_crossings(swept, *(part.reshape(-1, len(swept)) for part in (weight, total)), level))
+    return [float(value) for value in np.quantile(np.concatenate(found), [0.025, 0.975])]
 
 
-def _isotonic_crossing(swept: Floats, at: NDArray[np.int64], y: Floats, weight: Floats, level: float) -> float:
-    """Where the falling isotonic curve through weighted scores at strengths `swept[at]` crosses the level."""
-    total = np.bincount(at, weight, minlength=len(swept))
-    there = total > 0
-    mean = np.bincount(at, weight * y, minlength=len(swept))[there] / total[there]
-    curve = optimize.isotonic_regression(mean, weights=total[there], increasing=False).x
-    return _crossing(swept[there], curve, level)
+def isotonic_crossings(swept: Floats, weight: Floats, total: Floats, level: float) -> Floats:
+    """Where falling isotonic curves through scores at strengths `swept` (S,) cross the level, (B,); given are each
+    one's sums of weights and of weighted scores by strength (B, S). Strengths of weight 0 are none of the curve's.
+
+    A falling isotonic curve is below a level from where on the scores' distance below it, summed to the end, is the
+    largest; left and right of there it is what is isotonic through each part alone: it ends left at the least mean of
+    scores from some strength to there, and begins right at the greatest mean from there to some strength.
+    """
+    curves, strengths = weight.shape
+    ends = np.arange(curves)
+    there, places = weight > 0, np.arange(strengths)
+    below = np.zeros((curves, strengths + 1))
+    below[:, :-1] = (level * weight - total)[:, ::-1].cumsum(1)[:, ::-1]
+    # scores that are the level are not below it, whatever rounding says
+    most = below.max(1, keepdims=True) - 1e-12 * (1 + abs(level)) * weight.sum(1, keepdims=True)
+    first = strengths - (below >= most)[:, ::-1].argmax(1)
+    previous = np.maximum.accumulate(np.where(there, places, -1), axis=1)
+    left, right = previous[ends, np.maximum(first, 1) - 1], np.minimum(first, strengths - 1)
+    n, y = (np.pad(part.cumsum(1), ((0, 0), (1, 0))) for part in (weight, total))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        to_left = (y[ends, left + 1][:, None] - y[:, :-1]) / (n[ends, left + 1][:, None] - n[:, :-1])
+        to_right = (y[:, 1:] - y[ends, first][:, None]) / (n[:, 1:] - n[ends, first][:, None])
+        high = np.where(there & (places <= left[:, None]), to_left, math.inf).min(1)
+        low = np.where(there & (places >= first[:, None]), to_right, -math.inf).max(1)
+        crossing = swept[left] + (high - level) / (high - low) * (swept[right] - swept[left])
+    last = previous[:, -1]
+    return np.where(first > last, swept[last], np.where((first == 0) | (left < 0), swept[right], crossing))
 
 
 def _crossing(x: Floats, y: Floats, level: float) -> float:

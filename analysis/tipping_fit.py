@@ -12,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -26,8 +26,8 @@ from analysis.tipping_curves import (
     Floats,
     _bootstrap,
     _Isotonic,
-    _isotonic_crossing,
     _Logistic,
+    isotonic_crossings,
     medians_of,
     noise_scale,
 )
@@ -441,15 +441,44 @@ def _permutation_p(
     per_strength = [sorted(group[a:b]) for a, b in itertools.pairwise(bounds)]
     crossed = all(members == per_strength[0] for members in per_strength)
     blocks = [np.flatnonzero(group == one) for one in np.unique(group)] if crossed else [np.arange(len(group))]
+    # the excess from each strength on, of rows of 1 where a trial has collapsed and -1 where not
+    beyond = (np.arange(len(collapsed)) >= starts[:, None]).astype(np.float32)
+    signs = (2 * collapsed - 1).astype(np.float32)
     reached = 0
-    size = max(1, 2_000_000 // len(collapsed))
-    for first in range(0, PERMUTATIONS, size):
-        number = min(size, PERMUTATIONS - first)
-        shuffled = np.empty((number, len(collapsed)), dtype=bool)
-        for block in blocks:
-            shuffled[:, block] = rng.permuted(np.tile(collapsed[block], (number, 1)), axis=1)
-        reached += int((_excess(shuffled, starts).max(1) >= greatest).sum())
+    for orders in _random_orders(blocks, rng):
+        for part in np.array_split(orders, math.ceil(orders.size / _AT_ONCE)):
+            reached += int(((beyond @ signs[part].T).max(0) >= greatest).sum())
     return (reached + 1) / (PERMUTATIONS + 1)
+
+
+_AT_ONCE = 500_000
+"""Trials in random orders that are looked at at a time."""
+_KEPT = 20_000_000
+"""Trials in random orders that are kept for the next curve."""
+_orders: dict[tuple[Any, ...], tuple[list[NDArray[np.integer]], Any]] = {}
+
+
+def _random_orders(blocks: list[NDArray[np.int64]], rng: np.random.Generator) -> Iterator[NDArray[np.integer]]:
+    """Parts of `PERMUTATIONS` random orders of trials within blocks, each (orders, n). The curves of a sweep have
+    equal generators, and most of them the same strengths and seeds: the last ones drawn are kept for the next curve."""
+    n = sum(map(len, blocks))
+    key = str(rng.bit_generator.state), *(block.tobytes() for block in blocks)
+    if key in _orders:
+        kept, after = _orders[key]
+        yield from kept
+        rng.bit_generator.state = after
+        return
+    _orders.clear()
+    kept, size = [], max(1, 2_000_000 // n)
+    for first in range(0, PERMUTATIONS, size):
+        orders = np.empty((min(size, PERMUTATIONS - first), n), np.uint16 if n <= 1 << 16 else np.int32)
+        for block in blocks:
+            orders[:, block] = rng.permuted(np.tile(block.astype(orders.dtype), (len(orders), 1)), axis=1)
+        yield orders
+        if n * PERMUTATIONS <= _KEPT:
+            kept.append(orders)
+    if kept:
+        _orders[key] = kept, rng.bit_generator.state
 
 
 class Difference(NamedTuple):
@@ -482,11 +511,12 @@ def resampled_locations(
     rng = np.random.default_rng() if rng is None else rng
     swept = np.unique(x)
     at, seeds = np.searchsorted(swept, x), len(np.unique(group))
-    found = np.empty(BOOTSTRAPS)
-    for index in range(BOOTSTRAPS):
-        weight = np.bincount(rng.integers(0, seeds, seeds), minlength=seeds).astype(float)[group]
-        found[index] = _isotonic_crossing(swept, at, y, weight, level)
-    return to_right * found
+    drawn = rng.integers(0, seeds, (BOOTSTRAPS, seeds)) + seeds * np.arange(BOOTSTRAPS)[:, None]
+    times = np.bincount(drawn.ravel(), minlength=seeds * BOOTSTRAPS).reshape(BOOTSTRAPS, seeds).astype(float)
+    weight, total = np.zeros((2, seeds, len(swept)))
+    np.add.at(weight, (group, at), 1.0)
+    np.add.at(total, (group, at), y)
+    return to_right * isotonic_crossings(swept, times @ weight, times @ total, level)
 
 
 def location_difference(

@@ -112,7 +112,7 @@ def test_the_logistic_fit(case: Case) -> None:
     x, y, seed = np.array(case["x"]), np.array(case["y"]), np.array(case["seed"])
     bracket = math.floor(case["x80"]), math.ceil(case["x80"])
     fit = _Logistic(x, y, seed, 0.8, case["A"], bracket)
-    found = fit._best([(case["A"], case["B"], 1.0, float(np.mean(x)))], fit._curve, "linear")
+    found = fit._best([(case["A"], case["B"], 1.0, float(np.mean(x)))], fit._curve, fit._slopes, "linear")
     assert found is not None
     high, low, k, middle = found
     assert (high, low, middle) == pytest.approx((case["A"], case["B"], case["xmid"]), abs=1e-6)

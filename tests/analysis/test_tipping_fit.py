@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from scipy import optimize, stats
 
-from analysis.tipping_curves import _bootstrap, _crossing, _Logistic
+from analysis import tipping_fit
+from analysis.tipping_curves import _bootstrap, _crossing, _Logistic, isotonic_crossings
 from analysis.tipping_fit import location_difference, resampled_locations
 from analysis.tipping_points import fit_tipping_point
 from tests.analysis.tipping_simulation import (
@@ -114,6 +115,63 @@ def test_the_profile_interval_agrees_with_scipys() -> None:
     low, high = fit.profile(0.0, 6.0, (best[3], best[3]))
     assert low == pytest.approx(best[3] - half, abs=0.1 * half)
     assert high == pytest.approx(best[3] + half, abs=0.1 * half)
+
+
+@pytest.mark.parametrize("share", [0.8, 1.25])
+def test_the_curves_derivatives_are_those_of_finite_differences(share: float) -> None:
+    """Central differences of steps of 1e-6 are off by about 1e-9; scores of which less is better are below 0."""
+    y = logistic(X) if share < 1 else logistic(X) - 1.2
+    fit = _Logistic(X, y, np.zeros(len(X), dtype=np.int64), share, float(y[0]), (2.75, 3.25))
+    curve, slopes = fit._through(2.9)
+    where = [(HIGH, LOW, K, MIDDLE), (0.9, 0.2, 0.5, 1.0), (0.8, -0.1, 30.0, 3.0)]
+    for parameters in where if share < 1 else [(-0.25, -1.1, K, 3.0), (-0.4, -0.9, 12.0, 2.0)]:
+        at = np.array(parameters)
+        for function, derivatives in ((fit._curve, fit._slopes), (curve, slopes)):
+            for index, step in enumerate(1e-6 * np.eye(4)):
+                found = (function(at + step) - function(at - step)) / 2e-6
+                assert derivatives(at)[:, index] == pytest.approx(found, abs=1e-7)
+    # a curve that never falls to the share is flat at its plateau
+    flat = np.array([0.9, 0.85, 4.0, 3.0] if share < 1 else [-0.9, -1.0, 4.0, 3.0])
+    assert (curve(flat) == flat[0]).all()
+    assert (slopes(flat) == [1, 0, 0, 0]).all()
+
+
+def test_crossings_of_many_curves_are_those_of_scipys_isotonic_ones() -> None:
+    """Curves with noise, with strengths of no trial, and with scores that are the level exactly."""
+    draw, strengths = rng(5), 12
+    swept = np.sort(draw.random(strengths))
+    weight = draw.integers(0, 4, (400, strengths)).astype(float)
+    weight[:, 3] += 1
+    y = logistic(6 * swept) + 0.3 * draw.normal(size=(400, strengths))
+    y[::3] = np.round(5 * y[::3]) / 5
+    for level in (0.6, 0.2, -2.0, 2.0):
+        wanted = []
+        for n, score in zip(weight, y, strict=True):
+            there = n > 0
+            line = optimize.isotonic_regression(score[there], weights=n[there], increasing=False).x
+            # means of scores that are the level differ from it by rounding
+            line = np.where(abs(line - level) < 1e-12, level, line)
+            wanted.append(_crossing(swept[there], line, level))
+        assert isotonic_crossings(swept, weight, weight * y, level) == pytest.approx(wanted, abs=1e-9)
+
+
+def test_curves_of_the_same_design_share_random_orders() -> None:
+    """As if each had drawn its own, and the generators go on from where they would be."""
+    seeds = np.repeat([0, 1, 2], 25)
+    y = np.tile(logistic(X), 3) + 0.1 * rng(2).normal(size=75)
+    drawn = []
+    for afresh in (True, False):
+        if afresh:
+            tipping_fit._orders.clear()
+        generator = rng(3)
+        drawn.append((fit_tipping_point(10 ** np.tile(X, 3), y, seeds, rng=generator), generator.random()))
+    assert drawn[0] == drawn[1]
+    tipping_fit._orders.clear()
+    blocks = [np.arange(3), np.arange(3, 7)]
+    orders = np.concatenate(list(tipping_fit._random_orders(blocks, rng(4))))
+    wanted = [rng(4).permuted(np.tile(block, (len(orders), 1)), axis=1) for block in blocks[:1]]
+    assert (orders[:, :3] == wanted[0]).all()
+    assert (np.sort(orders, axis=1) == np.arange(7)).all()
 
 
 def test_crossings_by_hand() -> None:
