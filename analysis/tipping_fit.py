@@ -238,19 +238,19 @@ def fit_curve(
     isotonic = _Isotonic(swept, at, y, level, scale, deep & (swept <= within[0]))
     where, located_by = _locate(fit, isotonic, within, flags)
     ends = [*bracket]
+    if seeds > 1:
+        ends += _bootstrap(x[isotonic.kept], isotonic.y[isotonic.kept], swept, fall, plateau_here, rng)
     if len(x) > PARAMETERS and math.isfinite(fit.location):
         local = _upper_part(x, isotonic, plateau_here, level) if located_by == "isotonic" else np.ones(len(x), bool)
         if local.all() or local.sum() <= PARAMETERS:
             fit.y = isotonic.y  # single trials far off would make it as wide as the sweep
-            ends += fit.profile(swept[0], swept[-1], bracket)
+            ends += fit.profile(swept[0], swept[-1], bracket, ends)
         else:
             upper = _Logistic(x[local], isotonic.y[local], group[local], fall, plateau_here, within)
             if upper.parameters is not None:
-                ends += upper.profile(swept[0], x[local][-1], bracket)
+                ends += upper.profile(swept[0], x[local][-1], bracket, ends)
     else:
         flags.append("interval without profile")
-    if seeds > 1:
-        ends += _bootstrap(x[isotonic.kept], isotonic.y[isotonic.kept], swept, fall, plateau_here, rng)
     effects = (fit.effect(0.1), fit.effect(0.5)) if len(swept) > PARAMETERS else (math.nan,) * 2
     recovered = 10 ** (
         to_right
