@@ -233,7 +233,8 @@ def grouped(rows: Sequence[Row], by: Sequence[str], baseline: Sequence[Row] = ()
         values = dict(zip(by, key, strict=True))
         own = members[key]
         asked = {name: value for name, value in values.items() if name not in ("method", "code.method")}
-        asked |= {name: value for name, value in training(own[0]).items() if len({row[name] for row in own}) == 1}
+        if baseline:
+            asked |= {name: value for name, value in training(own[0]).items() if len({row[name] for row in own}) == 1}
         same = [
             row
             for row in baseline

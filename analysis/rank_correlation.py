@@ -236,8 +236,8 @@ class Linear(NamedTuple):
 
 
 def pearson(x: ArrayLike, y: ArrayLike) -> Linear:
-    """Pearson's r of two samples (n,), p by its distribution where they are normal and independent (the functions of
-    `scipy.stats`, which takes as long to load as a hundred of these to compute). The interval needs n ≥ 4, and is nan below.
+    """Pearson's r of two samples (n,), as `scipy.stats.pearsonr` has it, which takes longer to load than all these take
+    to compute. The interval needs n ≥ 4, and is nan below.
 
     Raises `ValueError` for samples of different or less than three entries.
     """
@@ -258,7 +258,7 @@ def pearson(x: ArrayLike, y: ArrayLike) -> Linear:
         return Linear(r, math.nan, math.nan, p_value)
     half = float(special.ndtri(0.975)) / math.sqrt(len(left) - 3)
     with np.errstate(divide="ignore"):
-        low, high = np.tanh(np.arctanh(r) + [-half, half])
+        low, high = np.tanh(np.arctanh(r) + np.array([-half, half]))
     return Linear(r, float(low), float(high), p_value)
 
 

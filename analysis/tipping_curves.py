@@ -186,7 +186,7 @@ class _Logistic:
         return ends
 
     def _has_curve(self, t: float, full: Floats, limit: float) -> bool:
-        """Whether a curve that falls to the share of its plateau at t has a sum of squares of no more than the limit."""
+        """Whether a curve that falls to the share of its plateau at t has a sum of squares up to the limit."""
         curve, slopes = self._through(t)
         starts = [(float(full[0]), float(full[1]), k, t) for k in (float(full[2]), _STEEPNESS[1])]
         tried = itertools.chain(
@@ -312,9 +312,11 @@ def _bootstrap(
         rows = begins + rng.integers(0, number, shape) if scattered else rng.integers(0, len(x), shape)
         places = at[rows] + len(swept) * np.arange(shape[0])[:, None]
         most = len(swept) * shape[0]
-        weight = np.bincount(places.ravel(), minlength=most).astype(float)
-        total = np.bincount(places.ravel(), y[rows].ravel(), minlength=most)
-        found.append(isotonic_crossings(swept, *(part.reshape(-1, len(swept)) for part in (weight, total)), level))
+        weight, total = (
+            np.bincount(places.ravel(), values.ravel(), minlength=most).reshape(shape[0], len(swept))
+            for values in (np.ones(shape), y[rows])
+        )
+        found.append(isotonic_crossings(swept, weight, total, level))
     return [float(value) for value in np.quantile(np.concatenate(found), [0.025, 0.975])]
 
 
