@@ -311,10 +311,9 @@ def _bootstrap(
         shape = min(size, BOOTSTRAPS - first), len(x)
         rows = begins + rng.integers(0, number, shape) if scattered else rng.integers(0, len(x), shape)
         places = at[rows] + len(swept) * np.arange(shape[0])[:, None]
-        most = len(swept) * shape[0]
         weight, total = (
-            np.bincount(places.ravel(), values.ravel(), minlength=most).reshape(shape[0], len(swept))
-            for values in (np.ones(shape), y[rows])
+            np.bincount(places.ravel(), values, minlength=len(swept) * shape[0]).astype(float).reshape(-1, len(swept))
+            for values in (None, y[rows].ravel())
         )
         found.append(isotonic_crossings(swept, weight, total, level))
     return [float(value) for value in np.quantile(np.concatenate(found), [0.025, 0.975])]

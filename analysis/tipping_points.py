@@ -203,8 +203,27 @@ def tipping_points(
     """
     sweep = opened(sweep)
     by = None if by is None else several(by)
-    if stronger is None:
-        stronger = stronger_of(strength)
+    asked = metric, strength, stronger or stronger_of(strength), share, reference_below, seed
+    key = tipping_points, None if by is None else tuple(by), *asked
+    # several tables and figures rest on the same curves; of those that are fitted the rule is known, too
+    if (key, True) not in sweep.computed and (key, fitted) not in sweep.computed:
+        sweep.computed[key, fitted] = _tipping_points(sweep, by, *asked, fitted=fitted)
+    found: TippingPoints = sweep.computed[key, (key, True) in sweep.computed]
+    return found
+
+
+def _tipping_points(
+    sweep: Sweep,
+    by: list[str] | None,
+    metric: str,
+    strength: str,
+    stronger: Stronger,
+    share: float,
+    reference_below: float | None,
+    seed: int,
+    *,
+    fitted: bool,
+) -> TippingPoints:
     check_strength(strength, sweep.settings)
     check_columns("--by", by or (), sweep.settings, strength)
     every = sweep.rows
