@@ -25,7 +25,8 @@ _TIES = 1e-12
 _DECIDED = 25
 """Random orders as far out as the one seen, of the first 9999, from which on p is known well enough."""
 _AT_ONCE = 4_000_000
-"""Numbers of random orders that are held at a time."""
+"""Numbers of random orders that are drawn at a time."""
+_COMPUTED_AT_ONCE = 250_000
 _SIGNIFICANCE = 0.05
 
 
@@ -99,10 +100,11 @@ def spearman_permutations(
     above, below, drawn = (np.zeros(len(v), dtype=np.int64) for _ in range(3))
     left_over = testable.copy()
 
-    def add(orders: NDArray[np.int64] | NDArray[np.int32]) -> None:
-        null = u[orders] @ v[left_over].T
-        above[left_over] += (null >= rho[left_over] - _TIES).sum(0)
-        below[left_over] += (null <= rho[left_over] + _TIES).sum(0)
+    def add(orders: NDArray[np.integer]) -> None:
+        for part in np.array_split(orders, math.ceil(orders.size / _COMPUTED_AT_ONCE)):
+            null = u[part] @ v[left_over].T
+            above[left_over] += (null >= rho[left_over] - _TIES).sum(0)
+            below[left_over] += (null <= rho[left_over] + _TIES).sum(0)
         drawn[left_over] += len(orders)
 
     exact = math.prod(math.factorial(min(len(block), 20)) for block in blocks) <= math.factorial(EXACT_UP_TO)
@@ -136,10 +138,11 @@ def _all_orders(blocks: list[NDArray[np.int64]]) -> NDArray[np.int64]:
     return found
 
 
-def _random_orders(blocks: list[NDArray[np.int64]], number: int, rng: np.random.Generator) -> NDArray[np.int32]:
-    orders = np.empty((number, sum(map(len, blocks))), dtype=np.int32)
+def _random_orders(blocks: list[NDArray[np.int64]], number: int, rng: np.random.Generator) -> NDArray[np.integer]:
+    n = sum(map(len, blocks))
+    orders = np.empty((number, n), dtype=np.uint16 if n <= 1 << 16 else np.int32)
     for block in blocks:
-        orders[:, block] = rng.permuted(np.tile(block.astype(np.int32), (number, 1)), axis=1)
+        orders[:, block] = rng.permuted(np.tile(block.astype(orders.dtype), (number, 1)), axis=1)
     return orders
 
 
