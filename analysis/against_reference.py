@@ -6,6 +6,7 @@ import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -272,7 +273,9 @@ def _reference(group: Group, references: Sequence[Row], conditions: Mapping[str,
     if not conditions:
         # a value that the unregularised trials have, too, as the weight decay
         asked |= {name: value for name, value in group.values.items() if of_the_method(name) and name != "code.method"}
-    apart = [unlike(asked, row) for row in references]
+    kinds = [*map(itemgetter(*asked), references)]  # most are alike
+    unlikeness = {kind: unlike(asked, row) for kind, row in dict(zip(kinds, references, strict=True)).items()}
+    apart = [unlikeness[kind] for kind in kinds]
     found = [row for row, names in zip(references, apart, strict=True) if not names]
     if not conditions:
         found = [row for row in found if of_like_code(row, group.trials[0])]

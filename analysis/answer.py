@@ -278,10 +278,11 @@ def _unjudged(curve: Curve, points: TippingPoints) -> tuple[Status, Held, float]
 
 def _without_score(curve: Curve, strength: str, rows: Sequence[Row]) -> str:
     """Which of the strengths swept no trial has a score of, and why, in words; "" where all have."""
+    methods = {trial["method"] for trial in curve.group.trials}
     own = [
         row
         for row in rows
-        if row["method"] in {trial["method"] for trial in curve.group.trials}
+        if row["method"] in methods
         and all(row[name] == value for name, value in curve.group.values.items())
         and row[strength] is not None
         and row[strength] > 0

@@ -231,6 +231,7 @@ def correlations(
                     share=share,
                     reference_below=reference_below,
                     seed=seed,
+                    fitted=until == "t80",
                 )
             curves = points.curves
         except NothingToJudge as error:
@@ -308,12 +309,13 @@ def _is_coefficient(quantity: Quantity, sweep: Sweep) -> bool:
 
 def _limit(curve: Curve, until: Until, strength: str, stronger: Stronger) -> tuple[float, str]:
     """The strongest strength that counts, and what has to be said of it; inf: all count."""
-    if curve.fit is None:
+    if curve.fit is None and curve.reason:
         return math.inf, f"all models count: {curve.reason}"
     if until == "paper":
         if curve.rule is None:
             return math.inf, "all models count: the paper's rule does not apply"
         return (math.inf, "") if math.isnan(curve.rule.strength) else (curve.rule.strength, "")
+    assert curve.fit is not None
     if curve.fit.status == "tipping point":
         return float(10**curve.fit.log10_strength), ""
     if curve.fit.status == "below range":

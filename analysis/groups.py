@@ -234,7 +234,8 @@ def grouped(rows: Sequence[Row], by: Sequence[str], baseline: Sequence[Row] = ()
         values = dict(zip(by, key, strict=True))
         own = members[key]
         asked = {name: value for name, value in values.items() if name not in ("method", "code.method")}
-        asked |= {name: value for name, value in training(own[0]).items() if len({row[name] for row in own}) == 1}
+        if baseline:
+            asked |= {name: value for name, value in training(own[0]).items() if len({row[name] for row in own}) == 1}
         same = [
             row
             for row in baseline
@@ -532,8 +533,15 @@ def check_rows(rows: Sequence[Row], strength: str | None = None) -> None:
     numbers = [
         name
         for name in (*GROUPING, *beyond_columns(rows), *([strength] if strength else []))
-        if any(isinstance(row[name], int | float) for row in rows)
+        if any(isinstance(value, int | float) and not abs(value) <= LARGEST for value in {row[name] for row in rows})
     ]
+    strengths = {row[strength] for row in rows} - {None} if strength is not None else set()
+    if (
+        not numbers
+        and all(row["seed"] is not None for row in rows)
+        and all(x == 0 or x >= 1 / LARGEST for x in strengths)
+    ):
+        return
     for row in rows:
         if row["seed"] is None:
             raise InputError(f"trial {row['trial_id']}: seed is missing; statistics over seeds need one")

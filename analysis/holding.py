@@ -11,7 +11,7 @@ import numpy as np
 from analysis.lazily import lazily
 from analysis.tipping_fit import fit_curve
 
-stats = lazily("scipy.stats")
+special = lazily("scipy.special")
 
 MOST_MORE = 20
 """Seeds or strengths that are tried for whether so many more would decide."""
@@ -147,7 +147,7 @@ def mean_interval(values: Sequence[float]) -> tuple[float, float]:
 
 def half_interval(n: int) -> float:
     """Half of Student's 95% interval of the mean of n values, in their standard deviations."""
-    return float(stats.t.ppf(0.975, n - 1)) / math.sqrt(n)
+    return float(special.stdtrit(n - 1, 0.975)) / math.sqrt(n)
 
 
 def seeds_to_exclude(value: float, half: float, n: int, fall: float, *, most: int = MOST_MORE) -> int | None:

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from analysis.lazily import lazily
 
-optimize, stats = lazily("scipy.optimize"), lazily("scipy.stats")
+optimize, special = lazily("scipy.optimize"), lazily("scipy.special")
 
 Floats = NDArray[np.float64]
 
@@ -25,7 +25,8 @@ _TIES = 1e-12
 _DECIDED = 25
 """Random orders as far out as the one seen, of the first 9999, from which on p is known well enough."""
 _AT_ONCE = 4_000_000
-"""Numbers of random orders that are held at a time."""
+"""Numbers of random orders that are drawn at a time."""
+_COMPUTED_AT_ONCE = 250_000
 _SIGNIFICANCE = 0.05
 
 
@@ -99,10 +100,11 @@ def spearman_permutations(
     above, below, drawn = (np.zeros(len(v), dtype=np.int64) for _ in range(3))
     left_over = testable.copy()
 
-    def add(orders: NDArray[np.int64] | NDArray[np.int32]) -> None:
-        null = u[orders] @ v[left_over].T
-        above[left_over] += (null >= rho[left_over] - _TIES).sum(0)
-        below[left_over] += (null <= rho[left_over] + _TIES).sum(0)
+    def add(orders: NDArray[np.integer]) -> None:
+        for part in np.array_split(orders, math.ceil(orders.size / _COMPUTED_AT_ONCE)):
+            null = u[part] @ v[left_over].T
+            above[left_over] += (null >= rho[left_over] - _TIES).sum(0)
+            below[left_over] += (null <= rho[left_over] + _TIES).sum(0)
         drawn[left_over] += len(orders)
 
     exact = math.prod(math.factorial(min(len(block), 20)) for block in blocks) <= math.factorial(EXACT_UP_TO)
@@ -136,19 +138,35 @@ def _all_orders(blocks: list[NDArray[np.int64]]) -> NDArray[np.int64]:
     return found
 
 
-def _random_orders(blocks: list[NDArray[np.int64]], number: int, rng: np.random.Generator) -> NDArray[np.int32]:
-    orders = np.empty((number, sum(map(len, blocks))), dtype=np.int32)
+def _random_orders(blocks: list[NDArray[np.int64]], number: int, rng: np.random.Generator) -> NDArray[np.integer]:
+    n = sum(map(len, blocks))
+    orders = np.empty((number, n), dtype=np.uint16 if n <= 1 << 16 else np.int32)
     for block in blocks:
-        orders[:, block] = rng.permuted(np.tile(block.astype(np.int32), (number, 1)), axis=1)
+        orders[:, block] = rng.permuted(np.tile(block.astype(orders.dtype), (number, 1)), axis=1)
     return orders
 
 
 def _standard_ranks(values: Floats) -> Floats:
     """Midranks along the last axis with mean 0 and norm 1; zeros where all are equal."""
-    ranks = stats.rankdata(values, axis=-1)
+    ranks = _midranks(values)
     centred = ranks - ranks.mean(-1, keepdims=True)
     norm = np.linalg.norm(centred, axis=-1, keepdims=True)
     return np.divide(centred, norm, out=np.zeros_like(centred), where=norm > 1e-9)
+
+
+def _midranks(values: Floats) -> Floats:
+    """Ranks from 1 on along the last axis, equal values' the mean of theirs."""
+    order = np.argsort(values, axis=-1)
+    ordered = np.take_along_axis(values, order, axis=-1)
+    places = np.broadcast_to(np.arange(values.shape[-1]), values.shape)
+    new = np.ones(values.shape, dtype=bool)
+    new[..., 1:] = ordered[..., 1:] != ordered[..., :-1]
+    first = np.maximum.accumulate(np.where(new, places, 0), axis=-1)
+    ends = np.roll(new, -1, axis=-1)  # the first value is a new one, so that the last one ends
+    last = np.minimum.accumulate(np.where(ends, places, values.shape[-1])[..., ::-1], axis=-1)[..., ::-1]
+    ranks = np.empty(values.shape)
+    np.put_along_axis(ranks, order, (first + last) / 2 + 1, axis=-1)
+    return ranks
 
 
 def crossed(strength: ArrayLike, seed: ArrayLike) -> bool:
@@ -182,7 +200,7 @@ def by_strength(strength: ArrayLike, values: ArrayLike, seed: ArrayLike | None =
     swept, at = np.unique(x, return_inverse=True)
     named = np.zeros(len(x), int) if seed is None else np.unique(np.asarray(seed), return_inverse=True)[1]
     mean, _, _ = _additive(y, at, named)
-    ranks = stats.rankdata(y)
+    ranks = _midranks(y)
     effect, rest, free = _additive(ranks, at, named)
     n = np.bincount(at).astype(float)
     if free < 2 or len(swept) < 3:
@@ -194,7 +212,7 @@ def by_strength(strength: ArrayLike, values: ArrayLike, seed: ArrayLike | None =
         if degrees == 0 or between <= 1e-9 * len(x):
             return Strengths(swept, mean, 1.0)
         ratio = between / degrees / max(rest / free, 1e-12)
-        p_value = max(p_value, float(stats.f.sf(ratio, degrees, free)))
+        p_value = max(p_value, float(special.fdtrc(degrees, free, ratio)))
     return Strengths(swept, mean, p_value)
 
 
@@ -221,7 +239,8 @@ class Linear(NamedTuple):
 
 
 def pearson(x: ArrayLike, y: ArrayLike) -> Linear:
-    """Pearson's r of two samples (n,), by scipy. The interval needs n ≥ 4, and is nan below.
+    """Pearson's r of two samples (n,), as `scipy.stats.pearsonr` has it, which takes longer to load than all these take
+    to compute. The interval needs n ≥ 4, and is nan below.
 
     Raises `ValueError` for samples of different or less than three entries.
     """
@@ -230,9 +249,20 @@ def pearson(x: ArrayLike, y: ArrayLike) -> Linear:
         raise ValueError(f"x, y: shapes {left.shape}, {right.shape}, allowed are two equal ones of at least 3 entries")
     if np.ptp(left) == 0 or np.ptp(right) == 0:
         return Linear(*(math.nan,) * 4)
-    result = stats.pearsonr(left, right)
-    interval = result.confidence_interval(0.95) if len(left) > 3 else (math.nan, math.nan)
-    return Linear(float(result.statistic), float(interval[0]), float(interval[1]), float(result.pvalue))
+    units = []
+    for values in (left, right):
+        centred = values - values.mean()
+        largest = np.abs(centred).max()  # so that no square is too large
+        units.append(centred / (largest * np.linalg.norm(centred / largest, axis=-1)))
+    r = max(-1.0, min(1.0, float(np.vecdot(*units))))
+    shape = len(left) / 2 - 1
+    p_value = 2 * float(special.betaincc(shape, shape, (abs(r) + 1) / 2))
+    if len(left) < 4:
+        return Linear(r, math.nan, math.nan, p_value)
+    half = float(special.ndtri(0.975)) / math.sqrt(len(left) - 3)
+    with np.errstate(divide="ignore"):
+        low, high = np.tanh(np.arctanh(r) + np.array([-half, half]))
+    return Linear(r, float(low), float(high), p_value)
 
 
 def rho_over_images(x: ArrayLike, values: ArrayLike, *, rng: np.random.Generator) -> tuple[float, float]:

@@ -356,11 +356,28 @@ class Sweep:
         """12 hex digits of the SHA-256 of the trials, the same before and after compaction."""
         digest = hashlib.sha256()
         for batch in self.trials.to_batches(max_chunksize=_ROWS_AT_ONCE):
-            for row in batch.to_pylist():
+            known = [name for name in sorted(batch.schema.names) if batch[name].null_count < len(batch)]
+            columns = [_members(name, batch[name]) for name in known]
+            for members in zip(*columns, strict=True):
                 # nulls left out: a column that is added later and has no values changes nothing
-                values = {name: value for name, value in row.items() if value is not None}
-                digest.update(json.dumps(values, sort_keys=True, default=str).encode() + b"\n")
+                digest.update(f"{{{', '.join(filter(None, members))}}}\n".encode())
         return digest.hexdigest()[:12]
+
+
+def _members(name: str, column: pa.Array) -> list[str]:
+    """A column's values as `json.dumps` writes them as members of an object, "" for null."""
+    key = json.dumps(name)
+    if pa.types.is_floating(column.type) or pa.types.is_integer(column.type) or pa.types.is_boolean(column.type):
+        texts = json.dumps(column.to_pylist())[1:-1].split(", ")
+        return ["" if text == "null" else f"{key}: {text}" for text in texts]
+    values = column.to_pylist()
+    if pa.types.is_string(column.type):  # most are the same for many trials
+        once = {value: f"{key}: {json.dumps(value)}" for value in {*values} - {None}}
+        return [once.get(value, "") for value in values]
+    if pa.types.is_timestamp(column.type):
+        return ["" if value is None else f'{key}: "{value}"' for value in values]
+    encode = json.JSONEncoder(sort_keys=True, default=str).encode
+    return ["" if value is None else f"{key}: {encode(value)}" for value in values]
 
 
 _ROWS_AT_ONCE = 1000
@@ -368,15 +385,17 @@ _ROWS_AT_ONCE = 1000
 
 def _rows_of(table: pa.Table) -> list[dict[str, Any]]:
     """As `to_pylist`, with equal texts of a column in memory once."""
-    once: dict[str, dict[str, str]] = {name: {} for name in table.column_names}
-    rows = []
-    for batch in table.to_batches(max_chunksize=_ROWS_AT_ONCE):
-        for row in batch.to_pylist():
-            for name, value in row.items():
-                if isinstance(value, str):
-                    row[name] = once[name].setdefault(value, value)
-            rows.append(row)
-    return rows
+    names, columns = table.column_names, [_values(column) for column in table.columns]
+    return [dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True)]
+
+
+def _values(column: pa.ChunkedArray) -> list[Any]:
+    if not pa.types.is_string(column.type):
+        values: list[Any] = column.to_pylist()
+        return values
+    encoded = column.combine_chunks().dictionary_encode()
+    texts = [*encoded.dictionary.to_pylist(), None]
+    return [texts[index] for index in encoded.indices.fill_null(-1).to_pylist()]
 
 
 def read_sweep(

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -95,15 +96,30 @@ def probability_of_improvement(
         difference = x[:, None] - y if direction == "max" else y - x[:, None]
         better = (difference > 0) + 0.5 * (difference == 0)
         value += float(better.mean()) / len(own)
-        first, second = _weights(len(x), bootstraps, rng), _weights(len(y), bootstraps, rng)
+        first, second = (_weights(n, bootstraps, rng) for n in better.shape)
         drawn += np.einsum("bi,ij,bj->b", first, better, second, optimize=True) / len(own)
     low, high = np.percentile(drawn, _ENDS)
     return Probability(value, float(low), float(high))
 
 
 def _weights(n: int, bootstraps: int, rng: np.random.Generator) -> Floats:
-    """How often each of n runs is drawn, by n: (bootstraps, n)."""
-    return np.asarray(rng.multinomial(n, np.full(n, 1 / n), size=bootstraps) / n)
+    """How often each of n runs is drawn, by n: (bootstraps, n). The settings of a sweep have equal generators, and most
+    of them as many runs: what was drawn last is kept for the next one."""
+    key = n, bootstraps, str(rng.bit_generator.state)
+    if key not in _drawn:
+        if n * bootstraps > _KEPT:
+            return np.asarray(rng.multinomial(n, np.full(n, 1 / n), size=bootstraps) / n)
+        found = rng.multinomial(n, np.full(n, 1 / n), size=bootstraps) / n
+        while _drawn and n * bootstraps + sum(weights.size for weights, _ in _drawn.values()) > _KEPT:
+            del _drawn[next(iter(_drawn))]
+        _drawn[key] = found, rng.bit_generator.state
+    weights, rng.bit_generator.state = _drawn[key]
+    return weights
+
+
+_KEPT = 2_000_000
+"""Numbers that are kept."""
+_drawn: dict[tuple[int, int, str], tuple[Floats, Any]] = {}
 
 
 def _checked(name: str, tasks: Sequence[ArrayLike]) -> list[Floats]:

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
     from analysis.report.page import Block, Entry, Section, Subsection
 
-optuna, stats = lazily("optuna"), lazily("scipy.stats")
+optuna, special = lazily("optuna"), lazily("scipy.special")
 
 _SHOWN = 20
 _FEWEST = 4
@@ -101,7 +101,7 @@ def ranked(every: Sequence[Configuration], quantities: Sequence[Quantity]) -> li
     for index in order:
         one = complete[index]
         halves = [
-            math.nan if math.isnan(error) else float(stats.t.ppf(0.975, n - 1)) * error
+            math.nan if math.isnan(error) else float(special.stdtrit(n - 1, 0.975)) * error
             for error, n in zip(one.standard_errors, one.ns, strict=True)
         ]
         low = [mean - half for mean, half in zip(one.means, halves, strict=True)]

@@ -9,7 +9,8 @@ source a trial was trained by, where the record has several of one method or net
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -35,7 +36,12 @@ def settings_of(trials: pa.Table, *, pool_code: bool = False) -> pa.Table:
             )
         ]
         found = found.set_column(place, trials.field(place), pa.array(factor, pa.bool_()))
-    beyond = _beyond(map(_parsed, trials["config"].to_pylist()), len(trials), trials.column_names)
+    # configurations that differ in the seed alone are looked at once
+    kinds: dict[str, int] = {}
+    texts = (_without_seed(text or "") for text in trials["config"].to_pylist())
+    of = [kinds.setdefault(text, len(kinds)) for text in texts]
+    distinct = _beyond(map(_parsed, kinds), len(kinds), {*trials.column_names})
+    beyond = {name: [values[kind] for kind in of] for name, values in distinct.items()}
     if not pool_code:
         beyond |= _code(*(trials[name].to_pylist() for name in ("code", "method", "model")))
     for name, values in beyond.items():
@@ -43,7 +49,16 @@ def settings_of(trials: pa.Table, *, pool_code: bool = False) -> pa.Table:
     return found
 
 
-def _parsed(text: str | None) -> dict[str, Any]:
+_OWN_SEED = re.compile(r'(?<=\}), "seed": \d+(?=, "training": \{)')
+
+
+def _without_seed(text: str) -> str:
+    """A configuration as it is recorded, without the trial's seed; as it is where that is not plain to see."""
+    parts = _OWN_SEED.split(text)
+    return "".join(parts) if len(parts) == 2 else text
+
+
+def _parsed(text: str) -> dict[str, Any]:
     try:
         config = json.loads(text or "{}")
     except ValueError:
@@ -51,7 +66,7 @@ def _parsed(text: str | None) -> dict[str, Any]:
     return config if isinstance(config, dict) else {}
 
 
-def _beyond(configs: Iterable[Mapping[str, Any]], number: int, columns: Sequence[str]) -> dict[str, list[Any]]:
+def _beyond(configs: Iterable[Mapping[str, Any]], number: int, columns: Collection[str]) -> dict[str, list[Any]]:
     """What so many configurations say beyond the columns, by name."""
     found: dict[tuple[str, str], list[Any]] = {}
     folds = False

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -138,9 +138,12 @@ class _Logistic:
         _, _, k, middle = self.parameters
         return float(middle + math.log(part / (1 - part)) / k)
 
-    def profile(self, lowest: float, highest: float, inside: tuple[float, float]) -> list[float]:
+    def profile(
+        self, lowest: float, highest: float, inside: tuple[float, float], contained: Sequence[float] = ()
+    ) -> list[float]:
         """Ends of the 95% profile-likelihood interval of t80 within the sweep, linear loss, F(1, n − 4); no nearer than
-        those of `inside`, which the interval is to contain anyway."""
+        those of `inside`. Where an end is no further than the furthest of `contained`, which the interval is to contain
+        anyway, it is not looked for: that of `inside` stands for it."""
         assert self.parameters is not None
         high, low, k, middle = (float(value) for value in self.parameters)
         starts = [(high, low, k, middle), *((high, low, k, middle) for k in _STEEPNESS)]
@@ -158,9 +161,13 @@ class _Logistic:
             return self._has_curve(t, full, limit)
 
         ends = []
-        for end, known in ((lowest, min(inside[0], centre)), (highest, max(inside[1], centre))):
+        for furthest_of, end, known in (
+            (min, lowest, min(inside[0], centre)),
+            (max, highest, max(inside[1], centre)),
+        ):
             within, outside = known, known
-            if not is_within(known):
+            furthest = furthest_of((known, *contained))
+            if furthest == end or not is_within(furthest) or not is_within(known):
                 ends.append(known)
                 continue
             step = (highest - lowest) / 64 * (1 if end > centre else -1)
@@ -179,7 +186,7 @@ class _Logistic:
         return ends
 
     def _has_curve(self, t: float, full: Floats, limit: float) -> bool:
-        """Whether a curve that falls to the share of its plateau at t has a sum of squares of no more than the limit."""
+        """Whether a curve that falls to the share of its plateau at t has a sum of squares up to the limit."""
         curve, slopes = self._through(t)
         starts = [(float(full[0]), float(full[1]), k, t) for k in (float(full[2]), _STEEPNESS[1])]
         tried = itertools.chain(
@@ -304,10 +311,11 @@ def _bootstrap(
         shape = min(size, BOOTSTRAPS - first), len(x)
         rows = begins + rng.integers(0, number, shape) if scattered else rng.integers(0, len(x), shape)
         places = at[rows] + len(swept) * np.arange(shape[0])[:, None]
-        most = len(swept) * shape[0]
-        weight = np.bincount(places.ravel(), minlength=most).astype(float)
-        total = np.bincount(places.ravel(), y[rows].ravel(), minlength=most)
-        found.append(isotonic_crossings(swept, *(part.reshape(-1, len(swept)) for part in (weight, total)), level))
+        weight, total = (
+            np.bincount(places.ravel(), values, minlength=len(swept) * shape[0]).astype(float).reshape(-1, len(swept))
+            for values in (None, y[rows].ravel())
+        )
+        found.append(isotonic_crossings(swept, weight, total, level))
     return [float(value) for value in np.quantile(np.concatenate(found), [0.025, 0.975])]
 
 

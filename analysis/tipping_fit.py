@@ -136,14 +136,13 @@ def fit_curve(
     Raises `ValueError` for lengths that differ, strengths that are negative or not finite, scores that are not finite,
     fewer than two distinct strengths above zero, a share outside (0, 1), and a baseline that is not finite.
     """
-    x, y, group = check_scores(strength, score, seed, share)
-    unregularised = np.asarray(baseline, dtype=float)
-    if not np.isfinite(unregularised).all():
-        raise ValueError("baseline: not finite somewhere, allowed are finite scores")
+    x, y, group, unregularised, limit = check_curve(
+        strength, score, seed, share=share, reference_below=reference_below, baseline=baseline, stronger=stronger
+    )
     rng = np.random.default_rng() if rng is None else rng
     # from here on strength rises to the right and scores fall: -x where smaller is stronger, -y where less is better
     to_right, up = 1.0 if stronger == "larger" else -1.0, 1.0 if direction == "max" else -1.0
-    x, y, unregularised = to_right * np.log10(x), up * y, up * unregularised
+    y, unregularised = up * y, up * unregularised
     fall = share if direction == "max" else 1 / share
     order = np.lexsort((group, x))
     x, y, group = x[order], y[order], group[order]
@@ -151,7 +150,6 @@ def fit_curve(
     at, starts = np.searchsorted(swept, x), np.searchsorted(x, swept)
     seeds = len(np.unique(group))
     flags: list[str] = []
-    limit = None if reference_below is None else _limit(reference_below, to_right, swept)
     plateau = _plateau(x, y, swept, fall, limit, flags)
 
     def split(before: int, plateau: float) -> tuple[NDArray[np.bool_], NDArray[np.int64], NDArray[np.int64]]:
@@ -238,19 +236,19 @@ def fit_curve(
     isotonic = _Isotonic(swept, at, y, level, scale, deep & (swept <= within[0]))
     where, located_by = _locate(fit, isotonic, within, flags)
     ends = [*bracket]
+    if seeds > 1:
+        ends += _bootstrap(x[isotonic.kept], isotonic.y[isotonic.kept], swept, fall, plateau_here, rng)
     if len(x) > PARAMETERS and math.isfinite(fit.location):
         local = _upper_part(x, isotonic, plateau_here, level) if located_by == "isotonic" else np.ones(len(x), bool)
         if local.all() or local.sum() <= PARAMETERS:
             fit.y = isotonic.y  # single trials far off would make it as wide as the sweep
-            ends += fit.profile(swept[0], swept[-1], bracket)
+            ends += fit.profile(swept[0], swept[-1], bracket, ends)
         else:
             upper = _Logistic(x[local], isotonic.y[local], group[local], fall, plateau_here, within)
             if upper.parameters is not None:
-                ends += upper.profile(swept[0], x[local][-1], bracket)
+                ends += upper.profile(swept[0], x[local][-1], bracket, ends)
     else:
         flags.append("interval without profile")
-    if seeds > 1:
-        ends += _bootstrap(x[isotonic.kept], isotonic.y[isotonic.kept], swept, fall, plateau_here, rng)
     effects = (fit.effect(0.1), fit.effect(0.5)) if len(swept) > PARAMETERS else (math.nan,) * 2
     recovered = 10 ** (
         to_right
@@ -411,6 +409,30 @@ def check_scores(
     if distinct < 2:
         raise ValueError(f"strength: {distinct} distinct values above 0, allowed are at least 2")
     return x[positive], y[positive], np.unique(named[positive], return_inverse=True)[1]
+
+
+def check_curve(
+    strength: ArrayLike,
+    score: ArrayLike,
+    seed: ArrayLike | None,
+    *,
+    share: float,
+    reference_below: float | None,
+    baseline: ArrayLike,
+    stronger: Stronger,
+    direction: Direction = "max",
+) -> tuple[Floats, Floats, NDArray[np.int64], Floats, float | None]:
+    """What `fit_curve` is given, checked: log₁₀ strengths above 0 so that the stronger ones are to the right, their
+    scores and the numbers of their seeds, the baseline's scores, and the end of the strengths that the plateau is taken
+    from. Raises as it does."""
+    x, y, group = check_scores(strength, score, seed, share)
+    unregularised = np.asarray(baseline, dtype=float)
+    if not np.isfinite(unregularised).all():
+        raise ValueError("baseline: not finite somewhere, allowed are finite scores")
+    to_right = 1.0 if stronger == "larger" else -1.0
+    x = to_right * np.log10(x)
+    limit = None if reference_below is None else _limit(reference_below, to_right, np.unique(x))
+    return x, y, group, unregularised, limit
 
 
 def _plateau(x: Floats, y: Floats, swept: Floats, share: float, limit: float | None, flags: list[str]) -> float:

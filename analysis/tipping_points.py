@@ -14,6 +14,7 @@ they were independent (see `groups.replicate`).
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
 import math
@@ -59,6 +60,7 @@ from analysis.tipping_fit import (
     Difference,
     TippingPoint,
     Words,
+    check_curve,
     collapsed,
     fit_curve,
     location_difference,
@@ -189,19 +191,40 @@ def tipping_points(
     share: float = 0.8,
     reference_below: float | None = None,
     seed: int = 0,
+    fitted: bool = True,
 ) -> TippingPoints:
     """Tipping points of a sweep (its record, folder or s3:// address), one curve for each combination of values of the
     columns `by` (a name or several; default: all settings that differ). `stronger` says which strengths are the
     stronger ones (default: what the schema says). Diverged trials count with their score; failed ones and those whose
-    score is not finite are left out and counted; equal `seed`s give equal intervals.
+    score is not finite are left out and counted; equal `seed`s give equal intervals. Where they are not to be `fitted`,
+    of curves that can be the paper's rule alone is told.
 
     Raises `InputError` for an unknown column or metric, settings that are not finite, groups that mix data sets or
     networks, and a record in which no curve can be judged.
     """
     sweep = opened(sweep)
     by = None if by is None else several(by)
-    if stronger is None:
-        stronger = stronger_of(strength)
+    asked = metric, strength, stronger or stronger_of(strength), share, reference_below, seed
+    key = tipping_points, None if by is None else tuple(by), *asked
+    # several tables and figures rest on the same curves; of those that are fitted the rule is known, too
+    if (key, True) not in sweep.computed and (key, fitted) not in sweep.computed:
+        sweep.computed[key, fitted] = _tipping_points(sweep, by, *asked, fitted=fitted)
+    found: TippingPoints = sweep.computed[key, (key, True) in sweep.computed]
+    return found
+
+
+def _tipping_points(
+    sweep: Sweep,
+    by: list[str] | None,
+    metric: str,
+    strength: str,
+    stronger: Stronger,
+    share: float,
+    reference_below: float | None,
+    seed: int,
+    *,
+    fitted: bool,
+) -> TippingPoints:
     check_strength(strength, sweep.settings)
     check_columns("--by", by or (), sweep.settings, strength)
     every = sweep.rows
@@ -223,25 +246,17 @@ def tipping_points(
     columns = list(by) if by is not None else differing(rows, strength)
     groups = grouped(rows, columns, plain)
     check_pure(groups, columns, strength)
+    asked = {"share": share, "reference_below": reference_below, "stronger": stronger}
+    direction: Direction = "min" if quantity.direction == "min" else "max"
     found = []
     for group in groups:
         trials = [row for row in group.trials if row[strength] > 0]
         scores = [value[row["trial_id"]].value for row in trials]
         baseline = [value[row["trial_id"]].value for row in group.baseline]
-        fit, rule, reason = _judge(
-            group,
-            trials,
-            scores,
-            baseline,
-            strength,
-            share=share,
-            reference_below=reference_below,
-            stronger=stronger,
-            direction="min" if quantity.direction == "min" else "max",
-            rng=np.random.default_rng(seed),
-        )
+        rng = np.random.default_rng(seed) if fitted else None
+        fit, rule, reason = _judge(group, trials, scores, baseline, strength, rng, direction=direction, **asked)
         found.append(Curve(group, trials, scores, baseline, len(group.trials) - len(trials), fit, rule, reason))
-    if all(curve.fit is None for curve in found):
+    if all(curve.fit is None and curve.reason for curve in found):
         raise NothingToJudge(
             f"{sweep.path}: no tipping point can be looked for: {found[0].reason}; groups are by "
             f"{', '.join(columns) or 'nothing'}, choose others with --by"
@@ -300,12 +315,8 @@ def _judge(
     scores: list[float],
     baseline: list[float],
     strength: str,
-    *,
-    share: float,
-    reference_below: float | None,
-    stronger: Stronger,
-    direction: Direction,
-    rng: np.random.Generator,
+    rng: np.random.Generator | None,
+    **asked: Any,
 ) -> tuple[TippingPoint | None, PaperThreshold | None, str]:
     x = [row[strength] for row in trials]
     distinct = sorted(set(x))
@@ -319,33 +330,22 @@ def _judge(
     if diverged and 2 * apart >= len(baseline):  # its median is that of a diverged one
         those = "the baseline" if apart == len(baseline) else f"{apart} of {len(baseline)} of the baseline"
         return None, None, f"all {len(trials)} trials diverged, and so did {those}: lower the learning rate"
+    fit, rule = None, None
     try:
-        fit = fit_tipping_point(
-            x,
-            scores,
-            numbered(trials),
-            share=share,
-            reference_below=reference_below,
-            baseline=baseline,
-            stronger=stronger,
-            direction=direction,
-            rng=rng,
-        )
+        if rng is None:
+            check_curve(x, scores, numbered(trials), baseline=baseline, **asked)
+        else:
+            fit = fit_tipping_point(x, scores, numbered(trials), baseline=baseline, rng=rng, **asked)
     except ValueError as error:
         raise InputError(f"{error} ({group.label()})") from None
     if diverged:
-        fit = collapsed(fit, len(trials), baseline)
-        return fit, None, fit.reason
-    rule = None
-    if not math.isnan(fit.plateau) and max(scores) > 0:
-        limit = papers_limit(trials[0]["method"], strength, x) if reference_below is None else reference_below
-        try:
-            rule = paper_threshold(
-                x, scores, share=share, reference_below=limit, stronger=stronger, direction=direction
-            )
-        except ValueError:
-            rule = None  # said in the fit's flags
-    return fit, rule, fit.reason
+        fit = None if fit is None else collapsed(fit, len(trials), baseline)
+    elif max(scores) > 0:
+        limit = asked["reference_below"]
+        limit = papers_limit(trials[0]["method"], strength, x) if limit is None else limit
+        with contextlib.suppress(ValueError):  # said in the fit's flags
+            rule = paper_threshold(x, scores, **{**asked, "reference_below": limit})
+    return fit, rule, "" if fit is None else fit.reason
 
 
 def _differences(

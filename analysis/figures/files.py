@@ -6,7 +6,9 @@ import io
 from typing import Any
 
 import matplotlib as mpl
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.transforms import blended_transform_factory
 
 from analysis.figures.style import STYLE
 from analysis.groups import count, replicates
@@ -38,18 +40,46 @@ def render(
     }
     content = io.BytesIO()
     with mpl.rc_context(STYLE):
-        engine = figure.get_layout_engine()
-        if engine is not None:
-            engine.execute(figure)
-            # else each drawing would start from the one before, and move things; and each file would be drawn twice
-            figure.set_layout_engine("none")
-            figure.set_layout_engine(None)
+        _lay_out(figure)
         figure.savefig(content, format=kind, dpi=dpi, metadata=metadata[kind])
     return content.getvalue()
 
 
+def _lay_out(figure: Figure) -> None:
+    engine = figure.get_layout_engine()
+    if engine is not None:
+        engine.execute(figure)
+        # else each drawing would start from the one before, and move things; and each file would be drawn twice
+        figure.set_layout_engine("none")
+        figure.set_layout_engine(None)
+
+
+def _fix_labels(figure: Figure) -> None:
+    """Leave the axes' labels where the layout has put them: each drawing would measure all numbers at all axes again to
+    put them there."""
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    for axes in figure.axes:
+        for axis, across in ((axes.xaxis, True), (axes.yaxis, False)):
+            if not axis.label.get_text():
+                axis.set_label_coords(0, 0)
+                continue
+            axis.get_tightbbox(renderer)
+            x, y = axis.label.get_position()
+            # along the axis in its length, away from it in inches
+            if across:
+                place = x, y / figure.dpi
+                transform = blended_transform_factory(axes.transAxes, figure.dpi_scale_trans)
+            else:
+                place = x / figure.dpi, y
+                transform = blended_transform_factory(figure.dpi_scale_trans, axes.transAxes)
+            axis.set_label_coords(*place, transform=transform)
+
+
 def files(figure: Figure, stem: str, sweep: Sweep, *, images: int | str | None = None) -> dict[str, bytes]:
     """`<stem>.png`, `.svg` and `.pdf` (see `render`), by their names."""
+    with mpl.rc_context(STYLE):
+        _lay_out(figure)
+        _fix_labels(figure)
     title = f"{stem.rstrip('/').rsplit('/', 1)[-1]} of sweep {sweep.name}"
     return {f"{stem}.{kind}": render(figure, sweep, title, kind, images) for kind in _FILES}
 

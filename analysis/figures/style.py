@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
+from scipy import special
 
 STYLE: Any = {
     "font.size": 9,
@@ -148,7 +148,7 @@ def _summary(values: NDArray[np.float64], band: str) -> tuple[NDArray[np.float64
         # the standard deviation of a sample
         square = np.where(known, (np.where(known, values, 0) - mean) ** 2, 0).sum(axis=0)
         spread = np.where(n > 1, np.sqrt(square / (n - 1)), np.nan)
-        half = {"sd": 1.0, "sd2": 2.0}.get(band, stats.t.ppf(0.975, n - 1) / np.sqrt(n)) * spread
+        half = {"sd": 1.0, "sd2": 2.0}.get(band, special.stdtrit(n - 1, 0.975) / np.sqrt(n)) * spread
     return mean, mean - half, mean + half, n
 
 

@@ -18,7 +18,7 @@ from analysis.paper.printed import Claim, claims
 from analysis.paper.protocol import _unlike_measured, told_of_declared
 from analysis.theorems import theorem_quantities
 
-stats = lazily("scipy.stats")
+special = lazily("scipy.special")
 
 Run = tuple[int, ...]
 """A repetition of a setting, see `groups.replicate`."""
@@ -47,7 +47,7 @@ def _interval(values: Sequence[float]) -> tuple[float, float, float]:
     mean = float(np.mean(values))
     if len(values) < 2:
         return mean, math.nan, math.nan
-    half = float(stats.t.ppf(0.975, len(values) - 1)) * float(np.std(values, ddof=1)) / math.sqrt(len(values))
+    half = float(special.stdtrit(len(values) - 1, 0.975)) * float(np.std(values, ddof=1)) / math.sqrt(len(values))
     return mean, mean - half, mean + half
 
 

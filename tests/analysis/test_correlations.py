@@ -18,7 +18,7 @@ from analysis.answer import answers
 from analysis.correlation_table import panels
 from analysis.correlations import pearson, rho_over_images, spearman_permutation, spearman_permutations
 from analysis.multiplicity import adjust
-from analysis.rank_correlation import by_strength, crossed, permutations_for
+from analysis.rank_correlation import _midranks, by_strength, crossed, permutations_for
 from analysis.records import write_trial
 from tests.analysis.conftest import make_trial
 
@@ -214,12 +214,22 @@ def test_crossed() -> None:
     assert crossed([1, 2, 1, 2, 1], [0, 0, 1, 1, 2])  # one seed with a trial left
 
 
+def test_ranks_are_scipys() -> None:
+    """With ties, along the last axis."""
+    draw = np.random.default_rng(0)
+    for values in (draw.normal(size=9), draw.integers(0, 4, (5, 12)).astype(float), np.zeros((2, 3))):
+        assert (_midranks(values) == stats.rankdata(values, axis=-1)).all()
+
+
 def test_pearson_is_scipys() -> None:
     draw = np.random.default_rng(9)
     x, y = draw.normal(size=(2, 12))
     expected = stats.pearsonr(x, y)
     interval = expected.confidence_interval(0.95)
     assert pearson(x, y) == pytest.approx((expected.statistic, interval.low, interval.high, expected.pvalue))
+    tiny = stats.pearsonr(x, y + 30 * x).pvalue
+    assert tiny < 1e-10
+    assert pearson(1e140 * x, y + 30 * x).p_value == pytest.approx(tiny)
     assert math.isnan(pearson([1, 2, 3], [1, 3, 2]).low)  # Fisher's z has variance 1/(n − 3)
     assert all(math.isnan(value) for value in pearson([1, 2, 3], [1, 1, 1]))
 

@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 import itertools
+import json
+import math
 import shutil
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone
@@ -195,6 +199,21 @@ def test_a_sweep_that_does_not_exist_has_no_trials(tmp_path: Path) -> None:
     (tmp_path / "started" / "checkpoints").mkdir(parents=True)
     with pytest.raises(InputError, match=r"started: no recorded trials; wait until"):
         records.read_sweep(str(tmp_path / "started"))
+
+
+def test_the_hash_is_that_of_the_trials_as_lines_of_json(tmp_path: Path, record: Record) -> None:
+    """Nulls left out, numbers that are not finite as Python writes them, columns of newer records included."""
+    for name, values in {"a": {"loss": 1e-7}, "b": {"loss": math.nan, "top1": math.inf}, "c": {"top1": -0.0}}.items():
+        record(tmp_path / "sweep", name, error='é, "quoted"\nsecond line', pretrained=True, **values)
+    read = records.read_sweep(str(tmp_path / "sweep"))
+    lists = pa.array([[1, 2], None, [3]])
+    sweep = dataclasses.replace(read, trials=read.trials.append_column("newer", lists).append_column("z", pa.nulls(3)))
+    expected = hashlib.sha256()
+    for row in sweep.trials.to_pylist():
+        values = {name: value for name, value in row.items() if value is not None}
+        expected.update(json.dumps(values, sort_keys=True, default=str).encode() + b"\n")
+    assert sweep.content_hash == expected.hexdigest()[:12]
+    assert repr(read.rows) == repr(read.settings.to_pylist())
 
 
 def test_compacted_uncompacted_and_mixed_read_alike(tmp_path: Path, record: Record) -> None:

@@ -61,7 +61,7 @@ class Writer:
             "seed": seed,
             "top1": score,
             "total_variation": 1.0 / (1 + score),
-            "config": json.dumps(whole),
+            "config": json.dumps(whole, sort_keys=True),
         }
         trial, epochs, _, maps = make_trial(f"t{self.number:03d}", **row)
         write_trial(self.path, trial, epochs, [], maps)
@@ -237,6 +237,15 @@ def test_own_hyperparameters_that_are_no_numbers_are_named(tmp_path: Path) -> No
     writer.trials(curve(2), config={"method": {"own": math.nan}})
     with pytest.raises(InputError, match=r"method\.own is nan"):
         tipping_points(writer.read())
+
+
+def test_only_the_trials_own_seed_is_no_setting(tmp_path: Path) -> None:
+    """Configurations that differ in it alone are read once; one of a hyperparameter is another setting."""
+    writer = Writer(tmp_path / "w")
+    for seed, own in ((0, 1), (0, 2), (1, 1), (1, 2)):
+        writer.one(0.5, {"method": {"inner": {"a": {}, "seed": own, "training": {}}}}, seed, method="own")
+    shown = [f'{{"a": {{}}, "seed": {own}, "training": {{}}}}' for own in (1, 2)]
+    assert [row["method.inner"] for row in writer.read().rows] == shown * 2
 
 
 def test_codes_of_another_form_are_told_apart_all_the_same(tmp_path: Path) -> None:

@@ -115,6 +115,10 @@ def test_the_profile_interval_agrees_with_scipys() -> None:
     low, high = fit.profile(0.0, 6.0, (best[3], best[3]))
     assert low == pytest.approx(best[3] - half, abs=0.1 * half)
     assert high == pytest.approx(best[3] + half, abs=0.1 * half)
+    # what an interval contains anyway need not be looked for, what is beyond it is found as before
+    inside = best[3], best[3]
+    assert fit.profile(0.0, 6.0, inside, (low - half, best[3] + half / 2)) == pytest.approx([best[3], high])
+    assert fit.profile(0.0, 6.0, inside, (0.0, 6.0)) == pytest.approx([best[3], best[3]])
 
 
 @pytest.mark.parametrize("share", [0.8, 1.25])
