@@ -42,7 +42,7 @@ optimize = lazily("scipy.optimize")
 FIRST = 4
 """Strengths over the whole range that a search begins with; one more for every four slots, up to `MOST_FIRST`."""
 MOST_FIRST = 12
-MOST = 25
+MOST = 20
 """Trials after which a search ends, if no other number is given."""
 SEEDS = 3
 _SAME = 1e-9
@@ -271,7 +271,7 @@ class _Search:
             return None if self.pending else self._stronger(places, split, trials)
         if fit.high - fit.low <= max(self.width, strong - weak if not self._between(weak, strong) else 0):
             return None
-        if len(self.pending) >= max(2, self.slots // 4):
+        if len(self.pending) >= max(1, self.slots // 4):
             return None  # what these say decides where the next one tells most
         if curve is None or curve.decades < 0.5 * (strong - weak):
             return self.another((weak + strong) / 2)

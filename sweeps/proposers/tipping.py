@@ -36,6 +36,8 @@ MOST_FAILED = 3
 EXTENDED_BY = 2.0
 """Decades by which a range is extended at a time."""
 MOST_EXTENSIONS = 3
+MOST_BY_HOURS = 1000
+"""Trials of a curve, where hours end the search."""
 _DIGITS = 4
 """Of a strength that is proposed: what they leave out is a thousandth of an interval."""
 
@@ -94,6 +96,8 @@ class Tipping(Proposer):
 
     def __init__(self, flags: SweepFlags) -> None:
         self.width, self.extend = flags.interval_width, flags.extend
+        # a budget that is given is the only one
+        self.most = flags.samples or (MOST_BY_HOURS if flags.budget_hours is not None else MOST)
         self.strength = flags.STRENGTH
         self.space = make_plan(flags.at_range_ends())
         self.folds = flags.folds or 1
@@ -230,6 +234,7 @@ class Tipping(Proposer):
             high=high,
             width=self.width,
             slots=slots,
+            most=self.most,
             running=[pair for pair in trials.running if low <= pair[0] <= high],
             baseline=trials.baseline,
             stronger=stronger(self.strength),
@@ -290,7 +295,7 @@ class Tipping(Proposer):
             own = trials[curve.key]
             if self._next(curve, own, 1) is None:
                 continue
-            number = max(0, MOST - len(own.scores) - len(own.running))
+            number = max(0, self.most - len(own.scores) - len(own.running))
             config = curve.trial(curve.high, 0)
             left += [PlannedTrial(trial_id(config), config, "")] * number
         return left
