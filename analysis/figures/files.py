@@ -40,23 +40,21 @@ def render(
     }
     content = io.BytesIO()
     with mpl.rc_context(STYLE):
-        _lay_out(figure)
+        engine = figure.get_layout_engine()
+        if engine is not None:
+            engine.execute(figure)
+            # else each drawing would start from the one before, and move things; and each file would be drawn twice
+            figure.set_layout_engine("none")
+            figure.set_layout_engine(None)
+            _fix_labels(figure)
         figure.savefig(content, format=kind, dpi=dpi, metadata=metadata[kind])
     return content.getvalue()
-
-
-def _lay_out(figure: Figure) -> None:
-    engine = figure.get_layout_engine()
-    if engine is not None:
-        engine.execute(figure)
-        # else each drawing would start from the one before, and move things; and each file would be drawn twice
-        figure.set_layout_engine("none")
-        figure.set_layout_engine(None)
 
 
 def _fix_labels(figure: Figure) -> None:
     """Leave the axes' labels where the layout has put them: each drawing would measure all numbers at all axes again to
     put them there."""
+    canvas = figure.canvas
     renderer = FigureCanvasAgg(figure).get_renderer()
     for axes in figure.axes:
         for axis, across in ((axes.xaxis, True), (axes.yaxis, False)):
@@ -73,13 +71,11 @@ def _fix_labels(figure: Figure) -> None:
                 place = x / figure.dpi, y
                 transform = blended_transform_factory(figure.dpi_scale_trans, axes.transAxes)
             axis.set_label_coords(*place, transform=transform)
+    figure.set_canvas(canvas)
 
 
 def files(figure: Figure, stem: str, sweep: Sweep, *, images: int | str | None = None) -> dict[str, bytes]:
     """`<stem>.png`, `.svg` and `.pdf` (see `render`), by their names."""
-    with mpl.rc_context(STYLE):
-        _lay_out(figure)
-        _fix_labels(figure)
     title = f"{stem.rstrip('/').rsplit('/', 1)[-1]} of sweep {sweep.name}"
     return {f"{stem}.{kind}": render(figure, sweep, title, kind, images) for kind in _FILES}
 

@@ -189,14 +189,17 @@ def _maps(
         own = pc.equal(part["name"], name)
         return own if epoch is None else pc.and_(own, pc.equal(part["epoch"], epoch))
 
-    table = _of(sweep, "maps", {row["trial_id"] for row in rows}, None, wanted)
+    columns = ["trial_id", "epoch", "name", "height", "width", "values"]
+    table = _of(sweep, "maps", {row["trial_id"] for row in rows}, columns, wanted).drop_columns("name")
     last: dict[str, tuple[int, int]] = {}
     for index, (trial, at) in enumerate(zip(table["trial_id"].to_pylist(), table["epoch"].to_pylist(), strict=True)):
         if trial not in last or at > last[trial][0]:
             last[trial] = at, index
-    heights, widths, values = (table[column] for column in ("height", "width", "values"))
+    heights, widths = (table[column].to_pylist() for column in ("height", "width"))
+    values = table["values"].combine_chunks()
+    numbers, ends = values.values.to_numpy(zero_copy_only=False), values.offsets.to_numpy()
     return {
-        trial: np.asarray(values[index].values, kind).reshape(heights[index].as_py(), widths[index].as_py())
+        trial: numbers[ends[index] : ends[index + 1]].astype(kind, copy=False).reshape(heights[index], widths[index])
         for trial, (_, index) in last.items()
     }
 
