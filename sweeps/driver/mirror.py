@@ -155,7 +155,10 @@ def _with_start(trial: FrozenTrial) -> FrozenTrial:
 
 
 def _goes_on(study: Study, directions: Sequence[str], names: Sequence[str], trials: Sequence[FrozenTrial]) -> bool:
-    """Whether these trials are those of the study, or come to be so by adding and ending some."""
+    """Whether these trials are those of the study, or come to be so by adding and ending some.
+
+    What a diverged or stopped trial is told with changes with the worst score of the others. Here it stays what it was
+    when the trial ended, as a trial that has ended cannot be changed, and the page of a new study is another."""
     if [way.name.lower() for way in study.directions] != directions or study.metric_names != names:
         return False
     wanted = {trial.user_attrs[KEY]: trial for trial in trials}
@@ -163,7 +166,8 @@ def _goes_on(study: Study, directions: Sequence[str], names: Sequence[str], tria
         now = wanted.get(trial.user_attrs.get(KEY, ""))
         if now is None or _content(trial)[:2] != _content(now)[:2]:
             return False
-        if trial.state.is_finished() and _content(trial) != _content(now):
+        early = trial.user_attrs.get("diverged") or trial.user_attrs.get("stopped")
+        if trial.state.is_finished() and not early and _content(trial) != _content(now):
             return False
     return True
 

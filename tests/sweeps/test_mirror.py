@@ -17,6 +17,7 @@ from analysis.records import open_place
 from sweeps.driver.mirror import FILE, Mirror, keep_journal, write_journal
 from sweeps.proposers import objectives
 from tests.sweeps.test_optuna import SMALL, TWO, World, search, two
+from trainables.configuration import TrialConfig
 
 GIVEN = search(*SMALL, *TWO, "--seeds", "2", "--samples", "12", "--racing", by="tpe")
 
@@ -56,6 +57,29 @@ def test_at_every_moment_it_is_what_is_recorded_and_runs(tmp_path: Path) -> None
     before = path.read_bytes()
     write(path, world)
     assert path.read_bytes() == before  # nothing has changed
+
+
+def test_the_study_is_one_and_the_same_while_it_is_watched(tmp_path: Path) -> None:
+    """Also where the worst score, which diverged trials are told with, becomes worse and worse."""
+    path = tmp_path / FILE
+    ids = set()
+
+    def outcome(config: TrialConfig) -> dict[str, Any]:
+        if config.training.learning_rate > 0.1:
+            return {"status": "diverged", "top1": None, "total_variation": None}
+        return {"top1": 0.9 - len(world.recorded) / 100, "total_variation": 1.0 + len(world.recorded)}
+
+    given = search(*SMALL, *TWO, "--samples", "24", by="tpe")
+    world = World(given, outcome, slots=2)
+    while world.step():
+        write_journal(str(path), "pilcro", objectives(given), world.study())
+        study = read(path)
+        ids.add(study._study_id)
+        assert len(study.trials) == len(world.study())
+    assert ids == {0}
+    diverged = [trial for trial in study.trials if trial.user_attrs["diverged"]]
+    assert len(diverged) >= 3
+    assert [trial.params for trial in diverged] == [t.params for t in world.study() if t.user_attrs["diverged"]]
 
 
 @pytest.mark.parametrize(
