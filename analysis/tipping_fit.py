@@ -106,7 +106,8 @@ def fit_curve(
     least three) of each one's median score; if more than a fifth of those medians lie below `share` of the best of
     them, the median of the best quarter of all (at least three), flagged. A trial has collapsed below `share` · P. The
     split of the strengths with the greatest excess of collapsed over other trials beyond it is tested by permuting
-    which trials have collapsed, within each seed where every seed has every strength.
+    which trials have collapsed, within each seed where every seed has every strength, and the baseline is none of them
+    (of which it is not known here which trial has which seed).
 
     A sweep that has tipped over before it begins has no plateau of its own. `baseline`, the scores of unregularised
     trials, shows that: where `share` of its median is above the plateau of the sweep, or fewer than three strengths lie
