@@ -9,6 +9,10 @@ repetition has another `--search-seed`, and the samplers begin with the random s
 third, two thirds and all of the trials, the mean over repetitions of the best validation Top-1 so far; of the setting
 that was chosen in the end, the test Top-1 of three seeds that had no part in the choice; and in how many repetitions it
 was better than that of the random search.
+
+Seen on two cores in 310 s: the best of 30 trials is .914 ± .014 of random draws, .925 ± .006 of TPE and .925 ± .009 of
+the Gaussian process; chosen settings on fresh seeds .917 ± .031, .939 ± .014, .940 ± .006. TPE is better in three of
+five repetitions and worse in none, the Gaussian process better in three and worse in one: no proof (p = .25 and .50).
 """
 
 from __future__ import annotations
