@@ -1,12 +1,15 @@
-"""LOW..HIGH on a command line: the range of a number that a search looks in."""
+"""LOW..HIGH on a command line: the range of a number that a search looks in; LOW..HIGH/N: so many values of it."""
 
 from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
 import types
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Union, get_args, get_origin, get_type_hints
+
+import numpy as np
 
 from analysis.command_line import InputError
 
@@ -18,6 +21,9 @@ Ranges = tuple[Any, ...]
 
 SETTINGS, SETTINGS_IN_HOURS = 50, 1000
 """Of a search by Optuna's samplers without --samples, and with --budget-hours alone."""
+
+MOST_STEPS = 1_000_000
+_LOGARITHMIC = ("alpha", "learning_rate", "weight_decay")
 
 # of every sweep; what is measured is no choice of a setting
 _SHARED = ("width", "epochs", "batch_size", "learning_rate", "weight_decay")
@@ -46,8 +52,8 @@ def _number(kind: type[SweepFlags], field: str) -> type[int] | type[float] | Non
 
 
 def without_ranges(kind: type[SweepFlags], argv: Sequence[str]) -> tuple[list[str], Ranges]:
-    """The command line without LOW..HIGH after flags of numbers, and these ranges. Raises `InputError` for one that is
-    none, and for a flag that has two."""
+    """The command line without LOW..HIGH after flags of numbers, and these ranges; LOW..HIGH/N has its values in its
+    place. Raises `InputError` for one that is none, and for a flag that has two."""
     fields, rest, found = rangeable(kind), list[str](), dict[str, tuple[Any, Any]]()
     position = 0
     while position < len(argv):
@@ -57,6 +63,11 @@ def without_ranges(kind: type[SweepFlags], argv: Sequence[str]) -> tuple[list[st
         after = list(itertools.takewhile(lambda word: not word.startswith("--"), argv[position + 1 :]))
         values = [value, *after] if value else after
         position += 1
+        if flag.startswith("--") and field in fields and any(_is_steps(text) for text in values):
+            steps = (_steps(kind, field, text) if _is_steps(text) else [text] for text in values)
+            rest += [flag, *dict.fromkeys(itertools.chain.from_iterable(steps))]
+            position += len(after)
+            continue
         if not flag.startswith("--") or field not in fields or not any(".." in text for text in values):
             rest.append(word)
             continue
@@ -65,6 +76,33 @@ def without_ranges(kind: type[SweepFlags], argv: Sequence[str]) -> tuple[list[st
         found[field] = _ends(kind, field, values)
         position += len(after)
     return rest, tuple((field, *ends) for field, ends in found.items())
+
+
+def _is_steps(text: str) -> bool:
+    return ".." in text and "/" in text
+
+
+def _steps(kind: type[SweepFlags], field: str, text: str) -> list[str]:
+    """The values of LOW..HIGH/N: evenly in their logarithms for strengths and what else is chosen so, evenly else;
+    whole for whole numbers, of which equal ones are one."""
+    is_whole = _number(kind, field) is not float  # Top-GAP's pixels are words, as they may be all
+    ends, _, count = text.partition("/")
+    try:
+        low, high = (float(end) for end in ends.split(".."))
+        whole_ends = not is_whole or (low.is_integer() and high.is_integer())
+        several = int(count)
+    except ValueError:
+        low, high, several, whole_ends = 0.0, 0.0, 0, False
+    logarithmic = field in (kind.STRENGTH, *_LOGARITHMIC)
+    if not (whole_ends and -math.inf < low < high < math.inf and (low > 0 or not logarithmic) and several >= 2):
+        above = ", above 0," if logarithmic else ""
+        whole = "whole " if is_whole else ""
+        raise InputError(f"{field}: {text}, allowed are LOW..HIGH/N, two rising {whole}numbers{above} and at least 2")
+    if several > MOST_STEPS:
+        raise InputError(f"{field}: {text}, allowed are at most {MOST_STEPS:,} values: a plan has no more")
+    values = np.geomspace(low, high, several) if logarithmic else np.linspace(low, high, several)
+    # without the last digits' noise, as those of --alpha-range
+    return [str(round(value)) if is_whole else f"{value:.12g}" for value in values.tolist()]
 
 
 def _ends(kind: type[SweepFlags], field: str, values: Sequence[str]) -> tuple[Any, Any]:
