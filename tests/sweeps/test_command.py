@@ -61,7 +61,7 @@ def test_works_from_any_folder_as_a_script(tmp_path: Path) -> None:
         [sys.executable, str(SCRIPT), "--dry-run"], cwd=tmp_path, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    assert "tipping: at most 52 trials more, 0 are recorded in results/pilcro" in done.stdout
+    assert "tipping: at most 42 trials more, 0 are recorded in results/pilcro" in done.stdout
     assert not list(tmp_path.iterdir())
 
 
