@@ -20,7 +20,7 @@ from analysis.command_line import parse, run
 from analysis.comparison_table import forest, notes_of, printed, shown, table, verdict
 from analysis.formats import beside, print_tables
 from analysis.multiplicity import Adjustment
-from analysis.results import SweepFlags, finish, read
+from analysis.results import SweepFlags, finish, how_read, read
 from analysis.two_samples import SIGNIFICANCE, Alternative, Comparison, compare, seeds_needed, stars
 
 __all__ = [
@@ -60,7 +60,7 @@ class Flags(SweepFlags):
 
 def main() -> None:
     flags = parse(Flags, prog="python -m analysis.comparisons")
-    sweep = read(flags.sweep, pool_code=flags.pool_code, skip_damaged=flags.skip_damaged, convention=flags.convention)
+    sweep = read(flags.sweep, **how_read(flags), convention=flags.convention)
     result = comparisons(
         sweep,
         metric=flags.metric,

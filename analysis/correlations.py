@@ -58,7 +58,7 @@ from analysis.rank_correlation import (
     spearman_permutations,
 )
 from analysis.records import Sweep
-from analysis.results import StrengthFlags, finish, read
+from analysis.results import StrengthFlags, finish, how_read, read
 from analysis.schema import HYPERPARAMETERS, Stronger
 from analysis.schema import stronger as stronger_of
 from analysis.single_images import ImageValues, image_values
@@ -454,7 +454,7 @@ class Flags(StrengthFlags):
 
 def main() -> None:
     flags = parse(Flags, prog="python -m analysis.correlations")
-    sweep = read(flags.sweep, pool_code=flags.pool_code, skip_damaged=flags.skip_damaged, convention=flags.convention)
+    sweep = read(flags.sweep, **how_read(flags), convention=flags.convention)
     result = correlations(
         sweep,
         strength=flags.strength,

@@ -38,7 +38,7 @@ from analysis.groups import (
     values_of,
 )
 from analysis.records import Sweep
-from analysis.results import SweepFlags, arrow, finish, read
+from analysis.results import SweepFlags, arrow, finish, how_read, read
 from analysis.schema import Direction
 from analysis.score_distributions import Probability, Profile, performance_profile, probability_of_improvement
 from analysis.symbols import all_named
@@ -304,7 +304,7 @@ class Flags(SweepFlags):
 
 def main() -> None:
     flags = parse(Flags, prog="python -m analysis.profiles")
-    sweep = read(flags.sweep, pool_code=flags.pool_code, skip_damaged=flags.skip_damaged, convention=flags.convention)
+    sweep = read(flags.sweep, **how_read(flags), convention=flags.convention)
     result = profiles(sweep, metric=flags.metric, by=flags.by, seed=flags.seed)
     drawn = len(_curves(result)) - (result.baseline is not None)
 

@@ -195,7 +195,7 @@ def write_trial(
         name: encode(_arrow(name, [{**row, "trial_id": trial_id} for row in table])) for name, table in rows.items()
     }
     fs, path = open_place(sweep)
-    if _recorded_status(fs, path, trial_id) in ("completed", "diverged"):
+    if _recorded_status(fs, path, trial_id) in ("completed", "diverged", "stopped"):
         return False
     last = f"{path}/trials/{trial_id}.parquet"
     # a failed or damaged trial is taken off the record first: its old row with new tables would not be whole
@@ -301,6 +301,10 @@ class Sweep:
     """Whether trials of one setting count as such whatever code trained them."""
     damaged: Mapping[str, str] = dataclasses.field(default_factory=dict)
     """Trials that were left out, as a file of theirs is damaged or missing, and what is wrong."""
+    stopped: tuple[str, ...] = ()
+    """Trials that were left out, as a scheduler ended them early for doing worse than others."""
+    with_stopped: bool = False
+    """Whether such trials were asked for."""
     computed: dict[Any, Any] = dataclasses.field(default_factory=dict, init=False, repr=False, compare=False)
     """What functions of the sweep keep for when they are asked again, by function and arguments."""
 
@@ -320,7 +324,15 @@ class Sweep:
 
     def read(self, table: str, columns: Sequence[str] | None = None, where: Where | None = None) -> pa.Table:
         """Columns and rows of a table, of those trials that are not left out: see `read_table`."""
-        return read_table(self.path, table, columns, where=where, without=self.damaged)
+        if not self.stopped:
+            return read_table(self.path, table, columns, where=where, without=self.damaged)
+        stopped = pa.array(self.stopped)
+
+        def counted(part: pa.Table) -> Any:
+            mask = pc.invert(pc.is_in(part["trial_id"], stopped))
+            return mask if where is None else pc.and_(mask, where(part))
+
+        return read_table(self.path, table, columns, where=counted, without=self.damaged)
 
     @cached_property
     def epochs(self) -> pa.Table:
@@ -386,17 +398,29 @@ def _values(column: pa.ChunkedArray) -> list[Any]:
     return [texts[index] for index in encoded.indices.fill_null(-1).to_pylist()]
 
 
-def read_sweep(path: str | os.PathLike[str], *, pool_code: bool = False, skip_damaged: bool = False) -> Sweep:
+def read_sweep(
+    path: str | os.PathLike[str], *, pool_code: bool = False, skip_damaged: bool = False, with_stopped: bool = False
+) -> Sweep:
     """A sweep's record from its folder or s3:// prefix. Trials that were trained by different code are different
     settings to every statistic, unless `pool_code`. With `skip_damaged` trials of which a file is damaged or missing
-    are left out (`Sweep.damaged`), where compacted files are sound.
+    are left out (`Sweep.damaged`), where compacted files are sound. So are trials that a scheduler ended early as
+    others did better (`Sweep.stopped`), whose accuracy is that of an earlier epoch, unless `with_stopped`; those that
+    it ended as collapsed count, as they are what a tipping point is about.
 
     Raises `InputError` as `read_table` does; for the tables other than `trials`, when they are first asked for.
     """
     path = location(path)
     fs, inner = open_place(path)
     damaged = scan(path, compacted=False).corrupted if skip_damaged else {}
-    return Sweep(_shown(fs, inner), read_table(path, "trials", without=damaged), pool_code, damaged)
+    trials = read_table(path, "trials", without=damaged)
+    left_out = pc.and_(pc.equal(trials["status"], "stopped"), pc.not_equal(trials["stopped_by"], "collapse"))
+    left_out = pc.fill_null(left_out, False)
+    stopped = () if with_stopped else tuple(trials.filter(left_out)["trial_id"].to_pylist())
+    if stopped:
+        trials = trials.filter(pc.invert(left_out))
+    if not len(trials):
+        raise InputError(f"{_shown(fs, inner)}: every trial was stopped early; --with-stopped counts them")
+    return Sweep(_shown(fs, inner), trials, pool_code, damaged, stopped, with_stopped)
 
 
 def read_trial(sweep: str, trial_id: str) -> dict[str, Any] | None:

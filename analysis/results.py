@@ -40,6 +40,8 @@ class SweepFlags:
     """Take trials of one setting for one whatever code of the method and the network trained them (column `code`)."""
     skip_damaged: bool = False
     """Leave out trials of which a file is damaged or missing, and say which."""
+    with_stopped: bool = False
+    """Count trials that a scheduler ended early as others did better, with their accuracy at that epoch."""
     convention: Convention | None = None
     """Read α of the gradient penalty in this convention, an exact change of scale; default: as it was swept."""
     out: str | None = None
@@ -70,14 +72,23 @@ class StrengthFlags(SweepFlags):
     }
 
 
-def read(path: str, *, pool_code: bool, skip_damaged: bool, convention: Convention | None = None) -> Sweep:
+def how_read(flags: Any) -> dict[str, bool]:
+    """What a command's flags say of how its record is read."""
+    return {name: getattr(flags, name) for name in ("pool_code", "skip_damaged", "with_stopped")}
+
+
+def read(
+    path: str, *, pool_code: bool, skip_damaged: bool, with_stopped: bool, convention: Convention | None = None
+) -> Sweep:
     """A command's record, with α of the gradient penalty in this convention (default: as it was swept); what is left
     out of it as damaged is told on standard error. Raises as `read_sweep` and `converted` do."""
     # Arrow's own keeps memory that a command no longer needs
     pa.set_memory_pool(pa.system_memory_pool())
-    sweep = read_sweep(path, pool_code=pool_code, skip_damaged=skip_damaged)
+    sweep = read_sweep(path, pool_code=pool_code, skip_damaged=skip_damaged, with_stopped=with_stopped)
     if sweep.damaged:
         print(f"left out, as damaged: {told_of_damaged(sweep)}", file=sys.stderr)
+    if sweep.stopped:
+        print(f"left out, as stopped early: {told_of_stopped(sweep)}", file=sys.stderr)
     return sweep if convention is None else converted(sweep, convention)
 
 
@@ -86,6 +97,11 @@ def told_of_damaged(sweep: Sweep) -> str:
     shown = list(sweep.damaged.values())[:_SHOWN_DAMAGED]
     more = f"; and {len(sweep.damaged) - len(shown)} more" if len(sweep.damaged) > len(shown) else ""
     return f"{count(len(sweep.damaged), 'trial')}: {'; '.join(shown)}{more}"
+
+
+def told_of_stopped(sweep: Sweep) -> str:
+    """How many trials are left out of a record as a scheduler ended them, and what counts them."""
+    return f"{count(len(sweep.stopped), 'trial')} (--with-stopped counts them)"
 
 
 def arrow(fields: Iterable[pa.Field], rows: Iterable[Mapping[str, Any]]) -> pa.Table:

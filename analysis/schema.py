@@ -65,7 +65,7 @@ HYPERPARAMETERS: tuple[str, ...] = tuple(_HYPERPARAMETERS)
 # alpha of the gradient penalty in each of its conventions
 CONVERTED_STRENGTHS = ("alpha_per_image", "alpha_batch", "alpha_element", "alpha_pixel")
 
-STATUSES = ("completed", "diverged", "failed")
+STATUSES = ("completed", "diverged", "stopped", "failed")
 
 # end of the metric of a single image's value, whose level is the image's number
 PER_IMAGE = "_per_image"
@@ -113,6 +113,8 @@ TABLES: dict[str, pa.Schema] = {
             "measured": pa.string(),  # the options of each metric as JSON: what total_variation was taken of
             "status": pa.string(),
             "error": pa.string(),
+            "stopped_at_epoch": pa.int64(),  # of trials that ended early, and by which rule
+            "stopped_by": pa.string(),
             "top1": pa.float64(),
             "top5": pa.float64(),
             "loss": pa.float64(),

@@ -32,7 +32,7 @@ from analysis.formats import Format, Table, beside, print_tables
 from analysis.groups import Group, Quantity, count, replicates
 from analysis.lazily import lazily
 from analysis.records import Sweep, write_file
-from analysis.results import arrow, read
+from analysis.results import arrow, how_read, read
 from analysis.study import Configuration, as_study, choices, configurations, empty_study, searched, tasks
 from analysis.symbols import all_named, in_symbols, method_name, symbol
 
@@ -63,6 +63,8 @@ class Flags:
     """Take trials of one setting for one whatever code of the method and the network trained them (column `code`)."""
     skip_damaged: bool = False
     """Leave out trials of which a file is damaged or missing, and say which."""
+    with_stopped: bool = False
+    """Count trials that a scheduler ended early as others did better, with their accuracy at that epoch."""
     convention: Convention | None = None
     """Read α of the gradient penalty in this convention, an exact change of scale; default: as it was swept."""
     out: str | None = None
@@ -438,7 +440,7 @@ class _Charts:
 
 def main() -> None:
     flags = parse(Flags, prog="python -m analysis.search")
-    sweep = read(flags.sweep, pool_code=flags.pool_code, skip_damaged=flags.skip_damaged, convention=flags.convention)
+    sweep = read(flags.sweep, **how_read(flags), convention=flags.convention)
     quantities = searched(sweep, flags.metric)
     every = search(sweep, quantities)
     html = page(sweep, quantities, every, convention=flags.convention, seed=flags.seed)

@@ -50,7 +50,7 @@ from analysis.groups import (
 )
 from analysis.paper_rule import PaperThreshold, paper_threshold, papers_limit
 from analysis.records import Sweep
-from analysis.results import StrengthFlags, arrow, finish, read
+from analysis.results import StrengthFlags, arrow, finish, how_read, read
 from analysis.schema import Direction, Stronger
 from analysis.schema import stronger as stronger_of
 from analysis.symbols import all_named, method_name, symbol
@@ -572,7 +572,7 @@ def figure_groups(result: TippingPoints) -> list[StrengthGroup]:
 
 def main() -> None:
     flags = parse(Flags, prog="python -m analysis.tipping_points")
-    sweep = read(flags.sweep, pool_code=flags.pool_code, skip_damaged=flags.skip_damaged, convention=flags.convention)
+    sweep = read(flags.sweep, **how_read(flags), convention=flags.convention)
     result = tipping_points(
         sweep,
         metric=flags.metric,

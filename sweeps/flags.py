@@ -34,6 +34,7 @@ ASKS_FROM = 100_000
 
 
 Search = Literal["grid", "tipping"]
+Scheduler = Literal["none", "asha", "median", "collapse"]
 Range = Annotated[tuple[float | str, ...], tyro.conf.Fixed, tyro.conf.Suppress]
 """The two ends of a range of strengths, as its flag has them."""
 
@@ -137,6 +138,10 @@ class SweepFlags(MetricFlags, ABC):
     """Decades of a tipping point's 95% interval at which its search ends."""
     extend: bool = False
     """Where accuracy holds in the whole range, or nowhere in it, look on beyond it, up to six decades."""
+    scheduler: Scheduler = "none"
+    """End trials early: asha and median (not with --search tipping) those that do worse than others by validation
+    accuracy, which analysis leaves out; collapse those that for a third of their epochs were no better than
+    guessing."""
     samples: int | None = None
     """Trials at most, with those that are recorded."""
     budget_hours: float | None = None
@@ -230,6 +235,11 @@ class SweepFlags(MetricFlags, ABC):
             yield from (("crop_pixels", "--crop"), ("padding", "--crop"))
         if self.search == "grid":
             yield from (("interval_width", "--search tipping"), ("extend", "--search tipping"))
+        if self.scheduler in ("asha", "median") and self.search == "tipping":
+            raise InputError(
+                f"scheduler: {self.scheduler}, allowed with --search tipping are none, collapse: "
+                "a tipping point is about the trials that do worse"
+            )
         if max(self.maps_at, default=0) > max(self.epochs, default=0):
             yield "maps_at", f"--epochs {max(self.maps_at)}"
 

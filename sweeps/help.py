@@ -76,7 +76,7 @@ GROUPS = {
 }
 """The flags of every sweep as `--help` shows them, below those of the method, which are all others but the metrics'."""
 
-SEARCH = ("interval_width", "extend", "samples", "budget_hours")
+SEARCH = ("interval_width", "extend", "scheduler", "samples", "budget_hours")
 """The flags of a search, as `--help-search` shows them."""
 
 _VALUES = {int: "N", float: "X", str: "NAME"}

@@ -264,6 +264,7 @@ def _run_on_ray(
         from sweeps.driver.placement import check_shared, check_streamed
         from sweeps.driver.progress import Progress
         from sweeps.driver.proposals import Proposals
+        from sweeps.driver.stopping import Stopping
         from sweeps.driver.usage import Usage
         from trainables.trainable import Trial, TrialOptions
 
@@ -278,6 +279,7 @@ def _run_on_ray(
             sweep=url,
             name=flags.name or flags.NAME,
             metrics=flags.metrics(),
+            scheduler=flags.scheduler,
             checkpoint_seconds=flags.checkpoint_seconds,
             keep_checkpoints=flags.keep_checkpoints,
             keep_models=flags.keep_models,
@@ -311,7 +313,10 @@ def _run_on_ray(
             recorded,
         )
         bad_devices = BadDevices(most_resources().get("GPU", 0.0), most)
-        roomier = Roomier(flags.cpus_per_trial, gpus)
+        if flags.scheduler in ("asha", "median"):
+            roomier: Roomier = Stopping(flags.cpus_per_trial, gpus, flags.scheduler, url if known.recorded else None)
+        else:
+            roomier = Roomier(flags.cpus_per_trial, gpus)
         proposals = Proposals(
             proposer, known, url, lambda: places(flags.cpus_per_trial, gpus), (progress.add, gauges.add)
         )

@@ -29,6 +29,7 @@ from analysis import records
 from analysis.command_line import InputError
 from analysis.schema import HYPERPARAMETERS, SCHEMA_VERSION
 from trainables.checkpoints import CheckpointError, checkpoints_of
+from trainables.collapse import has_collapsed
 from trainables.configuration import TrialConfig
 from trainables.data import DataConfig, Images, SharedData, StreamedImages
 from trainables.devices import Fault, Place, fault, first_line, gpus_left, held_by_others
@@ -119,6 +120,15 @@ def told_of_devices(trial: str) -> tuple[dict[str, Place], dict[str, Place]]:
     return {place.key: place for place in out}, {place.key: place for place in met}
 
 
+def stop_trial(trial: str) -> None:
+    """Tell the worker of a trial of this driver to end it before its next epoch."""
+    internal_kv._internal_kv_put(_stopped_key(trial), b"1", namespace="sweeps")
+
+
+def _stopped_key(trial: str) -> str:
+    return f"stopped-{ray.get_runtime_context().get_job_id()}-{trial}"
+
+
 def _devices_key() -> str:
     return f"devices-{ray.get_runtime_context().get_job_id()}"
 
@@ -149,6 +159,8 @@ class TrialOptions:
     git_commit: str | None
     git_dirty: bool | None
     project_version: str
+    scheduler: str = "none"
+    """Which rule may end trials early."""
     declared: Mapping[str, str] = dataclasses.field(default_factory=dict)
     """Which of the papers' data sets the data are said to be, by their names in the record."""
     shared: Mapping[str, float] | None = None
@@ -287,7 +299,10 @@ class Trial(tune.Trainable):
                 with self._turn():
                     if run.epoch == 0:
                         run.begin()
-                    run.train_epoch()
+                    if self._is_stopped(run):
+                        run.stop(self.options.scheduler)
+                    else:
+                        run.train_epoch()
         except Exception as error:  # noqa: BLE001 - that of a damaged image is an OSError, and no failure of the storage
             run.fail(self._blamed(error))
         try:
@@ -307,7 +322,7 @@ class Trial(tune.Trainable):
             "epoch": run.epoch,
             "epochs": self.config_of_trial.training.epochs,
             "images": images,
-            "images_per_second": images / row["seconds"] if row.get("seconds") else None,
+            "images_per_second": images / row["seconds"] if images and row.get("seconds") else None,
             "gpu_memory": memory,
             "top1": row.get("top1"),
             "loss": row.get("loss"),
@@ -316,6 +331,16 @@ class Trial(tune.Trainable):
             "gpu": self.place.key if self.options.gpus > 0 else None,
             "done": run.finished,
         }
+
+    def _is_stopped(self, run: Run) -> bool:
+        """Whether the scheduler ends the trial: where it looks at one trial alone it is asked here, else the driver has
+        said so before this epoch began."""
+        if self.options.scheduler == "none" or run.epoch == 0:
+            return False
+        if self.options.scheduler == "collapse":
+            top1 = [row.get("top1") for row in run.epochs]
+            return has_collapsed(top1, run.data.classes, self.config_of_trial.training.epochs)
+        return bool(internal_kv._internal_kv_exists(_stopped_key(self.trial["id"]), namespace="sweeps"))
 
     def _turn(self) -> contextlib.AbstractContextManager[None]:
         """The trial's processors and GPUs, in turns with other sweeps of this machine."""

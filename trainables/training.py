@@ -142,6 +142,7 @@ class Run:
         self.images = 0
         self.status: str | None = None
         self.error: str | None = None
+        self.stopped_by: str | None = None
         self.final: dict[str, float | None] = {}
         self.epochs: list[dict[str, Any]] = []
         self.measurements: list[dict[str, Any]] = []
@@ -281,6 +282,15 @@ class Run:
         """End the run as failed: what was measured until then stays in its tables."""
         self.status, self.error = "failed", error
 
+    def stop(self, by: str) -> None:
+        """End the run before its last epoch, by a rule of this name: its accuracy and loss on the test split are those
+        of the network as it is, and what is measured at the end of a training is not."""
+        start = time.perf_counter()
+        with evaluation_mode(self.model):
+            self.final = known(evaluate(self.model, self._batches("test")))
+        self.measure_seconds += time.perf_counter() - start
+        self.status, self.stopped_by = "stopped", by
+
     def state(self) -> dict[str, Any]:
         """All that a later `Run` of the same configuration needs to go on: tensors, numbers, strings, lists, dicts."""
         return {
@@ -310,6 +320,8 @@ class Run:
             **self.config.method.columns(self.config.training.batch_size, (data.channels, data.size, data.size)),
             "status": self.status,
             "error": self.error,
+            "stopped_at_epoch": self.epoch if self.stopped_by else None,
+            "stopped_by": self.stopped_by,
             **{name: self.final.get(name) for name in ("top1", "top5", "loss", "total_variation")},
             "train_seconds": self.train_seconds,
             "measure_seconds": self.measure_seconds,

@@ -37,6 +37,8 @@ class Flags:
     """Take trials of one setting for one whatever code of the method and the network trained them (column `code`)."""
     skip_damaged: bool = False
     """Leave out trials of which a file is damaged or missing, and say which."""
+    with_stopped: bool = False
+    """Count trials that a scheduler ended early as others did better, with their accuracy at that epoch."""
     out: str | None = None
     """Folder or s3:// prefix for the tables and figures; default: analysis/ in the sweep's folder."""
     format: Format | None = None
@@ -55,10 +57,9 @@ def main() -> None:
     # what follows needs numpy, pyarrow and matplotlib, which a wrong flag does not
     from analysis.paper.declared import declared
     from analysis.paper.output import print_list, write_tables
-    from analysis.results import read
+    from analysis.results import how_read, read
 
-    how = {"pool_code": flags.pool_code, "skip_damaged": flags.skip_damaged}
-    sweep = None if flags.sweep is None else read(flags.sweep, **how, convention=flags.convention)
+    sweep = None if flags.sweep is None else read(flags.sweep, **how_read(flags), convention=flags.convention)
     if sweep is not None and flags.as_ is not None:
         sweep = declared(sweep, flags.as_)
     if flags.list or sweep is None:

@@ -22,6 +22,8 @@ class Flags:
     """Take trials of one setting for one whatever code of the method and the network trained them (column `code`)."""
     skip_damaged: bool = False
     """Leave out trials of which a file is damaged or missing, and say which."""
+    with_stopped: bool = False
+    """Count trials that a scheduler ended early as others did better, with their accuracy at that epoch."""
     convention: Literal["batch", "image", "element", "pixel"] | None = None
     """Read α of the gradient penalty in this convention, an exact change of scale; default: as it was swept."""
     out: str | None = None
@@ -43,10 +45,9 @@ def main() -> None:
     from analysis.groups import check_rows
     from analysis.records import write_file
     from analysis.report.build import report
-    from analysis.results import read
+    from analysis.results import how_read, read
 
-    how = {"pool_code": flags.pool_code, "skip_damaged": flags.skip_damaged}
-    sweep = read(flags.sweep, **how, convention=flags.convention)
+    sweep = read(flags.sweep, **how_read(flags), convention=flags.convention)
     check_rows(sweep.rows)
     page = report(
         sweep,

@@ -23,7 +23,7 @@ from analysis.report.page import render as render_page
 from analysis.report.papers import _papers
 from analysis.report.statistics import _answers, _comparison_section, _correlation_section, _figure, _tipping
 from analysis.report.trials import _run, _status
-from analysis.results import told_of_damaged
+from analysis.results import told_of_damaged, told_of_stopped
 from analysis.symbols import method_name, needed, symbol
 from analysis.tipping_points import TippingPoints
 
@@ -142,6 +142,8 @@ def _cautions(sweep: Sweep, said: Sequence[Answer], absent: Sequence[str]) -> li
         blocks.append(Callout(f"{' and '.join(parts)}: see The trials.", "bad" if failed else "warn"))
     if sweep.damaged:
         blocks.append(Callout(f"Left out, as damaged: {told_of_damaged(sweep)}.", "bad"))
+    if sweep.stopped:
+        blocks.append(Callout(f"Left out, as stopped early: {told_of_stopped(sweep)}."))
     if about_folds(rows):
         blocks.append(Callout(about_folds(rows)))
     others = not_answered(sweep, said)

@@ -54,6 +54,7 @@ class _Source:
         said = [*flags]
         said += ["--pool-code"] if self.sweep.pool_code else []
         said += ["--skip-damaged"] if self.sweep.damaged else []
+        said += ["--with-stopped"] if self.sweep.with_stopped else []
         said += [f"--convention {self.convention}"] if self.convention else []
         if module == "report" and self.strength is not None:
             said.append(f"--strength {shlex.quote(self.strength)}")

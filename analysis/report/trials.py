@@ -16,7 +16,7 @@ from analysis.records import read_file
 from analysis.report.cells import _digits, _distinct, _named, _number, _some, _Source, _text
 from analysis.report.page import Block, Bullets, Callout, Cell, Column, Facts, Section, Subsection, Table
 from analysis.report.tables import fitted
-from analysis.schema import SCHEMA_VERSION
+from analysis.schema import SCHEMA_VERSION, STATUSES
 from analysis.symbols import all_named, method_name, symbol
 
 _MAX_TRIALS_IN_FULL = 10_000
@@ -119,13 +119,24 @@ def _status(rows: Sequence[Row], columns: Sequence[str]) -> Section:
     counts = Counter(row["status"] for row in rows)
     digits = _digits(rows, columns)
     blocks: list[Block | Subsection] = [
-        Bullets([f"{count(counts[status], 'trial')} {status}" for status in ("completed", "diverged", "failed")])
+        Bullets(
+            [
+                f"{count(counts[status], 'trial')} {status}"
+                for status in STATUSES
+                if counts[status] or status != "stopped"
+            ]
+        )
     ]
     for status, words, tone in (
         ("failed", "raised an error and count nowhere; the sweep's --retry-failed runs them again", "bad"),
         (
             "diverged",
             "had a loss that was not finite, or absurd at the end; they count, with what they have",
+            "warn",
+        ),
+        (
+            "stopped",
+            "ended before the last epoch, by a scheduler's rule; they count, with their accuracy then",
             "warn",
         ),
     ):
@@ -136,9 +147,7 @@ def _status(rows: Sequence[Row], columns: Sequence[str]) -> Section:
                     row["trial_id"],
                     _named(row, columns, digits),
                     _seed(row),
-                    Cell(_first_line(row["error"]), tone="bad" if status == "failed" else "warn")
-                    if row["error"]
-                    else Cell("", reason="no message recorded"),
+                    _message(row),
                 )
                 for row in those
             ]
@@ -155,6 +164,14 @@ def _status(rows: Sequence[Row], columns: Sequence[str]) -> Section:
 
 def _seed(row: Row) -> Cell:
     return Cell(str(row["seed"]) if row["fold"] is None else f"{row['seed']}, fold {row['fold']}", row["seed"])
+
+
+def _message(row: Row) -> Cell:
+    if row["status"] == "stopped":
+        return Cell(f"after epoch {row['stopped_at_epoch']} of {row['epochs']}, by {row['stopped_by']}", tone="warn")
+    if row["error"]:
+        return Cell(_first_line(row["error"]), tone="bad" if row["status"] == "failed" else "warn")
+    return Cell("", reason="no message recorded")
 
 
 def _first_line(error: str) -> str:
@@ -195,12 +212,12 @@ def _all_trials(rows: Sequence[Row], columns: Sequence[str]) -> list[Block]:
         *([Column("attempts", "number", "starts that it took")] if interrupted else []),
         Column("trial"),
     )
-    tones: dict[str, Any] = {"completed": "", "diverged": "warn", "failed": "bad"}
+    tones: dict[str, Any] = {"completed": "", "diverged": "warn", "stopped": "warn", "failed": "bad"}
     shown = []
     ordered = sorted(rows, key=lambda row: (row["method"] != "baseline", key_order(_place(row, columns))))
     ordered = ordered[:_MAX_TRIALS_IN_FULL]
     for row in ordered:
-        reason = {"failed": "failed", "diverged": "diverged"}.get(row["status"], "not measured")
+        reason = "not measured" if row["status"] == "completed" else row["status"]
         minutes = ((row["train_seconds"] or 0.0) + (row["measure_seconds"] or 0.0)) / 60
         shown.append(
             (

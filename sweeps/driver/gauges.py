@@ -14,6 +14,7 @@ from ray import tune
 from ray.exceptions import RayActorError
 from ray.util.metrics import Counter, Gauge
 
+from analysis.schema import STATUSES
 from sweeps.driver.failures import cause
 from sweeps.plan import PlannedTrial
 from trainables.trainable import Interrupted, StorageFailure
@@ -114,7 +115,7 @@ class Gauges(tune.Callback):
     def counts(self) -> dict[str, int]:
         """Trials by status; the sum is that of the plan."""
         with self.lock:
-            found = dict.fromkeys(("completed", "diverged", "failed"), 0)
+            found = dict.fromkeys(STATUSES, 0)
             for status in self.ended.values():
                 found[status] += 1
             found["recorded before"] = self.recorded

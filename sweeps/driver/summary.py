@@ -110,8 +110,9 @@ def summarise(flags: SweepFlags, plan: Plan, url: str, console: Console) -> int:
         cells = [
             _mean_sd([row[name] for row in measured if (row["trial_id"], name, "") not in others]) for name in columns
         ]
-        diverged = sum(row["status"] == "diverged" for row in group)
-        table.add_row(setting + (f" ({diverged} diverged)" if diverged else ""), str(len(measured)), *cells)
+        counts = [(sum(row["status"] == status for row in group), status) for status in ("diverged", "stopped")]
+        beside = ", ".join(f"{number} {status}" for number, status in counts if number)
+        table.add_row(setting + (f" ({beside})" if beside else ""), str(len(measured)), *cells)
     console.print(table)
     _tell_of_others(others | _print_measured(flags, url, settings, console))
     failed = [row for row in rows.values() if row["status"] == "failed"]

@@ -89,7 +89,7 @@ class Tipping(Proposer):
     Raises `InputError` as `make_plan` does, and for a sweep without a strength or a range that is none.
     """
 
-    columns = ("config", "top1", "code")
+    columns = ("config", "top1", "code", "stopped_by")
     adaptive = True
 
     def __init__(self, flags: SweepFlags) -> None:
@@ -132,6 +132,7 @@ class Tipping(Proposer):
             config = TrialConfig.from_canonical(canonical)
             score = row.get("top1")
             counts = row["status"] != "failed" and score is not None and math.isfinite(score)
+            counts = counts and row.get("stopped_by") in (None, "collapse")
             counts = counts and row.get("code") == code_of(type(config.method), config.model.model)
             if key in by_baseline:
                 for trials in by_baseline[key] if counts else ():

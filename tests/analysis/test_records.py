@@ -51,7 +51,7 @@ def test_schema_has_the_columns_of_the_contract() -> None:
             measure_seconds images_per_second attempts started_at finished_at git_commit git_dirty code host device
             python torch ray project_version width learning_rate optimizer crop precision class_names measured
             interval_factor alpha_batch alpha_element alpha_pixel convention alpha_per_image batchnorm
-            cpus gpus pretrained fpn fpn_channels dropout declared""",
+            cpus gpus pretrained fpn fpn_channels dropout declared stopped_at_epoch stopped_by""",
         "epochs": """trial_id epoch learning_rate train_loss penalty train_top1 top1 top5 loss total_variation
             seconds""",
         "measurements": "trial_id epoch metric component level value std n unit direction",

@@ -124,12 +124,14 @@ class TestPlans:
     def test_many_trials_are_asked_about_before_they_are_made(
         self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        code, _, err = answer("pilcro", "--seeds", "15000", storage=tmp_path, capsys=capsys)
+        code, _, err = answer("pilcro", "--search", "grid", "--seeds", "15000", storage=tmp_path, capsys=capsys)
         assert (code, err) == (
             2,
             f"error: plan: 105,000 trials, allowed with --yes-really alone are more than {ASKS_FROM:,}\n",
         )
-        code, _, err = answer("pilcro", "--seeds", "200000", "--yes-really", storage=tmp_path, capsys=capsys)
+        code, _, err = answer(
+            "pilcro", "--search", "grid", "--seeds", "200000", "--yes-really", storage=tmp_path, capsys=capsys
+        )
         assert code == 2
         assert err.startswith(f"error: plan: 1,400,000 trials, allowed are at most {MOST_TRIALS:,}")
 
@@ -137,7 +139,7 @@ class TestPlans:
         "argv",
         [
             ("--alpha-range", "1", "10", "60000"),
-            ("--folds", "150", "--seeds", "100"),
+            ("--search", "grid", "--folds", "150", "--seeds", "100"),
             ("--epochs", *map(str, range(1, 200)), "--batch-size", *map(str, range(1, 200))),
             ("--alpha", "1", "--width", *map(str, range(1, 300)), "--learning-rate", *(f"0.{n}" for n in range(1, 99))),
         ],

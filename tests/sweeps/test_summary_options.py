@@ -27,6 +27,7 @@ def test_other_options_are_in_no_mean(others: int, tmp_path: Path, capsys: pytes
         if is_other:
             options = {**options, "landscape": {**options["landscape"], "images": 128}}
         row = {"trial_id": trial.id, "status": "completed", "seed": trial.config.seed, "epochs": 1, "top1": 0.5}
+        row["method"] = trial.config.method.name
         row |= {"total_variation": 9.0 if is_other else 1.0, "measured": json.dumps(options, sort_keys=True)}
         records.write_trial(sweep_url(flags), row, [], [], [])
     assert summarise(flags, plan, sweep_url(flags), make_console()) == 0
