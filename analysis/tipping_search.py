@@ -271,7 +271,7 @@ class _Search:
             return None if self.pending else self._stronger(places, split, trials)
         if fit.high - fit.low <= max(self.width, strong - weak if not self._between(weak, strong) else 0):
             return None
-        if len(self.pending) >= max(1, self.slots // 4):
+        if len(self.pending) >= max(2, self.slots // 4):
             return None  # what these say decides where the next one tells most
         if curve is None or curve.decades < 0.5 * (strong - weak):
             return self.another((weak + strong) / 2)
