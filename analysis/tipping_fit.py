@@ -46,7 +46,8 @@ _CLIFF = 0.75
 """Part of an isotonic curve's fall within the bracket from which on it tells no place in it."""
 _UPPER = 2.5
 _NOISIER = 0.01
-"""Of the test whether what is beyond scatters more."""
+"""Of the test whether trials scatter more where the curve falls."""
+_SAME = 1e-9
 _DEEP = 0.1
 """Of the plateau: a strength that far below the level has not got there by noise."""
 WEAK_END = "worse at the weak end"
@@ -132,8 +133,8 @@ def fit_curve(
     Its 95% interval is the union of the bracket, the profile-likelihood interval of t80 and, of several seeds, that of
     a bootstrap. Both are of scores that are taken no further than the noise's scale from their neighbours' median: a
     single diverged trial would make the profile as wide as the sweep. Of a curve located by the isotonic one, or whose
-    trials scatter more beyond, the profile is that of the part up to half of the plateau (at a share of 0.8): no
-    logistic curve of one noise describes both.
+    trials scatter more where it falls, the profile is that of the part up to half of the plateau (at a share of 0.8),
+    and none where that does so, too: no logistic curve of one noise describes both.
 
     A strength weaker than the location at which most seeds have collapsed is a dip, flagged, and one beyond it at which
     most have not, a recovery; the isotonic curve leaves deep dips out, and of splits that are as good as each other the
@@ -245,10 +246,16 @@ def fit_curve(
     if seeds > 1:
         ends += _bootstrap(x[isotonic.kept], isotonic.y[isotonic.kept], swept, fall, plateau_here, rng)
     if len(x) > PARAMETERS and math.isfinite(fit.location):
-        local = _upper_part(x, isotonic, plateau_here, level)
-        if located_by != "isotonic" and not _is_noisier_beyond(fit, isotonic, local):
-            local = np.ones(len(x), bool)
-        if local.all() or local.sum() <= PARAMETERS:
+        upper_part = _upper_part(x, isotonic, plateau_here, level)
+        local = upper_part if located_by == "isotonic" else np.ones(len(x), bool)
+        weaker = x < within[0] + _SAME
+        if seeds > 1 and _is_noisier(fit, isotonic, weaker, local):
+            local = upper_part
+            if _is_noisier(fit, isotonic, weaker, local):
+                local = np.zeros(len(x), bool)  # what the bootstrap says is all that can be said
+        if not local.any():
+            pass
+        elif local.all() or local.sum() <= PARAMETERS:
             fit.y = isotonic.y  # single trials far off would make it as wide as the sweep
             ends += fit.profile(swept[0], swept[-1], bracket, ends)
         else:
@@ -393,16 +400,16 @@ def _upper_part(x: Floats, isotonic: _Isotonic, plateau: float, level: float) ->
     return x <= isotonic.swept[low[0]] if len(low) else np.ones(len(x), bool)
 
 
-def _is_noisier_beyond(fit: _Logistic, isotonic: _Isotonic, part: NDArray[np.bool_]) -> bool:
-    """Whether trials beyond a part scatter more about the fitted curve than those in it (F test, p < .01): what
-    collapses is often a matter of chance, and says little of how well it is known where the plateau ends."""
-    inside, beyond = int(part.sum()), int((~part).sum())
-    free = 1 - PARAMETERS / len(part)  # the curve's parameters are both parts' in proportion
-    if inside < PARAMETERS or beyond < PARAMETERS or free <= 0:
+def _is_noisier(fit: _Logistic, isotonic: _Isotonic, weaker: NDArray[np.bool_], part: NDArray[np.bool_]) -> bool:
+    """Whether trials of a part scatter more about the fitted curve than those on its weak side do (F test, p < .01):
+    whether a network collapses is often a matter of chance, which no curve of one noise describes."""
+    holding, falling = int((part & weaker).sum()), int((part & ~weaker).sum())
+    free = 1 - PARAMETERS / max(holding + falling, 1)  # the curve's parameters are both sides' in proportion
+    if holding < PARAMETERS or falling < PARAMETERS or free <= 0:
         return False
     squares = (isotonic.y - fit.at(fit.x)) ** 2
-    ratio = squares[~part].mean() / max(float(squares[part].mean()), 1e-12)
-    return bool(special.fdtrc(free * beyond, free * inside, ratio) < _NOISIER)
+    ratio = squares[part & ~weaker].mean() / max(float(squares[part & weaker].mean()), 1e-12)
+    return bool(special.fdtrc(free * falling, free * holding, ratio) < _NOISIER)
 
 
 def check_scores(

@@ -1,6 +1,6 @@
 """What an answer costs: seconds from the command to a tipping point whose 95% interval is at most .3 decades.
 
-    uv run python -m tests.benchmarks.answer [--variant target] [--low 0.01 --high 1e4] [--strengths 50]
+    uv run python -m tests.benchmarks.answer [--variant curvature] [--low 0.01 --high 1e4] [--strengths 50]
     uv run python -m tests.benchmarks.answer --method gradient_reg --low 1e2 --high 1e8
 
 On digits, in one run, one after the other on all cores of the machine:
@@ -41,7 +41,7 @@ CERTAIN = 1.1
 @dataclass(frozen=True)
 class Benchmark:
     method: Literal["pilcro", "gradient_reg"] = "pilcro"
-    variant: Literal["curvature", "target"] = "target"
+    variant: Literal["curvature", "target"] = "curvature"
     """Of PILCRO."""
     low: float = 1e-2
     high: float = 1e4
