@@ -44,7 +44,7 @@ class _Logistic:
         self.top = float(y.max())
         self.lowest, self.highest = float(x[0]), float(x[-1])
         self.strengths = len(np.unique(x))
-        beyond = y[x >= bracket[1]]
+        beyond = y[x >= min(bracket[1], x[-1])]  # a part of the trials may end before the bracket does
         start = plateau, float(np.median(beyond)), sum(bracket) / 2
         starts = [(start[0], min(start[1], 0.99 * start[0]), k, start[2]) for k in _STEEPNESS]
         self.parameters = self._best(starts, self._curve, self._slopes, "soft_l1")

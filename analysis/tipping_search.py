@@ -27,7 +27,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -96,25 +96,39 @@ def next_trials(
     seeds, so that scores fall nowhere in the range; when the weakest has fallen in two; or when there are `most` trials
     (`MOST`).
 
-    Raises `ValueError` for arrays of different lengths, a range that is not one of numbers above 0, numbers below their
-    least, and no allowed strength in the range.
+    Raises `ValueError` for arrays of different lengths, numbers that are not finite, strengths that are not above 0,
+    seeds, slots or a budget that are not whole, a range that is none, and less than two allowed strengths in it.
     """
     x, y, seeds = (np.atleast_1d(np.asarray(values, dtype=float)) for values in (strength, score, seed))
     if not x.shape == y.shape == seeds.shape or x.ndim != 1:
         raise ValueError(f"strength, score, seed: {len(x)}, {len(y)}, {len(seeds)} entries, allowed are equal numbers")
-    if not (np.isfinite(x).all() and np.isfinite(y).all() and (x > 0).all()):
-        raise ValueError("strength, score: allowed are finite numbers, strengths above 0")
+    at_running, seeds_running = np.array([*running], dtype=float).reshape(-1, 2).T
+    if not all(np.isfinite(values).all() for values in (x, y, at_running)) or min([*x, *at_running], default=1.0) <= 0:
+        raise ValueError("strength, score, running: allowed are finite numbers, strengths above 0")
+    if not all(np.isfinite(values).all() and (values == values.round()).all() for values in (seeds, seeds_running)):
+        raise ValueError("seed, running: allowed are whole numbers for seeds")
+    unregularised = np.asarray(baseline, dtype=float)
+    if not np.isfinite(unregularised).all():
+        raise ValueError("baseline: allowed are finite scores")
+    if stronger not in get_args(Stronger) or direction not in ("max", "min"):
+        raise ValueError(f"stronger, direction: {stronger!r}, {direction!r}, allowed are larger, smaller and max, min")
+    low, high = float(low), float(high)
     if not 0 < low < high < math.inf:
         raise ValueError(f"low, high: {low}, {high}, allowed are finite numbers above 0, the second the greater")
+    if slots != int(slots) or (most is not None and most != int(most)):
+        raise ValueError(f"slots, most: {slots}, {most}, allowed are whole numbers")
     if not width > 0 or slots < 1 or (most is not None and most < 1) or not 0 < share < 1:
         raise ValueError("width, slots, most, share: allowed are numbers above 0, of at least 1, 1, and in (0, 1)")
     places = None if allowed is None else np.unique(np.asarray(allowed, dtype=float))
     if places is not None:
+        if not (np.isfinite(places).all() and (places > 0).all()):
+            raise ValueError("allowed: allowed are finite numbers above 0")
         places = places[(places >= low) & (places <= high)]
         if len(places) < 2:
             raise ValueError(f"allowed: {len(places)} strengths in [{low}, {high}], allowed are two or more")
         low, high = float(places[0]), float(places[-1])
-    left = (MOST if most is None else most) - len(x) - len(running)
+    slots, most = int(slots), MOST if most is None else int(most)
+    left = most - len(x) - len(running)
     if left <= 0:
         return [] if running else None
     search = _Search(
@@ -125,7 +139,7 @@ def next_trials(
         width,
         running,
         share,
-        np.asarray(baseline, dtype=float),
+        unregularised,
         1 if stronger == "larger" else -1,
         1 if direction == "max" else -1,
         places,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -228,3 +229,48 @@ def test_the_bars_are_kept(slots: int) -> None:
     assert found["invented"] <= BARS["invented"]
     assert found["width"] <= WIDTH * 1.2
     assert DECADES == 8
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"direction": "up"},
+        {"stronger": "x"},
+        {"baseline": [math.nan]},
+        {"allowed": [math.nan, 1, 2]},
+        {"allowed": [0, 1, 2]},
+        {"running": [(0.0, 0)]},
+        {"running": [(math.nan, 0)]},
+        {"running": [(1.0, 0.5)]},
+        {"slots": 1.5},
+        {"most": 2.5},
+    ],
+)
+def test_what_cannot_be_searched_is_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        next_trials([1.0], [0.9], [0], **{**RANGE, **wrong})
+
+
+@pytest.mark.parametrize("seed", [math.nan, 0.5])
+def test_seeds_are_whole_numbers(seed: float) -> None:
+    with pytest.raises(ValueError, match="seed"):
+        next_trials([1.0], [0.9], [seed], **RANGE)
+
+
+def test_strengths_are_floats_whatever_the_range_is_written_as() -> None:
+    found = next_trials((), (), (), low=1, high=10, slots=4)
+    assert found is not None
+    assert {type(strength) for strength, _ in found} == {float}
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_part_that_ends_before_the_bracket_is_fitted() -> None:
+    """A fall at 10 with a fifth of the trials at 0: the part of the curve before it has nothing beyond the bracket."""
+    draws = np.random.default_rng(0)
+
+    def score(strength: float) -> float:
+        return 0.0 if draws.random() < 0.2 else 0.9 / (1 + (strength / 10) ** 2)
+
+    recorded = searched(score)
+    strengths, scores, seeds = zip(*recorded, strict=True)
+    fit_curve(strengths, scores, seeds, rng=np.random.default_rng(0))
