@@ -249,9 +249,9 @@ def fit_curve(
         upper_part = _upper_part(x, isotonic, plateau_here, level)
         local = upper_part if located_by == "isotonic" else np.ones(len(x), bool)
         weaker = x < within[0] + _SAME
-        if seeds > 1 and _is_noisier(fit, isotonic, weaker, local):
+        if seeds > 1 and _is_noisier(x, isotonic, weaker, local):
             local = upper_part
-            if _is_noisier(fit, isotonic, weaker, local):
+            if _is_noisier(x, isotonic, weaker, local):
                 local = np.zeros(len(x), bool)  # what the bootstrap says is all that can be said
         if not local.any():
             pass
@@ -400,14 +400,15 @@ def _upper_part(x: Floats, isotonic: _Isotonic, plateau: float, level: float) ->
     return x <= isotonic.swept[low[0]] if len(low) else np.ones(len(x), bool)
 
 
-def _is_noisier(fit: _Logistic, isotonic: _Isotonic, weaker: NDArray[np.bool_], part: NDArray[np.bool_]) -> bool:
-    """Whether trials of a part scatter more about the fitted curve than those on its weak side do (F test, p < .01):
+def _is_noisier(x: Floats, isotonic: _Isotonic, weaker: NDArray[np.bool_], part: NDArray[np.bool_]) -> bool:
+    """Whether trials of a part scatter more about the isotonic curve than those on its weak side do (F test, p < .01):
     whether a network collapses is often a matter of chance, which no curve of one noise describes."""
     holding, falling = int((part & weaker).sum()), int((part & ~weaker).sum())
     free = 1 - PARAMETERS / max(holding + falling, 1)  # the curve's parameters are both sides' in proportion
     if holding < PARAMETERS or falling < PARAMETERS or free <= 0:
         return False
-    squares = (isotonic.y - fit.at(fit.x)) ** 2
+    place = np.searchsorted(isotonic.swept, x).clip(max=len(isotonic.swept) - 1)
+    squares = (isotonic.y - isotonic.curve[place]) ** 2
     ratio = squares[part & ~weaker].mean() / max(float(squares[part & weaker].mean()), 1e-12)
     return bool(special.fdtrc(free * falling, free * holding, ratio) < _NOISIER)
 
