@@ -36,8 +36,8 @@ class _Ended:
 class Stopping(Roomier):
     """`Roomier`, with a rule of Ray Tune by the validation accuracy of each epoch: `asha` (Li et al. 2020, asynchronous
     successive halving) or `median` (Golovin et al. 2017, the median of the others' averages so far). Trials of one data
-    set and fold, network and number of epochs are held against each other; the unregularised ones are left out: they are
-    never ended, and what they reach ends no other.
+    set and fold, network and number of epochs are held against each other; the unregularised ones are left out: they
+    are never ended, and what they reach ends no other.
 
     What is to end is told to its worker, which ends the trial before its next epoch and records it as `stopped`.
     """

@@ -5,8 +5,9 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from analysis.objectives import Objective, objective_of
+from analysis.objectives import Objective, check_planned, objective_of
 from sweeps.flags import OPTUNA
+from trainables.metrics.planned import planned
 
 if TYPE_CHECKING:
     from sweeps.flags import SweepFlags
@@ -14,9 +15,15 @@ if TYPE_CHECKING:
 
 
 def objectives(flags: SweepFlags) -> list[Objective]:
-    """What a search by Optuna's samplers is to make large or small. Raises `InputError` as `objective_of` does."""
+    """What a search by Optuna's samplers is to make large or small. Raises `InputError` as `objective_of` does, and
+    for a measurement of which there will be several, or none."""
     measured = flags.metrics()
-    return list(dict.fromkeys(objective_of(text, measured) for text in flags.objective))
+    found = list(dict.fromkeys(objective_of(text, measured) for text in flags.objective))
+    if flags.search in OPTUNA:
+        to_come = planned(measured)
+        for objective in found:
+            check_planned(objective, to_come)
+    return found
 
 
 def proposer_of(flags: SweepFlags) -> Proposer:

@@ -477,11 +477,40 @@ def test_nsgas_later_generations_are_children_of_the_best_before() -> None:
     assert harm(inherited["nsga2"]) < harm(study) - 0.05
 
 
+ATTACKED = ("--measure", "attacks", "--attacks", "fgsm", "pgd", "--epsilon", "0.1", "--attack-steps", "20")
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ("--objective", "robust_accuracy:pgd20@0.1:max", *ATTACKED),
+        ("--objective", "robust_accuracy:fgsm:max", *ATTACKED),
+        ("--objective", "robust_accuracy:max", "--measure", "attacks", "--attacks", "fgsm", "--epsilon", "8/255"),
+        ("--objective", "faithfulness:gradient@50:max", "--measure", "faithfulness"),
+        ("--objective", "erf:centre:max", "--measure", "erf"),
+    ],
+)
+def test_what_there_is_one_number_of_is_searched(argv: Sequence[str]) -> None:
+    proposer_of(search(*argv))
+
+
 @pytest.mark.parametrize(
     ("argv", "said"),
     [
         (("--objective", "nonsense"), "objective: nonsense, allowed are validation_top1, validation_top5,"),
         (("--objective", "robust_accuracy:pgd:max"), "objective: robust_accuracy:pgd, allowed with --measure attacks"),
+        (("--objective", "importance_landscape:max"), "objective: importance_landscape (a map), allowed are"),
+        (
+            ("--objective", "robust_accuracy:max", *ATTACKED),
+            "objective: robust_accuracy, allowed is one of robust_accuracy:fgsm@0.1, robust_accuracy:pgd20@0.1",
+        ),
+        (
+            ("--objective", "robust_accuracy:pgd@0.1:max", *ATTACKED),
+            "allowed is one of robust_accuracy:fgsm@0.1, robus",
+        ),
+        (("--objective", "entropy:min", "--measure", "entropy"), "one of entropy:gradient, entropy:deeplift"),
+        (("--objective", "faithfulness:x@9:max", "--measure", "faithfulness"), "one of faithfulness:gradient, fait"),
+        (("--objective", "parameters:x:min", "--measure", "parameters"), "allowed is one of parameters"),
         (("--objective", "top1:min"), "objective: top1:min, allowed is top1:max"),
         (("--objective", "train_seconds"), "objective: train_seconds, allowed are train_seconds:max and train_seco"),
         (("--objective", "total_variation", "--measure", "paths"), "total_variation, allowed with --measure landscape"),

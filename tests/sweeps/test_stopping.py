@@ -103,8 +103,8 @@ def test_trials_that_do_not_compete_are_not_held_against_each_other(tmp_path: Pa
 @pytest.mark.parametrize("kind", ["asha", "median"])
 @pytest.mark.parametrize("live", [True, False])
 def test_the_unregularised_trials_end_no_other(tmp_path: Path, told: list[str], kind: Any, live: bool) -> None:
-    """Four of them are far above all that is searched: alone, they would end every trial at its first rung. Held against
-    the trials that are searched, the weakest is ended as ever."""
+    """Four of them are far above all that is searched, and would end every trial at its first rung. Held against the
+    trials that are searched, the weakest is ended as ever."""
     names = ("base0", "base1", "base2", "base3")
     url = str(tmp_path / "pilcro")
     if live:
