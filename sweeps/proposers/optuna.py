@@ -21,6 +21,7 @@ import json
 import math
 import statistics
 import warnings
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -134,11 +135,12 @@ class Optuna(Proposer):
         for sweep in sweeps:
             rows = rows_of(sweep, ["status", *self.columns])
             inside, left = self._grouped(rows, sweep)
-            found += [known for known in inside.values() if known.rows]
+            own = [known for known in inside.values() if known.rows]
+            found += own
             left += sum(len(known.useless) for known in inside.values())
-            trials = sum(len(known.rows) for known in inside.values())
+            trials = sum(len(known.rows) for known in own)
             told.append(
-                f"begun with {sweep}: {count(trials, 'trial')} of {count(len(found), 'setting')}, and "
+                f"begun with {sweep}: {count(trials, 'trial')} of {count(len(own), 'setting')}, and "
                 f"{left} left out, of other settings or by other code"
             )
         return found, told
@@ -290,8 +292,19 @@ class Optuna(Proposer):
         return found
 
     def _missing(self, known: _Known) -> list[Replicate]:
+        """The trials that a setting lacks of as many seeds as are asked for in each fold: a seed that is not asked for
+        stands in for one, unless it failed or is of other code."""
         taken = known.rows.keys() | known.running | known.useless
-        return [replicate for replicate in self.replicates if replicate not in taken]
+        missing = [replicate for replicate in self.replicates if replicate not in taken]
+        known_of = {one for one, row in known.rows.items() if row["status"] != "failed"} | known.running
+        others = Counter(fold for _, fold in known_of - {*self.replicates})
+        found = []
+        for seed, fold in reversed(missing):
+            if others[fold] > 0:
+                others[fold] -= 1
+            else:
+                found.append((seed, fold))
+        return found[::-1]
 
     # --- the study ----------------------------------------------------------------------------------------------------
 
