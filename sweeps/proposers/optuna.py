@@ -109,7 +109,7 @@ class Optuna(Proposer):
         self.sampler, self.seed, self.racing = flags.search, flags.search_seed, flags.racing
         self.objectives, self.names = objectives, [objective.name for objective in objectives]
         self.measured = json.dumps(flags.metrics(), sort_keys=True)
-        self.columns = ("config", "code", "error", "measured", "started_at", "finished_at", *self.names)
+        self.columns = ("config", "code", "error", "measured", "stopped_by", "started_at", "finished_at", *self.names)
         self.settings = Space(flags)
         self.space = self.settings.plan
         folds: list[int | None] = [None] if flags.folds is None else [*range(flags.folds)]
@@ -513,7 +513,8 @@ class Optuna(Proposer):
     def told(self, known: Known) -> str:
         settings = self._known(known)
         trials = [trial for trial in self._trials(settings) if trial.state == optuna.trial.TrialState.COMPLETE]
-        own = [trial for trial in trials if "sweep" not in trial.user_attrs]
+        left = {key for key, one in settings.items() if not any(map(_is_compared, one.rows.values()))}
+        own = [trial for trial in trials if "sweep" not in trial.user_attrs and trial.user_attrs[KEY] not in left]
         text = count(len(own), "setting")
         if not own:
             return text
@@ -531,6 +532,11 @@ class Optuna(Proposer):
             return ""
         reasons = [trial.user_attrs["reason"] for trial in self._trials(settings) if "reason" in trial.user_attrs]
         return f"given up, as none of {count(len(settings), 'setting')} has a score: {reasons[0]}"
+
+
+def _is_compared(row: Mapping[str, Any]) -> bool:
+    """Whether analysis counts a trial: not one that was ended early as others did better."""
+    return row["status"] != "failed" and (row["status"] != "stopped" or row.get("stopped_by") == "collapse")
 
 
 def _standard_error(values: Sequence[float]) -> float | None:

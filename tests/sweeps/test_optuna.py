@@ -3,7 +3,6 @@ configuration."""
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
 import random
@@ -19,11 +18,10 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from optuna.trial import TrialState
 
 from analysis.command_line import InputError
-from analysis.records import write_trial
 from sweeps.flags import SweepFlags
 from sweeps.plan import PlannedTrial, make_plan, trial_id
 from sweeps.proposers import proposer_of
-from sweeps.proposers.optuna import KEY, MOST_FAILED, Optuna
+from sweeps.proposers.optuna import MOST_FAILED, Optuna
 from sweeps.proposers.proposer import Known, Proposer
 from tests.sweeps.test_proposers import flags
 from trainables.configuration import TrialConfig
@@ -384,29 +382,6 @@ def test_trials_of_a_grid_count_and_those_of_other_code_and_other_options_do_not
     assert [trial.state for trial in total.study()] == [TrialState.FAIL]
 
 
-def test_recorded_seeds_that_are_not_asked_for_are_replicates_too() -> None:
-    """Of six settings the first has seed 5 alone, the second seeds 5 and 6, and the third a failed seed 5."""
-    argv = ("--no-baseline", "--variant", "target", "--alpha", "1", "10", "100", "--interval", "5", "6", "--seeds")
-    for seeds, lacking in (("1", [0, 0, 1]), ("2", [1, 0, 2]), ("3", [2, 1, 3])):
-        given = search(*argv, seeds)
-        world = World(given, slots=1)
-        configs = [trial.config for trial in world.proposer.space.trials]
-        for config, own in zip(configs, ((5,), (5, 6), (5,)), strict=False):
-            for seed in own:
-                failed = {"status": "failed"} if config is configs[2] else {}
-                world.record(dataclasses.replace(config, seed=seed), **failed)
-        before = {*world.recorded}
-        most = world.proposer.at_most(world.known())
-        world.run()
-        new = [config for config in world.configs() if trial_id(config) not in before]
-        keys = [dataclasses.replace(config, seed=0) for config in new]
-        assert [keys.count(config) for config in configs] == [*lacking, *[int(seeds)] * 3]
-        assert len(most) == len(new)
-        # the lowest first
-        assert all(config.seed < int(seeds) for config in new)
-        assert {trial.state for trial in world.study()} == {TrialState.COMPLETE}
-
-
 # --- racing -----------------------------------------------------------------------------------------------------------
 
 
@@ -610,42 +585,3 @@ def test_without_samples_it_ends_with_fifty_settings_and_the_plan_says_so(
         assert "variant: curvature, target" in out
     world = World(search(*SMALL))
     assert len(world.run()) == 50
-
-
-def test_a_study_begins_with_the_trials_of_another_sweep(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    given = search(*SMALL, by="tpe")
-    measured = json.dumps(given.metrics(), sort_keys=True)
-    earlier = World(search(*SMALL, "--samples", "12"))
-    earlier.run()
-    outside = make_plan(flags("--alpha", "1e5", "--variant", "target", "curvature", "--seeds", "1"))
-    for config in (*earlier.configs(), *(trial.config for trial in outside.trials)):
-        code = code_of(type(config.method), config.model.model)
-        row = {"config": json.dumps(config.canonical()), "measured": measured, "seed": config.seed, "code": code}
-        row |= {"trial_id": trial_id(config), "status": "completed", "method": config.method.name}
-        epochs = [{"epoch": 29, "top1": 0.1}, {"epoch": 30, "top1": peak(config)[OBJECTIVE]}]
-        write_trial(str(tmp_path / "one"), row, epochs, [], [])
-    warm = World(search(*SMALL, "--warm-start", str(tmp_path / "one"), by="tpe"))
-    assert (
-        f"begun with {tmp_path}/one: 12 trials of 12 settings, and 3 left out, of other settings or by other code"
-        in capsys.readouterr().err
-    )
-    # of several each one's own are counted
-    own = make_plan(flags("--alpha", "1e5", "--variant", "curvature", "--seeds", "1", "--no-baseline")).trials[0].config
-    other = {"config": json.dumps(own.canonical()), "trial_id": trial_id(own), "status": "completed"}
-    write_trial(str(tmp_path / "other"), other, [], [], [])
-    World(search(*SMALL, "--warm-start", str(tmp_path / "one"), str(tmp_path / "other"), by="tpe"))
-    assert [line.partition(": ")[2] for line in capsys.readouterr().err.splitlines()] == [
-        "12 trials of 12 settings, and 3 left out, of other settings or by other code",
-        "0 trials of 0 settings, and 1 left out, of other settings or by other code",
-    ]
-    known = {trial.user_attrs[KEY]: trial.value for trial in earlier.study()}
-    study = warm.study()
-    assert {trial.user_attrs[KEY]: trial.value for trial in study} == known
-    assert {trial.user_attrs["sweep"] for trial in study} == {str(tmp_path / "one")}
-    # its first proposal is made from them, and not at random as without
-    first, alone = (world.proposer.propose(world.known()) or [] for world in (warm, World(given)))
-    assert first[0].id != alone[0].id
-    assert not {trial.id for trial in first} & {trial_id(config) for config in earlier.configs()}
-    # none of them is this sweep's own, nor counts
-    assert not warm.proposer.plan(warm.known()).trials
-    assert len(warm.proposer.at_most(warm.known())) == 50
