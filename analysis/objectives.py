@@ -6,7 +6,7 @@ epoch has of the validation split (`validation_top1`), or a measurement (`robust
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from analysis.command_line import InputError
@@ -154,11 +154,16 @@ def _measured(name: str, rows: Sequence[Mapping[str, Any]]) -> float | None:
     return value
 
 
-def check_planned(objective: Objective, planned: Sequence[Mapping[str, Any]]) -> None:
-    """Raises `InputError` where the measurements to come, as far as they are known (`metric`, `component`, and `level`
-    if that is), are none or several of an objective's."""
-    if objective.name not in VALIDATION and objective.name not in TABLES["trials"].names:
-        _only(objective.name, [row for row in planned if row["metric"] == measurement(objective.name).metric])
+def as_planned(objective: Objective, planned: Sequence[Mapping[str, Any]]) -> Objective:
+    """The objective by the whole name of the one measurement that it means, of those to come as far as they are known
+    (`metric`, `component`, and `level` if that is). Raises `InputError` where these are none or several of it."""
+    if objective.name in VALIDATION or objective.name in TABLES["trials"].names:
+        return objective
+    wanted = measurement(objective.name)
+    row = _only(objective.name, [row for row in planned if row["metric"] == wanted.metric])
+    # without its component the analysis knows no such quantity
+    nameless = row is not None and wanted.component is None and row["component"]
+    return replace(objective, name=_written(row)) if row is not None and nameless else objective
 
 
 def _only(name: str, rows: Sequence[Mapping[str, Any]], where: str = "") -> Mapping[str, Any] | None:

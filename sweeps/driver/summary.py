@@ -28,6 +28,7 @@ from sweeps.driver.pending import kept_by_failed, selected, with_checkpoints
 from sweeps.driver.usage import Used, of_all_runs
 from sweeps.flags import OPTUNA, SweepFlags
 from sweeps.plan import Plan
+from sweeps.proposers import metrics_of
 from sweeps.proposers.proposer import Known, Proposer
 from trainables.data import DataInfo
 from trainables.metrics import METRICS
@@ -138,7 +139,7 @@ def summarise(flags: SweepFlags, plan: Plan, url: str, console: Console, setting
     runner = "uv run python" if "UV_RUN_RECURSION_DEPTH" in os.environ else "python"
     command = f"analysis.report {shlex.quote(shown)}"
     if flags.search in OPTUNA:
-        command = f"analysis.search {shlex.quote(shown)} --metric {shlex.join(flags.objective)}"
+        command = f"analysis.search {shlex.quote(shown)} --metric {shlex.join(metrics_of(flags))}"
     console.print(f"next:   {runner} -m {command}", soft_wrap=True)
     return len(failed) + missing
 
@@ -179,7 +180,7 @@ def _print_best(flags: SweepFlags, url: str, console: Console, settings: Sequenc
 
     try:
         sweep = records.read_sweep(url, skip_damaged=True)
-        objectives = searched(sweep, flags.objective)
+        objectives = searched(sweep, metrics_of(flags))
         every = [one for task in search(sweep, objectives) for one in task.every]
     except InputError as error:
         print(f"the best settings cannot be said: {error}", file=sys.stderr)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from analysis.objectives import Objective, check_planned, objective_of
+from analysis.objectives import Objective, as_planned, objective_of, with_direction
 from sweeps.flags import OPTUNA
 from trainables.metrics.planned import planned
 
@@ -19,11 +19,16 @@ def objectives(flags: SweepFlags) -> list[Objective]:
     for a measurement of which there will be several, or none."""
     measured = flags.metrics()
     found = list(dict.fromkeys(objective_of(text, measured) for text in flags.objective))
-    if flags.search in OPTUNA:
-        to_come = planned(measured)
-        for objective in found:
-            check_planned(objective, to_come)
-    return found
+    if flags.search not in OPTUNA:
+        return found
+    to_come = planned(measured)
+    return list(dict.fromkeys(as_planned(objective, to_come) for objective in found))
+
+
+def metrics_of(flags: SweepFlags) -> list[str]:
+    """The objectives as `analysis.search --metric` takes them: as they were given, or by their whole names."""
+    given = {with_direction(text)[0]: text for text in flags.objective}
+    return [given.get(one.name, f"{one.name}:{one.direction}") for one in objectives(flags)]
 
 
 def proposer_of(flags: SweepFlags) -> Proposer:

@@ -17,6 +17,7 @@ from analysis.schema import TABLES
 from sweeps.driver.manifest import sweep_url
 from sweeps.driver.summary import SETTINGS_FILE, make_console, summarise
 from sweeps.plan import make_plan, trial_id
+from sweeps.proposers import metrics_of
 from sweeps.proposers.optuna import KEY
 from tests.sweeps.test_optuna import OBJECTIVE, SMALL, TWO, World, peak, search
 from tests.sweeps.test_proposers import flags
@@ -121,3 +122,11 @@ def test_the_end_counts_the_settings_that_the_standing_counts(
     assert "the Pareto front, of 2: mean" in capsys.readouterr().out
     places = read_parquet(f"{url}/{SETTINGS_FILE}").to_pylist()
     assert sorted((row["alpha"], row["place"], row["top1"]) for row in places) == [(1.0, 1, 0.8), (2.0, 1, 0.7)]
+
+
+def test_an_objective_of_one_attack_is_called_as_the_analysis_calls_it() -> None:
+    attacked = ("--measure", "attacks", "landscape", "--attacks", "fgsm", "--epsilon", "8/255")
+    given = search("--objective", "robust_accuracy:max", "top1", *attacked)
+    assert metrics_of(given) == ["robust_accuracy:fgsm@0.0313725:max", "top1"]
+    assert World(given).optuna.names == ["robust_accuracy:fgsm@0.0313725", "top1"]
+    assert metrics_of(search("--objective", "robust_accuracy:fgsm:max", *attacked)) == ["robust_accuracy:fgsm:max"]
