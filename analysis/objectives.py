@@ -6,7 +6,7 @@ epoch has of the validation split (`validation_top1`), or a measurement (`robust
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from analysis.command_line import InputError
@@ -18,6 +18,13 @@ from analysis.schema import PER_IMAGE, TABLES, VALIDATION, direction
 pc = lazily("pyarrow.compute")
 
 _MAKERS = {name: metric for metric, made in DEPENDS_ON.items() for name in made}
+_NO_NUMBER = {
+    "importance_landscape": "a map",
+    "initial_landscape": "a map",
+    "saliency_mean": "a map",
+    "path_importance_correlation": "a measurement of the network before training alone",
+}
+"""Of what metrics make, what a trained network has no number of."""
 _EPOCH = ["epoch", *VALIDATION.values()]
 _MEASURED = ["epoch", "metric", "component", "level", "value"]
 
@@ -70,12 +77,16 @@ def objective_of(text: str, measured: Collection[str]) -> Objective:
         known, maker = direction(TABLES["trials"].field(name)), _MAKERS.get(name)
     else:
         metric = measurement(name).metric
-        maker = _MAKERS.get(metric)
+        if metric in TABLES["trials"].names and metric in _MAKERS:
+            raise InputError(f"objective: {text}, allowed is {metric}: it is a single number")
+        maker = None if metric in _NO_NUMBER else _MAKERS.get(metric)
         known = None if maker is None else "none"
     if known is None:
         columns = [field.name for field in TABLES["trials"] if direction(field) in ("max", "min")]
-        allowed = [*VALIDATION, *columns, *sorted({name for name in _MAKERS if _MAKERS[name] in measured} - {*columns})]
-        raise InputError(f"objective: {name}, allowed are {', '.join(allowed)}")
+        made = {name for name in _MAKERS if _MAKERS[name] in measured} - {*columns, *_NO_NUMBER}
+        why = _NO_NUMBER.get(measurement(name).metric)
+        what = f"{name} ({why})" if why else name
+        raise InputError(f"objective: {what}, allowed are {', '.join([*VALIDATION, *columns, *sorted(made)])}")
     if maker is not None and maker not in measured:
         raise InputError(f"objective: {name}, allowed with --measure {maker}: it is not measured")
     if known == "none" and not given:
@@ -138,20 +149,47 @@ def _measured(name: str, rows: Sequence[Mapping[str, Any]]) -> float | None:
     wanted = measurement(name)
     own = [row for row in rows if row["metric"] == wanted.metric and row["epoch"] > 0]
     last = max((row["epoch"] for row in own), default=0)
-    own = [row for row in own if row["epoch"] == last]
+    row = _only(name, [row for row in own if row["epoch"] == last], "which are recorded")
+    value: float | None = None if row is None else row["value"]
+    return value
+
+
+def as_planned(objective: Objective, planned: Sequence[Mapping[str, Any]]) -> Objective:
+    """The objective by the whole name of the one measurement that it means, of those to come as far as they are known
+    (`metric`, `component`, and `level` if that is). Raises `InputError` where these are none or several of it."""
+    if objective.name in VALIDATION or objective.name in TABLES["trials"].names:
+        return objective
+    wanted = measurement(objective.name)
+    row = _only(objective.name, [row for row in planned if row["metric"] == wanted.metric])
+    # without its component the analysis knows no such quantity
+    nameless = row is not None and wanted.component is None and row["component"]
+    return replace(objective, name=_written(row)) if row is not None and nameless else objective
+
+
+def _only(name: str, rows: Sequence[Mapping[str, Any]], where: str = "") -> Mapping[str, Any] | None:
+    """The row of a metric that a name means: without a component the one that has none, if there is one. None where
+    there are no rows. Raises `InputError` for none or several."""
+    wanted = measurement(name)
     fitting = [
         row
-        for row in own
+        for row in rows
         if (wanted.component is None or (row["component"] or "") == wanted.component)
-        and (wanted.level is None or row["level"] == wanted.level)
+        and (wanted.level is None or "level" not in row or _same(row["level"], wanted.level))
     ]
-    if own and len(fitting) != 1:
-        there = ", ".join(dict.fromkeys(_written(row) for row in own))
-        raise InputError(f"objective: {name}, allowed is one of {there}, which are recorded")
-    value: float | None = fitting[0]["value"] if fitting else None
-    return value
+    if wanted.component is None and len(fitting) > 1:
+        fitting = [row for row in fitting if not row["component"]] or fitting
+    if rows and len(fitting) != 1:
+        there = ", ".join(dict.fromkeys(_written(row) for row in rows))
+        raise InputError(f"objective: {name}, allowed is one of {there}" + (where and f", {where}"))
+    return fitting[0] if fitting else None
+
+
+def _same(level: float | None, wanted: float) -> bool:
+    """As exact as it is written (`_written`)."""
+    return level is not None and (level == wanted or f"{level:g}" == f"{wanted:g}")
 
 
 def _written(row: Mapping[str, Any]) -> str:
     component = f":{row['component']}" if row["component"] else ""
-    return f"{row['metric']}{component}" + ("" if row["level"] is None else f"@{row['level']:g}")
+    level = row.get("level")
+    return f"{row['metric']}{component}" + ("" if level is None else f"@{level:g}")

@@ -188,12 +188,13 @@ def _carry_out(flags: SweepFlags, proposer: Proposer) -> int:
     else:
         console.print("every planned trial is recorded: nothing to run")
     print_total(url, console, at_least=2 if something else 1)
+    settings = proposer.trials(known)
     if flags.search in OPTUNA:
         from sweeps.driver.mirror import keep_journal
 
-        journal = keep_journal(url, flags.name or flags.NAME, objectives(flags), proposer.trials(known))
+        journal = keep_journal(url, flags.name or flags.NAME, objectives(flags), settings)
         console.print(f"study:  {journal} (uvx optuna-dashboard shows it)", soft_wrap=True)
-    return summarise(flags, plan, url, console)
+    return summarise(flags, plan, url, console, settings)
 
 
 def _something(proposer: Proposer, known: Known, pending: Sequence[PlannedTrial]) -> bool:

@@ -36,7 +36,8 @@ class _Ended:
 class Stopping(Roomier):
     """`Roomier`, with a rule of Ray Tune by the validation accuracy of each epoch: `asha` (Li et al. 2020, asynchronous
     successive halving) or `median` (Golovin et al. 2017, the median of the others' averages so far). Trials of one data
-    set and fold, network and number of epochs are held against each other; the unregularised ones are never ended.
+    set and fold, network and number of epochs are held against each other; the unregularised ones are left out: they
+    are never ended, and what they reach ends no other.
 
     What is to end is told to its worker, which ends the trial before its next epoch and records it as `stopped`.
     """
@@ -62,6 +63,8 @@ class Stopping(Roomier):
         known = [row for row in trials if row["status"] != "failed" and row["finished_at"] is not None]
         for row in sorted(known, key=lambda row: (row["finished_at"], row["trial_id"])):
             canonical = json.loads(row["config"])
+            if not _competes(canonical):
+                continue
             for epoch in sorted(epochs[row["trial_id"]], key=lambda epoch: epoch["epoch"]):
                 if epoch["top1"] is not None:
                     _tell(self._rule(canonical), _Ended(row["trial_id"]), epoch)
@@ -88,26 +91,37 @@ class Stopping(Roomier):
 
     def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
         super().on_trial_add(tune_controller, trial)
-        self._rule(json.loads(trial.config["trial"]["json"])).on_trial_add(tune_controller, trial)
+        canonical = _canonical(trial)
+        if _competes(canonical):
+            self._rule(canonical).on_trial_add(tune_controller, trial)
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
-        canonical = json.loads(trial.config["trial"]["json"])
-        rule = self._rule(canonical)
-        if result["top1"] is None or result["done"]:
-            pass  # a last one is told of when the trial has ended
-        elif canonical["method"]["name"] == Method.name:
-            _tell(rule, trial, result)
-        elif trial.trial_id not in self.ending:
+        canonical = _canonical(trial)
+        # a last one is told of when the trial has ended
+        told = result["top1"] is not None and not result["done"] and trial.trial_id not in self.ending
+        if told and _competes(canonical):
             seen = {name: result[name] for name in _SEEN}
-            if rule.on_trial_result(tune_controller, trial, seen) == TrialScheduler.STOP:
+            if self._rule(canonical).on_trial_result(tune_controller, trial, seen) == TrialScheduler.STOP:
                 self.ending.add(trial.trial_id)
                 stop_trial(trial.config["trial"]["id"])
         return super().on_trial_result(tune_controller, trial, result)
 
     def on_trial_complete(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> None:
         super().on_trial_complete(tune_controller, trial, result)
-        if result.get("top1") is not None and result.get("status") in ("completed", "diverged"):
-            _tell(self._rule(json.loads(trial.config["trial"]["json"])), trial, result)
+        canonical, ended = _canonical(trial), result.get("status") in ("completed", "diverged")
+        if ended and result.get("top1") is not None and _competes(canonical):
+            _tell(self._rule(canonical), trial, result)
+
+
+def _canonical(trial: Trial) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(trial.config["trial"]["json"])
+    return found
+
+
+def _competes(canonical: Mapping[str, Any]) -> bool:
+    """Not so the unregularised trials: they are what all others are held against in the end, and regularised ones that
+    train more slowly may all be below them at a rung."""
+    return bool(canonical["method"]["name"] != Method.name)
 
 
 _SEEN = ("epoch", "top1")

@@ -28,6 +28,7 @@ from sweeps.driver.pending import kept_by_failed, selected, with_checkpoints
 from sweeps.driver.usage import Used, of_all_runs
 from sweeps.flags import OPTUNA, SweepFlags
 from sweeps.plan import Plan
+from sweeps.proposers import metrics_of
 from sweeps.proposers.proposer import Known, Proposer
 from trainables.data import DataInfo
 from trainables.metrics import METRICS
@@ -74,14 +75,16 @@ def _tell_of_others(others: set[tuple[str, str, str]]) -> None:
         )
 
 
-def summarise(flags: SweepFlags, plan: Plan, url: str, console: Console) -> int:
-    """The table of settings, where the record is and what to type next; the number of failed trials."""
+def summarise(flags: SweepFlags, plan: Plan, url: str, console: Console, settings_of: Sequence[Any] = ()) -> int:
+    """The table of settings, where the record is and what to type next; the number of failed trials.
+
+    `settings_of`: of a search, its settings as its proposer has them (`Proposer.trials`)."""
     rows: dict[str, dict[str, Any]] = {}
     if records.scan(url).statuses:
         ids, found = plan.ids, records.read_table(url, "trials", _COLUMNS).to_pylist()
         rows = {row["trial_id"]: row for row in found if row["trial_id"] in ids}
     if rows and flags.search in OPTUNA:
-        _print_best(flags, url, console)
+        _print_best(flags, url, console, settings_of)
     elif rows and flags.STRENGTH:
         _print_answers(flags, url, console)
     over = _replicates(flags)
@@ -136,7 +139,7 @@ def summarise(flags: SweepFlags, plan: Plan, url: str, console: Console) -> int:
     runner = "uv run python" if "UV_RUN_RECURSION_DEPTH" in os.environ else "python"
     command = f"analysis.report {shlex.quote(shown)}"
     if flags.search in OPTUNA:
-        command = f"analysis.search {shlex.quote(shown)} --metric {shlex.join(flags.objective)}"
+        command = f"analysis.search {shlex.quote(shown)} --metric {shlex.join(metrics_of(flags))}"
     console.print(f"next:   {runner} -m {command}", soft_wrap=True)
     return len(failed) + missing
 
@@ -165,23 +168,32 @@ MOST_BEST = 5
 """Settings that a search ends with, but for those of a Pareto front, which are all shown."""
 
 
-def _print_best(flags: SweepFlags, url: str, console: Console) -> None:
-    """The best settings of the record with their intervals over seeds, and of several objectives the Pareto front; all
-    settings are written with their places, 1 for the best or the front."""
+def _print_best(flags: SweepFlags, url: str, console: Console, settings: Sequence[Any]) -> None:
+    """The best settings of a search with their intervals over seeds, and of several objectives the Pareto front; all
+    settings are written with their places, 1 for the best or the front. They are those that its standing counts: of
+    which no trial is to come; neither the unregularised networks nor what else is recorded."""
     from analysis.results import parquet
-    from analysis.search import search, searched, table  # scipy, which no plan needs
+    from analysis.search import ranked, search, searched, table  # scipy, which no plan needs
+
+    ended = [one for one in settings if one.state.name == "COMPLETE" and "sweep" not in one.user_attrs]
+    counted = {trial for one in ended for trial in one.user_attrs["trial_ids"]}
 
     try:
         sweep = records.read_sweep(url, skip_damaged=True)
-        objectives = searched(sweep, flags.objective)
-        (task, *_) = search(sweep, objectives)
+        objectives = searched(sweep, metrics_of(flags))
+        every = [one for task in search(sweep, objectives) for one in task.every]
     except InputError as error:
         print(f"the best settings cannot be said: {error}", file=sys.stderr)
         return
-    best = sum(one.place == 1 for one in task.found) if len(objectives) > 1 else MOST_BEST
-    shown = table(task.found, objectives)
+    every = [one for one in every if any(row["trial_id"] in counted for row in one.group.trials)]
+    found = ranked(every, objectives)
+    if not found:
+        print("the best settings cannot be said: none has ended with a value", file=sys.stderr)
+        return
+    best = sum(one.place == 1 for one in found) if len(objectives) > 1 else MOST_BEST
+    shown = table(found, objectives)
     what = "the Pareto front" if len(objectives) > 1 else "the best settings"
-    printed = Table(title=f"{what}, of {len(task.found)}: mean over seeds with its 95% interval")
+    printed = Table(title=f"{what}, of {len(found)}: mean over seeds with its 95% interval")
     for number, head in enumerate(shown.columns):
         printed.add_column(head, overflow="fold", justify="left" if number == 1 else "right", no_wrap=number != 1)
     for row in shown.rows[:best]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from analysis.objectives import Objective, objective_of
+from analysis.objectives import Objective, as_planned, objective_of, with_direction
 from sweeps.flags import OPTUNA
+from trainables.metrics.planned import planned
 
 if TYPE_CHECKING:
     from sweeps.flags import SweepFlags
@@ -14,9 +15,20 @@ if TYPE_CHECKING:
 
 
 def objectives(flags: SweepFlags) -> list[Objective]:
-    """What a search by Optuna's samplers is to make large or small. Raises `InputError` as `objective_of` does."""
+    """What a search by Optuna's samplers is to make large or small. Raises `InputError` as `objective_of` does, and
+    for a measurement of which there will be several, or none."""
     measured = flags.metrics()
-    return list(dict.fromkeys(objective_of(text, measured) for text in flags.objective))
+    found = list(dict.fromkeys(objective_of(text, measured) for text in flags.objective))
+    if flags.search not in OPTUNA:
+        return found
+    to_come = planned(measured)
+    return list(dict.fromkeys(as_planned(objective, to_come) for objective in found))
+
+
+def metrics_of(flags: SweepFlags) -> list[str]:
+    """The objectives as `analysis.search --metric` takes them: as they were given, or by their whole names."""
+    given = {with_direction(text)[0]: text for text in flags.objective}
+    return [given.get(one.name, f"{one.name}:{one.direction}") for one in objectives(flags)]
 
 
 def proposer_of(flags: SweepFlags) -> Proposer:

@@ -21,6 +21,7 @@ import json
 import math
 import statistics
 import warnings
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -108,7 +109,7 @@ class Optuna(Proposer):
         self.sampler, self.seed, self.racing = flags.search, flags.search_seed, flags.racing
         self.objectives, self.names = objectives, [objective.name for objective in objectives]
         self.measured = json.dumps(flags.metrics(), sort_keys=True)
-        self.columns = ("config", "code", "error", "measured", "started_at", "finished_at", *self.names)
+        self.columns = ("config", "code", "error", "measured", "stopped_by", "started_at", "finished_at", *self.names)
         self.settings = Space(flags)
         self.space = self.settings.plan
         folds: list[int | None] = [None] if flags.folds is None else [*range(flags.folds)]
@@ -134,11 +135,12 @@ class Optuna(Proposer):
         for sweep in sweeps:
             rows = rows_of(sweep, ["status", *self.columns])
             inside, left = self._grouped(rows, sweep)
-            found += [known for known in inside.values() if known.rows]
+            own = [known for known in inside.values() if known.rows]
+            found += own
             left += sum(len(known.useless) for known in inside.values())
-            trials = sum(len(known.rows) for known in inside.values())
+            trials = sum(len(known.rows) for known in own)
             told.append(
-                f"begun with {sweep}: {count(trials, 'trial')} of {count(len(found), 'setting')}, and "
+                f"begun with {sweep}: {count(trials, 'trial')} of {count(len(own), 'setting')}, and "
                 f"{left} left out, of other settings or by other code"
             )
         return found, told
@@ -290,8 +292,19 @@ class Optuna(Proposer):
         return found
 
     def _missing(self, known: _Known) -> list[Replicate]:
+        """The trials that a setting lacks of as many seeds as are asked for in each fold: a seed that is not asked for
+        stands in for one, unless it failed or is of other code."""
         taken = known.rows.keys() | known.running | known.useless
-        return [replicate for replicate in self.replicates if replicate not in taken]
+        missing = [replicate for replicate in self.replicates if replicate not in taken]
+        known_of = {one for one, row in known.rows.items() if row["status"] != "failed"} | known.running
+        others = Counter(fold for _, fold in known_of - {*self.replicates})
+        found = []
+        for seed, fold in reversed(missing):
+            if others[fold] > 0:
+                others[fold] -= 1
+            else:
+                found.append((seed, fold))
+        return found[::-1]
 
     # --- the study ----------------------------------------------------------------------------------------------------
 
@@ -500,7 +513,8 @@ class Optuna(Proposer):
     def told(self, known: Known) -> str:
         settings = self._known(known)
         trials = [trial for trial in self._trials(settings) if trial.state == optuna.trial.TrialState.COMPLETE]
-        own = [trial for trial in trials if "sweep" not in trial.user_attrs]
+        left = {key for key, one in settings.items() if not any(map(_is_compared, one.rows.values()))}
+        own = [trial for trial in trials if "sweep" not in trial.user_attrs and trial.user_attrs[KEY] not in left]
         text = count(len(own), "setting")
         if not own:
             return text
@@ -518,6 +532,11 @@ class Optuna(Proposer):
             return ""
         reasons = [trial.user_attrs["reason"] for trial in self._trials(settings) if "reason" in trial.user_attrs]
         return f"given up, as none of {count(len(settings), 'setting')} has a score: {reasons[0]}"
+
+
+def _is_compared(row: Mapping[str, Any]) -> bool:
+    """Whether analysis counts a trial: not one that was ended early as others did better."""
+    return row["status"] != "failed" and (row["status"] != "stopped" or row.get("stopped_by") == "collapse")
 
 
 def _standard_error(values: Sequence[float]) -> float | None:

@@ -14,7 +14,7 @@ from analysis.records import compact, read_sweep, write_trial
 from analysis.search import search
 from analysis.study import searched, study_of
 
-MEASURED = ("landscape", "attacks", "entropy")
+MEASURED = ("landscape", "attacks", "entropy", "paths")
 
 
 @pytest.mark.parametrize(
@@ -44,12 +44,22 @@ def test_objectives(text: str, found: Objective) -> None:
         ("entropy", "objective: entropy, allowed are entropy:max and entropy:min"),
         ("entropy@x:min", "objective: entropy@x, allowed after @ is a number"),
         ("", "objective: , allowed are "),
+        ("importance_landscape:max", "objective: importance_landscape (a map), allowed are validation_top1, "),
+        ("importance_landscape:nope:max", "objective: importance_landscape:nope (a map), allowed are "),
+        ("initial_landscape:max", "objective: initial_landscape (a map), allowed are "),
+        ("saliency_mean:min", "objective: saliency_mean (a map), allowed are "),
+        ("path_importance_correlation:max", "objective: path_importance_correlation (a measurement of the network bef"),
+        ("total_variation:sideways", "objective: total_variation:sideways, allowed is total_variation: it is a single"),
+        ("total_variation:sideways:max", "objective: total_variation:sideways:max, allowed is total_variation: "),
+        ("total_variation@1", "objective: total_variation@1, allowed is total_variation: "),
     ],
 )
 def test_what_is_none(text: str, said: str) -> None:
     with pytest.raises(InputError) as error:
         objective_of(text, MEASURED)
     assert str(error.value).startswith(said)
+    advice = str(error.value).partition("allowed are ")[2]
+    assert not {"importance_landscape", "initial_landscape", "path_importance_correlation"} & {*advice.split(", ")}
 
 
 @pytest.fixture
@@ -104,6 +114,20 @@ def test_a_measurement_of_which_there_are_several_is_refused(sweep: Path) -> Non
             rows_of(str(sweep), ["status", name])
         there = "robust_accuracy:fgsm@0.1, robust_accuracy:pgd@0.1, robust_accuracy:pgd@0.2"
         assert str(error.value) == f"objective: {name}, allowed is one of {there}, which are recorded"
+
+
+def test_what_is_advised_is_accepted(tmp_path: Path) -> None:
+    """A level is written with six digits; without a component the mean over the layers is meant."""
+    row = {"epoch": 1, "metric": "robust_accuracy", "component": "fgsm"}
+    layers = [
+        {"epoch": 1, "metric": "smooth", "component": name, "value": value} for name, value in (("", 1.0), ("a", 2.0))
+    ]
+    own = [{**row, "level": 8 / 255, "value": 0.5}, {**row, "level": 4 / 255, "value": 0.7}, *layers]
+    write_trial(str(tmp_path), {"trial_id": "t", "status": "completed"}, [], own, [])
+    with pytest.raises(InputError, match=r"allowed is one of robust_accuracy:fgsm@0.0313725, "):
+        rows_of(str(tmp_path), ["robust_accuracy"])
+    (found,) = rows_of(str(tmp_path), ["robust_accuracy:fgsm@0.0313725", "smooth", "smooth:a"])
+    assert [found[name] for name in ("robust_accuracy:fgsm@0.0313725", "smooth", "smooth:a")] == [0.5, 1.0, 2.0]
 
 
 def test_the_analysis_knows_them_by_the_same_names(sweep: Path) -> None:

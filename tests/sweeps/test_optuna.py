@@ -18,11 +18,10 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from optuna.trial import TrialState
 
 from analysis.command_line import InputError
-from analysis.records import write_trial
 from sweeps.flags import SweepFlags
 from sweeps.plan import PlannedTrial, make_plan, trial_id
 from sweeps.proposers import proposer_of
-from sweeps.proposers.optuna import KEY, MOST_FAILED, Optuna
+from sweeps.proposers.optuna import MOST_FAILED, Optuna
 from sweeps.proposers.proposer import Known, Proposer
 from tests.sweeps.test_proposers import flags
 from trainables.configuration import TrialConfig
@@ -477,11 +476,40 @@ def test_nsgas_later_generations_are_children_of_the_best_before() -> None:
     assert harm(inherited["nsga2"]) < harm(study) - 0.05
 
 
+ATTACKED = ("--measure", "attacks", "--attacks", "fgsm", "pgd", "--epsilon", "0.1", "--attack-steps", "20")
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ("--objective", "robust_accuracy:pgd20@0.1:max", *ATTACKED),
+        ("--objective", "robust_accuracy:fgsm:max", *ATTACKED),
+        ("--objective", "robust_accuracy:max", "--measure", "attacks", "--attacks", "fgsm", "--epsilon", "8/255"),
+        ("--objective", "faithfulness:gradient@50:max", "--measure", "faithfulness"),
+        ("--objective", "erf:centre:max", "--measure", "erf"),
+    ],
+)
+def test_what_there_is_one_number_of_is_searched(argv: Sequence[str]) -> None:
+    proposer_of(search(*argv))
+
+
 @pytest.mark.parametrize(
     ("argv", "said"),
     [
         (("--objective", "nonsense"), "objective: nonsense, allowed are validation_top1, validation_top5,"),
         (("--objective", "robust_accuracy:pgd:max"), "objective: robust_accuracy:pgd, allowed with --measure attacks"),
+        (("--objective", "importance_landscape:max"), "objective: importance_landscape (a map), allowed are"),
+        (
+            ("--objective", "robust_accuracy:max", *ATTACKED),
+            "objective: robust_accuracy, allowed is one of robust_accuracy:fgsm@0.1, robust_accuracy:pgd20@0.1",
+        ),
+        (
+            ("--objective", "robust_accuracy:pgd@0.1:max", *ATTACKED),
+            "allowed is one of robust_accuracy:fgsm@0.1, robus",
+        ),
+        (("--objective", "entropy:min", "--measure", "entropy"), "one of entropy:gradient, entropy:deeplift"),
+        (("--objective", "faithfulness:x@9:max", "--measure", "faithfulness"), "one of faithfulness:gradient, fait"),
+        (("--objective", "parameters:x:min", "--measure", "parameters"), "allowed is one of parameters"),
         (("--objective", "top1:min"), "objective: top1:min, allowed is top1:max"),
         (("--objective", "train_seconds"), "objective: train_seconds, allowed are train_seconds:max and train_seco"),
         (("--objective", "total_variation", "--measure", "paths"), "total_variation, allowed with --measure landscape"),
@@ -557,33 +585,3 @@ def test_without_samples_it_ends_with_fifty_settings_and_the_plan_says_so(
         assert "variant: curvature, target" in out
     world = World(search(*SMALL))
     assert len(world.run()) == 50
-
-
-def test_a_study_begins_with_the_trials_of_another_sweep(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    given = search(*SMALL, by="tpe")
-    measured = json.dumps(given.metrics(), sort_keys=True)
-    earlier = World(search(*SMALL, "--samples", "12"))
-    earlier.run()
-    outside = make_plan(flags("--alpha", "1e5", "--variant", "target", "curvature", "--seeds", "1"))
-    for config in (*earlier.configs(), *(trial.config for trial in outside.trials)):
-        code = code_of(type(config.method), config.model.model)
-        row = {"config": json.dumps(config.canonical()), "measured": measured, "seed": config.seed, "code": code}
-        row |= {"trial_id": trial_id(config), "status": "completed", "method": config.method.name}
-        epochs = [{"epoch": 29, "top1": 0.1}, {"epoch": 30, "top1": peak(config)[OBJECTIVE]}]
-        write_trial(str(tmp_path), row, epochs, [], [])
-    warm = World(search(*SMALL, "--warm-start", str(tmp_path), by="tpe"))
-    assert (
-        f"begun with {tmp_path}: 12 trials of 12 settings, and 3 left out, of other settings or by other code"
-        in capsys.readouterr().err
-    )
-    known = {trial.user_attrs[KEY]: trial.value for trial in earlier.study()}
-    study = warm.study()
-    assert {trial.user_attrs[KEY]: trial.value for trial in study} == known
-    assert {trial.user_attrs["sweep"] for trial in study} == {str(tmp_path)}
-    # its first proposal is made from them, and not at random as without
-    first, alone = (world.proposer.propose(world.known()) or [] for world in (warm, World(given)))
-    assert first[0].id != alone[0].id
-    assert not {trial.id for trial in first} & {trial_id(config) for config in earlier.configs()}
-    # none of them is this sweep's own, nor counts
-    assert not warm.proposer.plan(warm.known()).trials
-    assert len(warm.proposer.at_most(warm.known())) == 50

@@ -100,6 +100,27 @@ def test_trials_that_do_not_compete_are_not_held_against_each_other(tmp_path: Pa
         assert told == []
 
 
+@pytest.mark.parametrize("kind", ["asha", "median"])
+@pytest.mark.parametrize("live", [True, False])
+def test_the_unregularised_trials_end_no_other(tmp_path: Path, told: list[str], kind: Any, live: bool) -> None:
+    """Four of them are far above all that is searched, and would end every trial at its first rung. Held against the
+    trials that are searched, the weakest is ended as ever."""
+    names = ("base0", "base1", "base2", "base3")
+    url = str(tmp_path / "pilcro")
+    if live:
+        scheduler = Stopping(1, 0, kind)
+        for name in names:
+            report(scheduler, running(name, canonical("baseline")), [0.99] * EPOCHS)
+    else:
+        recorded(tmp_path / "pilcro", {name: [0.99] * EPOCHS for name in names}, config=canonical("baseline"))
+        scheduler = Stopping(1, 0, kind, url)
+    for name, top1 in (("a", 0.7), ("b", 0.8), ("c", 0.9)):
+        report(scheduler, running(name, canonical()), [top1] * EPOCHS)
+    assert told == []
+    report(scheduler, running("weak", canonical()), [0.3] * 4)
+    assert told == ["weak"]
+
+
 def test_a_trial_is_told_once_and_one_that_has_ended_counts(told: list[str]) -> None:
     for kind in ("asha", "median"):
         told.clear()

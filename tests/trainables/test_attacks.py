@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+from dataclasses import asdict
 from typing import Any
 
 import pytest
@@ -36,6 +37,7 @@ from trainables.metrics.attacks import (
     square_share,
 )
 from trainables.metrics.flags import MetricFlags
+from trainables.metrics.planned import planned
 from trainables.models import build_model
 from trainables.models.pixels import PixelModel
 from trainables.top_gap import TopGap
@@ -666,6 +668,10 @@ class TestAsMetric:
                 (60, None, "fraction", direction)
             }
             assert all(0 <= row["value"] <= 1 for row in own)
+        # what a search is told beforehand
+        known = [(row["metric"], row["component"], row["level"]) for row in planned({"attacks": asdict(metric)})]
+        assert known == [(row["metric"], row["component"], row["level"]) for row in rows][: len(known)]
+        assert {name for name, *_ in known} == {"robust_accuracy", "robust_accuracy_correct"}
 
     def test_the_two_accuracies(self, trained: Trained) -> None:
         """Of images attacked by hand: the class is what was predicted, and it is the label too."""
