@@ -187,13 +187,13 @@ def _carry_out(flags: SweepFlags, proposer: Proposer) -> int:
         console.print(cost_line("used", used))
         if done:
             _keep_speed(plan, url, {*ran})
-        ended = proposer.ended(known)
-        if ended:
-            console.print(ended)
     elif proposer.adaptive:
         console.print(f"nothing to run: {proposer.told(known)}")
     else:
         console.print("every planned trial is recorded: nothing to run")
+    ended = proposer.ended(known)
+    if ended:
+        console.print(ended, soft_wrap=True)
     print_total(url, console, at_least=2 if something else 1)
     if flags.search in OPTUNA:
         from sweeps.driver.mirror import keep_journal

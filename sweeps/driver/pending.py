@@ -65,7 +65,7 @@ def _damaged(proposer: Proposer, url: str, scan: records.Scan, begun: set[str]) 
     configs = {}
     for name in scan.corrupted.keys() - planned.keys() - begun:
         try:
-            configs |= {name: row["config"] for row in records.read_rows(url, "trials", name)}
+            configs.update((name, row["config"]) for row in records.read_rows(url, "trials", name))
         except InputError:
             continue  # that is what is damaged
     left = scan.corrupted.keys() - planned.keys() - begun - configs.keys()

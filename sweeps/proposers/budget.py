@@ -74,7 +74,8 @@ class Budget(Proposer):
     def ended(self, known: Known) -> str:
         if not self._spent(known) or self.inner.propose(known) is None:
             return self.inner.ended(known)
-        return f"the budget is spent ({self.told(known)}): the same command with a larger one goes on"
+        spent = f"the budget is spent ({self.told(known)}): the same command with a larger one goes on"
+        return "\n".join(filter(None, [self.inner.ended(known), spent]))
 
     def described(self) -> list[str]:
         limits = [f"{self.samples} trials"] if self.samples is not None else []

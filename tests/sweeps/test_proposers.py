@@ -185,6 +185,28 @@ def test_failed_trials_are_not_tried_again_and_end_it_when_they_are_many() -> No
         assert trial.id not in world.recorded, count
         world.recorded[trial.id] = row_of(trial.config, None, "failed")
     assert world.proposer.propose(world.known()) is None
+    assert world.proposer.told(world.known()) == "0 of 1 curve answered, 1 ended without an answer"
+    assert "given up after 3 failed trials: --retry-failed goes on" in world.proposer.ended(world.known())
+
+
+def test_only_what_has_an_answer_is_told_as_answered() -> None:
+    """20 trials do not say to a thousandth of a decade where it tips, nor 9 samples to a hundredth."""
+    one = (*SEARCH, "--variant", "target", "--no-baseline")
+    fine = World(proposer_of(flags(*one, "--interval-width", "0.001")), tips_at(1.0), 1)
+    assert len(fine.run()) == MOST
+    assert fine.proposer.told(fine.known()) == "0 of 1 curve answered, 1 ended without an answer"
+    assert f"no answer after {MOST} trials: --samples goes on with more" in fine.proposer.ended(fine.known())
+    spent = World(proposer_of(flags(*one, "--interval-width", "0.01", "--samples", "9")), tips_at(1.0), 1)
+    assert len(spent.run()) == 9
+    told = "the budget is spent (0 of 1 curve answered, 9 of 9 samples): the same command with a larger one goes on"
+    assert spent.proposer.ended(spent.known()) == told
+    less = proposer_of(flags(*one, "--interval-width", "0.01", "--samples", "5"))  # than there is
+    assert less.ended(spent.known()).startswith("the budget is spent (0 of 1 curve answered")
+    for score in (tips_at(1.0), lambda config: 0.9, lambda config: 0.1):
+        answered = World(proposer_of(flags(*SEARCH, "--variant", "target")), score, 1)
+        answered.run()
+        assert answered.proposer.told(answered.known()) == "1 of 1 curve answered"
+        assert answered.proposer.ended(answered.known()) == ""
 
 
 def test_a_flat_curve_is_none_in_range_and_a_fallen_one_below_it() -> None:
