@@ -42,8 +42,8 @@ class Budget(Proposer):
         chosen = []
         for trial in found:
             if trial.id not in going_on:
-                if used >= self.hours:
-                    continue
+                if used >= self.hours or (not unit and (known.running or chosen)):
+                    continue  # nobody knows what one takes before the first has ended
                 used += unit * trial.cost
             chosen.append(trial)
         # what runs may take less than is expected of it

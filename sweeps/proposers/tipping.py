@@ -107,6 +107,8 @@ class Tipping(Proposer):
         self.curves = list(self._curves())
         if not self.curves:
             raise InputError(f"search: tipping, allowed for a sweep of {flags.NAME} is grid")
+        if self.extend and all(curve.whole for curve in self.curves):
+            raise InputError(f"extend: given, allowed with --{self.strength} is none: it would change nothing")
         self.bound = bounds_of(type(flags)).get(self.strength)
         self.baselines = [trial for trial in self.space.trials if trial.config.method.name == Method.name]
 
