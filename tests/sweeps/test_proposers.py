@@ -291,8 +291,8 @@ def test_samples_count_what_is_recorded_and_what_runs(slots: int) -> None:
 
 
 def test_hours_count_what_is_recorded_and_what_runs_is_expected_to_take() -> None:
-    """Each trial takes a hundredth of an hour: with .05 hours five begin, the first alone, as before it has ended nobody
-    knows what one takes."""
+    """Each trial takes a hundredth of an hour: with .05 hours five begin, the first alone, as until it has ended
+    nobody knows what one takes."""
     one = World(proposer_of(flags(*SEARCH, "--budget-hours", "0.05")), tips_at(1.0), 1)
     assert len(one.run()) == 5
     assert "0.05 of 0.05 hours" in one.proposer.ended(one.known())
