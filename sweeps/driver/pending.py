@@ -62,7 +62,7 @@ def _damaged(proposer: Proposer, url: str, scan: records.Scan, begun: set[str]) 
     is damaged, by the search's own plan, or by the compacted record that they were to replace."""
     planned = {trial.id: trial for trial in proposer.space.trials}
     found = [planned[name] for name in scan.corrupted if name in planned and name not in begun]
-    configs = {}
+    configs: dict[str, str] = {}
     for name in scan.corrupted.keys() - planned.keys() - begun:
         try:
             configs.update((name, row["config"]) for row in records.read_rows(url, "trials", name))

@@ -39,7 +39,7 @@ class Budget(Proposer):
         if not found or self.hours is None:
             return found
         used, unit = self._used(known), self._unit(known)
-        chosen = []
+        chosen: list[PlannedTrial] = []
         for trial in found:
             if trial.id not in going_on:
                 if used >= self.hours or (not unit and (known.running or chosen)):
