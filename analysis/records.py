@@ -85,6 +85,7 @@ __all__ = [
     "open_place",
     "put_file",
     "read_file",
+    "read_rows",
     "read_sweep",
     "read_table",
     "read_trial",

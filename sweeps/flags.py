@@ -14,7 +14,7 @@ import numpy as np
 import tyro
 
 from analysis.bounds import AT_LEAST_0, POSITIVE, SEED, SHARE, Bound, at_least
-from analysis.command_line import InputError, parse
+from analysis.command_line import InputError, check_bounds, parse
 from sweeps.help import metrics_help, search_help, sweep_help
 from sweeps.ranges import Ranges, shown_range, without_ranges
 from trainables.checkpoints import EPOCHS, MOST_EPOCHS
@@ -377,6 +377,8 @@ def _searched(flags: SweepFlags, given: set[str], ranges: Ranges) -> SweepFlags:
         ranges = (*ranges, ("alpha", low, high))
         flags = dataclasses.replace(flags, alpha_range=())
     for field, *ends in ranges:
+        if flags.only_grid():
+            raise InputError(f"{field}: {shown_range(*ends)}, allowed with {flags.only_grid()} is no range")
         needed = "a --search" if field == flags.STRENGTH else BY_OPTUNA
         if flags.search == "grid" or (field != flags.STRENGTH and flags.search not in OPTUNA):
             raise InputError(f"{field}: {shown_range(*ends)}, allowed with {needed} alone is a range")
@@ -392,11 +394,13 @@ def _searched(flags: SweepFlags, given: set[str], ranges: Ranges) -> SweepFlags:
             own.setdefault(flags.STRENGTH, [*flags.strength_range])
         return dataclasses.replace(flags, ranges=tuple((field, *ends) for field, ends in own.items()))
     if flags.STRENGTH in own:
+        ends_of: dict[str, Any] = {flags.STRENGTH: tuple(own[flags.STRENGTH])}
+        check_bounds(dataclasses.replace(flags, **ends_of))  # under its own name
         return dataclasses.replace(flags, strength_range=tuple(own[flags.STRENGTH]))
     only = flags.only_grid() or ", ".join(f"--{name.replace('_', '-')}" for name in lists)
     if flags.search != "grid" and only:
         if "--search" in given:
-            more = f"; with --{flags.STRENGTH} LOW..HIGH a search"
+            more = "" if flags.only_grid() else f"; with --{flags.STRENGTH} LOW..HIGH a search"
             raise InputError(f"search: {flags.search}, allowed with {only} is grid{more}")
         return dataclasses.replace(flags, search="grid")
     return flags

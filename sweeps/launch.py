@@ -30,6 +30,8 @@ from sweeps.driver.pending import (
     pending_trials,
     remove_finished_checkpoints,
     selected,
+    set_aside,
+    unknown_of,
     with_checkpoints,
 )
 from sweeps.driver.provenance import git_state
@@ -153,9 +155,14 @@ def _carry_out(flags: SweepFlags, proposer: Proposer) -> int:
     tell_of_codes(plan, url, scan, console)
     if something:
         print_notes(flags, plan, console)
-    if something or (flags.forget_failed and kept_by_failed(plan, url, scan)):
+    unknown = unknown_of(proposer, flags, known, scan)
+    if something or unknown or (flags.forget_failed and kept_by_failed(plan, url, scan)):
         with Lease(url) as lease:
             # another driver may have ended while this one waited for its lease
+            scan = records.scan(url)
+            known = known_of(proposer, flags, url, scan)
+            for name in unknown_of(proposer, flags, known, scan):
+                console.print(set_aside(url, name), soft_wrap=True)
             scan = records.scan(url)
             known = known_of(proposer, flags, url, scan)
             plan = proposer.plan(known)
@@ -180,13 +187,13 @@ def _carry_out(flags: SweepFlags, proposer: Proposer) -> int:
         console.print(cost_line("used", used))
         if done:
             _keep_speed(plan, url, {*ran})
-        ended = proposer.ended(known)
-        if ended:
-            console.print(ended)
     elif proposer.adaptive:
         console.print(f"nothing to run: {proposer.told(known)}")
     else:
         console.print("every planned trial is recorded: nothing to run")
+    ended = proposer.ended(known)
+    if ended:
+        console.print(ended, soft_wrap=True)
     print_total(url, console, at_least=2 if something else 1)
     settings = proposer.trials(known)
     if flags.search in OPTUNA:

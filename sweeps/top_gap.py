@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
@@ -24,6 +25,7 @@ from analysis.bounds import AT_LEAST_0, SHARE, Bound
 from analysis.command_line import InputError
 from sweeps.flags import Range, Setting, SweepFlags
 from sweeps.launch import main
+from sweeps.ranges import shown_range
 from trainables.top_gap import Place, Reduction, TopGap, is_baseline, map_side
 
 Head = Literal["fpn", "last"]
@@ -60,11 +62,17 @@ class TopGapSweep(SweepFlags):
     }
 
     def __post_init__(self) -> None:
-        for text in self.pixels:
+        ranges = [self.strength_range, *(ends for field, *ends in self.ranges if field == "pixels")]
+        for text in (*self.pixels, *(str(end) for ends in ranges for end in ends)):
             if text.isdecimal() and len(text) > 10:
                 raise InputError(f"pixels: a number of {len(text)} digits, allowed are those of the class maps")
             if text != "all" and not (text.isdecimal() and int(text) >= 1):
                 raise InputError(f"pixels: {text!r}, allowed are whole numbers of at least 1, and all")
+        for ends in ranges:
+            low, high = (math.inf if end == "all" else int(end) for end in ends)
+            if not low < high:
+                shown = shown_range(*ends)
+                raise InputError(f"pixels: {shown}, allowed are two rising numbers, of which all is the largest")
 
     def default_metrics(self) -> tuple[str, ...]:
         return TopGap.metrics

@@ -65,8 +65,9 @@ def _strength(rows: Sequence[dict[str, Any]]) -> str | None:
 
 
 def _key(row: dict[str, Any], strength: str | None) -> tuple[str, ...]:
-    """What a curve's trials have in common."""
-    return tuple(f"{name}={value}" for name, value in sorted(row.items()) if name not in ("seed", "fold", strength))
+    """What a curve's trials have in common: not LOCO-REG's layers, which follow from c and the fold."""
+    own = ("seed", "fold", "layers", strength)
+    return tuple(f"{name}={value}" for name, value in sorted(row.items()) if name not in own)
 
 
 def _told_of_differences(seeds: int, baselines: int) -> str:

@@ -54,7 +54,48 @@ def known_of(proposer: Proposer, flags: SweepFlags, url: str, scan: records.Scan
             else:
                 recorded[row["trial_id"]] = row
     begun = [trial for trial in _kept_proposals(url) if trial.id not in scan.statuses]
-    return Known(recorded, (), [*unfinished, *begun])
+    return Known(recorded, (), [*unfinished, *begun, *_damaged(proposer, url, scan, {trial.id for trial in begun})])
+
+
+def _damaged(proposer: Proposer, url: str, scan: records.Scan, begun: set[str]) -> list[PlannedTrial]:
+    """Of the damaged trials those of which it is known what they were: by their own row, where another of their tables
+    is damaged, by the search's own plan, or by the compacted record that they were to replace."""
+    planned = {trial.id: trial for trial in proposer.space.trials}
+    found = [planned[name] for name in scan.corrupted if name in planned and name not in begun]
+    configs: dict[str, str] = {}
+    for name in scan.corrupted.keys() - planned.keys() - begun:
+        try:
+            configs.update((name, row["config"]) for row in records.read_rows(url, "trials", name))
+        except InputError:
+            continue  # that is what is damaged
+    left = scan.corrupted.keys() - planned.keys() - begun - configs.keys()
+    fs, path = records.open_place(url)
+    if left and fs.exists(f"{path}/trials/{records.COMPACTED}.parquet"):
+        rows = records.read_rows(url, "trials", records.COMPACTED)
+        configs |= {row["trial_id"]: row["config"] for row in rows if row["trial_id"] in left}
+    for name, text in sorted(configs.items()):
+        config = TrialConfig.from_canonical(json.loads(text))
+        found.append(PlannedTrial(name, config, config.method.name))
+    return found
+
+
+def unknown_of(proposer: Proposer, flags: SweepFlags, known: Known, scan: records.Scan) -> list[str]:
+    """With --retry-failed, the damaged trials of a search that cannot be run again, as nothing says what they were."""
+    if not (proposer.columns and flags.retry_failed):
+        return []
+    return sorted(scan.corrupted.keys() - {trial.id for trial in known.unfinished} - proposer.plan(known).ids)
+
+
+def set_aside(url: str, trial_id: str) -> str:
+    """Move the files of a damaged trial out of the record, below `damaged/`, its row last, so that it is seen again
+    where this was interrupted; in a line what was done. For the holder of the lease alone."""
+    fs, path = records.open_place(url)
+    for table in ("epochs", "measurements", "maps", "trials"):
+        file = f"{table}/{trial_id}.parquet"
+        if fs.exists(f"{path}/{file}"):
+            fs.makedirs(f"{path}/damaged/{table}", exist_ok=True)
+            fs.mv(f"{path}/{file}", f"{path}/damaged/{file}")
+    return f"{trial_id}: damaged, and nothing says what it was: its files are set aside in {url}/damaged"
 
 
 _PROPOSAL = "trial.json"

@@ -52,7 +52,7 @@ def proposer_of(flags: SweepFlags) -> Proposer:
     else:
         first = Grid(flags)
         later = flags.later(first.space)
-        found = first if later is None else Stages(first, later)
+        found = first if later is None else Stages(first, later, samples)
     if samples is None and flags.budget_hours is None:
         return found
     return Budget(found, samples, flags.budget_hours)

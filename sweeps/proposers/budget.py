@@ -39,11 +39,11 @@ class Budget(Proposer):
         if not found or self.hours is None:
             return found
         used, unit = self._used(known), self._unit(known)
-        chosen = []
+        chosen: list[PlannedTrial] = []
         for trial in found:
             if trial.id not in going_on:
-                if used >= self.hours:
-                    continue
+                if used >= self.hours or (not unit and (known.running or chosen)):
+                    continue  # nobody knows what one takes before the first has ended
                 used += unit * trial.cost
             chosen.append(trial)
         # what runs may take less than is expected of it
@@ -74,7 +74,8 @@ class Budget(Proposer):
     def ended(self, known: Known) -> str:
         if not self._spent(known) or self.inner.propose(known) is None:
             return self.inner.ended(known)
-        return f"the budget is spent ({self.told(known)}): the same command with a larger one goes on"
+        spent = f"the budget is spent ({self.told(known)}): the same command with a larger one goes on"
+        return "\n".join(filter(None, [self.inner.ended(known), spent]))
 
     def described(self) -> list[str]:
         limits = [f"{self.samples} trials"] if self.samples is not None else []

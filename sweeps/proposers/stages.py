@@ -28,8 +28,9 @@ class Later:
 class Stages(Proposer):
     """The trials of a first stage, and when all of them are recorded those of the second."""
 
-    def __init__(self, first: Grid, later: Later) -> None:
-        self.first, self.later, self.space = first, later, first.space
+    def __init__(self, first: Grid, later: Later, samples: int | None = None) -> None:
+        """`samples`: how many trials a budget leaves of both stages, which says what is told of the second."""
+        self.first, self.later, self.space, self.samples = first, later, first.space, samples
 
     def propose(self, known: Known) -> list[PlannedTrial] | None:
         if not self._first_recorded(known):
@@ -47,7 +48,13 @@ class Stages(Proposer):
         return [*left, *(of_all[number % len(of_all)] for number in range(self.later.trials))]
 
     def told(self, known: Known) -> str:
-        return "" if self._first_recorded(known) else f"then, from these: {self.later.told}"
+        if self._first_recorded(known):
+            return ""
+        left = self.later.trials if self.samples is None else self.samples - len(self.first.space.trials)
+        if left <= 0:
+            return f"no second stage, for which --samples has to be above {len(self.first.space.trials)}"
+        some = f"{left} of " if left < self.later.trials else ""
+        return f"then, from these: {some}{self.later.told}"
 
     def _first_recorded(self, known: Known) -> bool:
         recorded = known.recorded

@@ -23,7 +23,7 @@ from analysis.schema import stronger
 from analysis.symbols import symbol
 from analysis.tipping_fit import fit_curve
 from analysis.tipping_search import MOST, next_trials
-from sweeps.flags import SweepFlags
+from sweeps.flags import MOST_TRIALS, SweepFlags
 from sweeps.labels import settings_in_words
 from sweeps.plan import Plan, PlannedTrial, make_plan, trial_id
 from sweeps.proposers.proposer import Known, Proposer
@@ -36,8 +36,10 @@ MOST_FAILED = 3
 EXTENDED_BY = 2.0
 """Decades by which a range is extended at a time."""
 MOST_EXTENSIONS = 3
+MOST_IN_BUDGET = MOST_TRIALS
+"""Trials of a curve, where a budget ends the search."""
 MOST_BY_HOURS = 1000
-"""Trials of a curve, where hours end the search."""
+"""Trials of a curve that a plan counts, where hours end the search."""
 _DIGITS = 4
 """Of a strength that is proposed: what they leave out is a thousandth of an interval."""
 
@@ -96,14 +98,17 @@ class Tipping(Proposer):
 
     def __init__(self, flags: SweepFlags) -> None:
         self.width, self.extend = flags.interval_width, flags.extend
-        # a budget that is given is the only one
-        self.most = flags.samples or (MOST_BY_HOURS if flags.budget_hours is not None else MOST)
+        # a budget that is given is the only one, and `Budget` sees to it
+        self.most = MOST if flags.samples is None and flags.budget_hours is None else MOST_IN_BUDGET
+        self.shown_most = min(self.most, flags.samples or MOST_BY_HOURS)
         self.strength = flags.STRENGTH
         self.space = make_plan(flags.at_range_ends())
         self.folds = flags.folds or 1
         self.curves = list(self._curves())
         if not self.curves:
             raise InputError(f"search: tipping, allowed for a sweep of {flags.NAME} is grid")
+        if self.extend and all(curve.whole for curve in self.curves):
+            raise InputError(f"extend: given, allowed with --{self.strength} is none: it would change nothing")
         self.bound = bounds_of(type(flags)).get(self.strength)
         self.baselines = [trial for trial in self.space.trials if trial.config.method.name == Method.name]
 
@@ -193,13 +198,14 @@ class Tipping(Proposer):
         return chosen if chosen or waiting else None
 
     def _next(self, curve: _Curve, trials: _Trials, slots: int) -> list[TrialConfig] | None:
-        if trials.failed >= MOST_FAILED:
-            return None
+        return None if trials.failed >= MOST_FAILED else self._further(curve, trials, slots, self.most)
+
+    def _further(self, curve: _Curve, trials: _Trials, slots: int, most: int) -> list[TrialConfig] | None:
         for low, high, new in self._ranges(curve, trials):
             if new is not None and not any(at == new for at, _ in {*trials.scores, *trials.useless}):
                 # the search goes on from what the new end says
                 return [] if any(at == new for at, _ in trials.running) else [curve.trial(new, 0)]
-            pairs = self._pairs(curve, trials, low, high, slots)
+            pairs = self._pairs(curve, trials, low, high, slots, most)
             if pairs is not None:
                 return [curve.trial(*pair) for pair in pairs]
         return None
@@ -223,7 +229,7 @@ class Tipping(Proposer):
             yield low, high, new
 
     def _pairs(
-        self, curve: _Curve, trials: _Trials, low: float, high: float, slots: int
+        self, curve: _Curve, trials: _Trials, low: float, high: float, slots: int, most: int
     ) -> list[tuple[float, int]] | None:
         inside = {pair: score for pair, score in trials.scores.items() if low <= pair[0] <= high}
         found = next_trials(
@@ -234,7 +240,7 @@ class Tipping(Proposer):
             high=high,
             width=self.width,
             slots=slots,
-            most=self.most,
+            most=most,
             running=[pair for pair in trials.running if low <= pair[0] <= high],
             baseline=trials.baseline,
             stronger=stronger(self.strength),
@@ -295,22 +301,51 @@ class Tipping(Proposer):
             own = trials[curve.key]
             if self._next(curve, own, 1) is None:
                 continue
-            number = max(0, self.most - len(own.scores) - len(own.running))
+            number = max(0, self.shown_most - len(own.scores) - len(own.running))
             config = curve.trial(curve.high, 0)
             left += [PlannedTrial(trial_id(config), config, "")] * number
         return left
 
     def described(self) -> list[str]:
         sign = symbol(self.strength)
+        return [f"{n}: {sign} from {c.low:g} to {c.high:g}" for n, c in zip(self._names(), self.curves, strict=True)]
+
+    def _names(self) -> list[str]:
+        """What tells the curves from each other, in words."""
+        sign = symbol(self.strength)
         # all at their weak ends, whose strength is no part of their name
         ends = settings_in_words([curve.trial(curve.low, 0) for curve in self.curves])
-        names = [" ".join(word for word in name.split() if not word.startswith(f"{sign}=")) for name in ends]
-        return [f"{n}: {sign} from {c.low:g} to {c.high:g}" for n, c in zip(names, self.curves, strict=True)]
+        return [" ".join(word for word in name.split() if not word.startswith(f"{sign}=")) for name in ends]
+
+    def _is_answered(self, curve: _Curve, trials: _Trials) -> bool:
+        """Whether the search would go on nowhere, however many trials it had, and its tipping point, or that there is
+        none in the range or only below it, is known."""
+        if self._further(curve, trials, 1, MOST_IN_BUDGET) is not None:
+            return False
+        *_, (low, high, _) = self._ranges(curve, trials)
+        return _status(self.strength, trials, low, high) in ("tipping point", "none in range", "below range")
 
     def told(self, known: Known) -> str:
-        trials = self._known(known)
-        done = sum(self._next(curve, trials[curve.key], 1) is None for curve in self.curves)
-        return f"{done} of {count(len(self.curves), 'curve')} answered"
+        trials = [self._known(known)[curve.key] for curve in self.curves]
+        answered = [self._is_answered(*one) for one in zip(self.curves, trials, strict=True)]
+        ended = [self._next(*one, 1) is None for one in zip(self.curves, trials, strict=True)]
+        without = sum(end and not answer for end, answer in zip(ended, answered, strict=True))
+        text = f"{sum(answered)} of {count(len(self.curves), 'curve')} answered"
+        return f"{text}, {without} ended without an answer" if without else text
+
+    def ended(self, known: Known) -> str:
+        trials, lines = self._known(known), []
+        for name, curve in zip(self._names(), self.curves, strict=True):
+            own = trials[curve.key]
+            if self._next(curve, own, 1) is not None or self._is_answered(curve, own):
+                continue
+            if own.failed >= MOST_FAILED:
+                lines.append(f"{name}: given up after {own.failed} failed trials: --retry-failed goes on")
+            elif len(own.scores) >= self.most:
+                lines.append(f"{name}: no answer after {len(own.scores)} trials: --samples goes on with more")
+            else:
+                lines.append(f"{name}: no answer, and no further trial would give one")
+        return "\n".join(lines)
 
 
 def _parsed(known: Known) -> Iterator[tuple[str, Mapping[str, Any], dict[str, Any]]]:

@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 
 from analysis.command_line import InputError
 from analysis.records import read_sweep
+from sweeps.driver.decisions import told_of_decisions
 from sweeps.flags import read_flags
 from sweeps.launch import main
 from sweeps.loco_reg import PRESETS, LocoSweep, _SecondStage
@@ -71,6 +72,11 @@ def test_the_first_stage_is_plain_l2_and_the_second_waits_for_it(tmp_path: Path)
     assert len(stages.at_most(nothing)) == 2 + 4
     assert stages.propose(Known({}, first[:1], slots=9)) == first[1:]
     assert stages.propose(Known({first[0].id: {"status": "completed"}}, first[1:], slots=9)) == []
+    # what --samples leaves of the second
+    some = {n: proposer_of(flags(*TWO, "--storage", str(tmp_path), "--samples", n)).told(nothing) for n in "2346"}
+    assert some["2"] == "no second stage, for which --samples has to be above 2, 0 of 2 samples"
+    assert some["3"].startswith("then, from these: 1 of 4 trials with c = 0.5, 1.5")
+    assert some["6"].startswith("then, from these: 4 trials with c = 0.5, 1.5")
     # of a first stage in which a trial failed there is no second
     failed = {first[0].id: {"status": "failed"}, first[1].id: {"status": "completed"}}
     assert stages.propose(Known(failed, slots=9)) is None
@@ -234,10 +240,12 @@ def test_the_second_stage_is_planned_from_ratios_by_hand() -> None:
     networks = [{f"l{i}": {"n-c": n, "n-co": 1.2, "co-n": 0.8} for i in range(7)} for n in (0.85, 0.95)]
     configs = [trial.config for trial in trials]
     ratios = {("absolute", config.data, config.model, config.training): networks for config in configs}
-    planned = make_plan(_SecondStage(**vars(flags(*TWO, "--no-baseline")), ratios=ratios)).trials
+    one = flags(*TWO, "--no-baseline")
+    planned = make_plan(_SecondStage(**vars(one), ratios=ratios)).trials
     assert len(planned) == 4
     methods = {trial.config.method for trial in planned if trial.config.method.modulation == 1.5}  # type: ignore[attr-defined]
     (method,) = methods
+    assert "2 values of c × 2 seeds" in next(told_of_decisions(make_plan(_SecondStage(**vars(one), ratios=ratios))))
     assert method.layers == ((pytest.approx(0.85), pytest.approx(1 / 0.7)),) * 7  # type: ignore[attr-defined]
 
 

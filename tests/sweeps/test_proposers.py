@@ -185,6 +185,28 @@ def test_failed_trials_are_not_tried_again_and_end_it_when_they_are_many() -> No
         assert trial.id not in world.recorded, count
         world.recorded[trial.id] = row_of(trial.config, None, "failed")
     assert world.proposer.propose(world.known()) is None
+    assert world.proposer.told(world.known()) == "0 of 1 curve answered, 1 ended without an answer"
+    assert "given up after 3 failed trials: --retry-failed goes on" in world.proposer.ended(world.known())
+
+
+def test_only_what_has_an_answer_is_told_as_answered() -> None:
+    """20 trials do not say to a thousandth of a decade where it tips, nor 9 samples to a hundredth."""
+    one = (*SEARCH, "--variant", "target", "--no-baseline")
+    fine = World(proposer_of(flags(*one, "--interval-width", "0.001")), tips_at(1.0), 1)
+    assert len(fine.run()) == MOST
+    assert fine.proposer.told(fine.known()) == "0 of 1 curve answered, 1 ended without an answer"
+    assert f"no answer after {MOST} trials: --samples goes on with more" in fine.proposer.ended(fine.known())
+    spent = World(proposer_of(flags(*one, "--interval-width", "0.01", "--samples", "9")), tips_at(1.0), 1)
+    assert len(spent.run()) == 9
+    told = "the budget is spent (0 of 1 curve answered, 9 of 9 samples): the same command with a larger one goes on"
+    assert spent.proposer.ended(spent.known()) == told
+    less = proposer_of(flags(*one, "--interval-width", "0.01", "--samples", "5"))  # than there is
+    assert less.ended(spent.known()).startswith("the budget is spent (0 of 1 curve answered")
+    for score in (tips_at(1.0), lambda config: 0.9, lambda config: 0.1):
+        answered = World(proposer_of(flags(*SEARCH, "--variant", "target")), score, 1)
+        answered.run()
+        assert answered.proposer.told(answered.known()) == "1 of 1 curve answered"
+        assert answered.proposer.ended(answered.known()) == ""
 
 
 def test_a_flat_curve_is_none_in_range_and_a_fallen_one_below_it() -> None:
@@ -269,13 +291,17 @@ def test_samples_count_what_is_recorded_and_what_runs(slots: int) -> None:
 
 
 def test_hours_count_what_is_recorded_and_what_runs_is_expected_to_take() -> None:
-    """Each trial takes a hundredth of an hour: with .05 hours five begin, or, as nobody knows before the first has
-    ended, those that fill the places."""
+    """Each trial takes a hundredth of an hour: with .05 hours five begin, the first alone, as until it has ended
+    nobody knows what one takes."""
     one = World(proposer_of(flags(*SEARCH, "--budget-hours", "0.05")), tips_at(1.0), 1)
     assert len(one.run()) == 5
     assert "0.05 of 0.05 hours" in one.proposer.ended(one.known())
-    world = World(proposer_of(flags(*SEARCH, "--budget-hours", "0.05")), tips_at(1.0), 3)
-    assert len(world.run()) == pytest.approx(5, abs=1)
+    for slots in (3, 9):
+        world = World(proposer_of(flags(*SEARCH, "--budget-hours", "0.05")), tips_at(1.0), slots)
+        assert len(world.proposer.propose(world.known()) or ()) == 1
+        assert len(world.run()) == 5
+    little = World(proposer_of(flags(*SEARCH, "--budget-hours", "1e-6")), tips_at(1.0), 9)
+    assert len(little.run()) == 1
     killed = World(proposer_of(flags(*SEARCH, "--budget-hours", "0.05")), tips_at(1.0), 1)
     assert killed.run(dict.fromkeys(range(9), 1)) == set(one.recorded)
     grid = World(proposer_of(flags("--alpha", "1", "10", "--budget-hours", "0.03")), tips_at(1.0), 1)
@@ -310,12 +336,28 @@ def test_a_list_of_strengths_is_a_grid_and_a_range_a_search() -> None:
         ("pilcro", ("--budget-hours", "0"), "budget_hours: 0.0, allowed are finite numbers above 0"),
         ("loco_reg", ("--stages", "two", "--search", "tipping"), "search: tipping, allowed with --stages two is grid"),
         ("top_gap", ("--search", "tipping", "--pixels", "1..1000"), "pixels: 1000, allowed with resnet8"),
+        ("top_gap", ("--pixels", "4..2"), "pixels: 4..2, allowed are two rising numbers, of which all is the largest"),
+        ("top_gap", ("--pixels", "all..1"), "pixels: all..1, allowed are two rising numbers"),
+        ("top_gap", ("--pixels", "4..4"), "pixels: 4..4, allowed are two rising numbers"),
+        ("top_gap", ("--search", "tpe", "--pixels", "all..1"), "pixels: all..1, allowed are two rising numbers"),
+        ("top_gap", ("--pixels", "0..4"), "pixels: '0', allowed are whole numbers of at least 1, and all"),
+        ("top_gap", ("--extend",), "extend: given, allowed with --pixels is none: it would change nothing"),
+        (
+            "pilcro",
+            ("--search", "tipping", "--alpha", "1..inf"),
+            "alpha: inf, allowed are finite numbers of at least 0",
+        ),
+        ("pilcro", ("--search", "tipping", "--alpha", "1..1e300"), "alpha: 1e+300, allowed are numbers of at most"),
+        ("pilcro", ("--search", "tipping", "--alpha-range", "1", "1e300"), "alpha_range: 1e+300, allowed are numbers"),
+        ("loco_reg", ("--stages", "two", "--eta", "1..10"), "eta: 1..10, allowed with --stages two is no range"),
+        ("loco_reg", ("--stages", "two", "--modulation", "1..2"), "modulation: 1..2, allowed with --stages two is no"),
     ],
 )
 def test_what_cannot_be_searched_is_refused(of: str, argv: tuple[str, ...], said: str) -> None:
     with pytest.raises(InputError) as error:
         proposer_of(flags(*argv, of=of))
     assert said in str(error.value)
+    assert "two" not in argv or "LOW..HIGH" not in str(error.value)  # which is refused, too
 
 
 def test_the_grid_is_proposed_the_longest_first_and_whole() -> None:
