@@ -93,8 +93,8 @@ def set_aside(url: str, trial_id: str) -> str:
     for table in ("epochs", "measurements", "maps", "trials"):
         file = f"{table}/{trial_id}.parquet"
         if fs.exists(f"{path}/{file}"):
-            fs.makedirs(f"{path}/damaged/{table}", exist_ok=True)
-            fs.mv(f"{path}/{file}", f"{path}/damaged/{file}")
+            records.write_file(f"{url}/damaged/{file}", fs.cat_file(f"{path}/{file}"))
+            fs.rm_file(f"{path}/{file}")
     return f"{trial_id}: damaged, and nothing says what it was: its files are set aside in {url}/damaged"
 
 
